@@ -1,0 +1,41 @@
+# Every target makes .venv by itself; a second call installs nothing.
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: demo test lint bench fuzz clean
+
+demo: .venv/installed
+	$(BIN)/python -m jobs.demo
+
+test: .venv/installed-test
+	$(BIN)/python -m pytest
+
+lint: .venv/installed-test
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+# what reading and querying cost on this machine
+bench: .venv/installed-test
+	$(BIN)/python -m tests.bench_decode
+	$(BIN)/python -m tests.bench_tables
+
+# open-ended: SECONDS=600 by default
+fuzz: .venv/installed-test
+	$(BIN)/python -m tests.fuzz --seconds $(or $(SECONDS),600)
+
+.venv/bin/python:
+	$(PYTHON) -c "import sys; sys.exit(sys.version_info < (3, 11) and 'bae needs Python 3.11 or newer')"
+	$(PYTHON) -m venv .venv
+
+# the stamps are written last, so an interrupted installation is taken up again
+.venv/installed: pyproject.toml | .venv/bin/python
+	$(BIN)/python -m pip install --quiet --editable '.[demo]'
+	touch $@
+
+.venv/installed-test: pyproject.toml | .venv/bin/python
+	$(BIN)/python -m pip install --quiet --editable '.[test]'
+	touch .venv/installed $@
+
+clean:
+	rm -rf demo-data

@@ -1,0 +1,1 @@
+"""Skeletal age from whole-body bone scans. Start at bae/README.md."""

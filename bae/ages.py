@@ -1,0 +1,46 @@
+"""Ages and dates as headers and label files write them."""
+
+from __future__ import annotations
+
+import datetime
+import math
+import re
+
+OLDEST_YEARS = 120.0
+"""Nobody older is known; a larger age is a mistake of the header."""
+
+_DAYS_PER_YEAR = 365.25
+_UNIT_YEARS = {"D": 1 / _DAYS_PER_YEAR, "W": 7 / _DAYS_PER_YEAR, "M": 1 / 12, "Y": 1.0, "": 1.0}
+_AGE = re.compile(r"\s*(\d{1,4}(?:\.\d+)?)\s*([DWMY]?)\s*", re.IGNORECASE | re.ASCII)
+_DATE = re.compile(r"\s*(\d{4})([-./]?)(\d{2})\2(\d{2})(?:[T\s\d:.+-]*)", re.ASCII)
+
+
+def parse_age(text: str) -> float | None:
+    """Read an age, PS3.5 AS (``nnnD``, ``nnnW``, ``nnnM``, ``nnnY``) or a bare number.
+
+    Returns:
+        Years, not yet checked for plausibility; None where it is no age.
+    """
+    match = _AGE.fullmatch(text)
+    return float(match[1]) * _UNIT_YEARS[match[2].upper()] if match else None
+
+
+def parse_date(text: str) -> datetime.date | None:
+    """Read a date: PS3.5 DA or DT, the older dotted form, or ISO 8601; None if it is none."""
+    match = _DATE.fullmatch(text)
+    if not match:
+        return None
+    try:
+        return datetime.date(int(match[1]), int(match[3]), int(match[4]))
+    except ValueError:
+        return None
+
+
+def between(birth: datetime.date, day: datetime.date) -> float:
+    """Return the age on a day, years of 365.25 days; negative before birth."""
+    return (day - birth).days / _DAYS_PER_YEAR
+
+
+def plausible(age_years: float) -> bool:
+    """Say whether a person can have this age."""
+    return math.isfinite(age_years) and 0 <= age_years <= OLDEST_YEARS

@@ -1,0 +1,188 @@
+"""One run over an archive: list, compare, read, (score,) publish. Index and nightly job alike."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from bae import (
+    inventory,
+    labels,
+    lease,
+    model,
+    publish,
+    ray_session,
+    runs,
+    scoring,
+    storage,
+    tables,
+    upkeep,
+)
+from bae.errors import StorageError, TooManyRejectedError
+from bae.ray_data import PartDone, Reading, run_parts
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """What to do.
+
+    Attributes:
+        archive_uri: where the objects are.
+        tables_uri: root of the tables.
+        model_uri: the model to score with; None to index only.
+        inventory_uri: manifest of an S3 Inventory to use in place of a listing, or None.
+        labels_uri: CSV or Parquet of ages and sexes, see ``bae.labels``; None for headers only.
+        max_rejected: share of read objects that may be refused before the run counts as failed.
+        actors: model processes.
+        gpus: GPUs for each model process; 0 for the CPU.
+    """
+
+    archive_uri: str
+    tables_uri: str
+    model_uri: str | None = None
+    inventory_uri: str | None = None
+    labels_uri: str | None = None
+    max_rejected: float = 0.5
+    actors: int = 1
+    gpus: float = 0.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Summary:
+    """What a run came to.
+
+    Attributes:
+        run_id: the run, as in every row it published; None where nothing was left to do.
+        listed: objects in the archive.
+        done_before: objects that needed nothing.
+        scans: scans read in this run.
+        refused: code to count.
+        rows: table to rows added.
+        seconds: from listing to publishing.
+    """
+
+    run_id: str | None
+    listed: int
+    done_before: int
+    scans: int = 0
+    refused: Counter[str] = field(default_factory=Counter)
+    rows: dict[str, int] = field(default_factory=dict)
+    seconds: float = 0.0
+
+
+def run(
+    request: Request,
+    on_start: Callable[[int], None] = lambda objects: None,
+    on_part: Callable[[PartDone], None] = lambda done: None,
+) -> Summary:
+    """Bring the tables up to date with the archive.
+
+    The same call after a fault goes on with the parts that are missing; with nothing
+    left to do it reads no object.
+
+    Args:
+        request: what to do.
+        on_start: called with the number of objects to read, before reading.
+        on_part: called as parts are done.
+
+    Raises:
+        UseError: archive missing or empty, labels or model unusable; nothing was written.
+        LockedError: another run holds the tables.
+        TooManyRejectedError: after publishing; the rejects table says why.
+    """
+    start = time.monotonic()
+    model_id = _check_model(request)
+    known = labels.load(request.labels_uri) if request.labels_uri else None
+    listing = (
+        inventory.read(request.inventory_uri, request.archive_uri)
+        if request.inventory_uri
+        else storage.list_objects(request.archive_uri)
+    )
+    if not listing.num_rows:
+        raise StorageError(f"the archive {request.archive_uri} holds no objects")
+    with lease.hold(request.tables_uri, "index" if model_id is None else "predict") as held:
+        upkeep.mark_removed(request.tables_uri, request.archive_uri, listing, held.check)
+        todo = runs.todo(request.tables_uri, listing, model_id)
+        before = listing.num_rows - todo.num_rows
+        if not todo.num_rows and not _unfinished(request, model_id):
+            return Summary(run_id=None, listed=listing.num_rows, done_before=before)
+        current = runs.open_run(request.tables_uri, request.archive_uri, model_id, todo)
+        left = current.remaining()
+        with ray_session.session():
+            on_start(sum(part.num_rows for part in left.values()))
+            _read(request, current, left, known, on_part)
+        rows = publish.finish(current, held.check)
+    summary = Summary(
+        run_id=current.run_id,
+        listed=listing.num_rows,
+        done_before=before,
+        scans=rows["cohort/ages" if model_id else "restricted/scans"],
+        refused=_refused(current),
+        rows=rows,
+        seconds=time.monotonic() - start,
+    )
+    _check_refused(request, summary)
+    return summary
+
+
+def _check_model(request: Request) -> str | None:
+    """Load the model once here, so that a bad one is refused before anything is written."""
+    if request.model_uri is None:
+        return None
+    card = model.load_card(request.model_uri)
+    model.load_localizer(request.model_uri, card)
+    model.load_regressor(request.model_uri, card)
+    return card.model_id
+
+
+def _unfinished(request: Request, model_id: str | None) -> bool:
+    place = storage.normal(request.archive_uri)
+    found = runs.unfinished(request.tables_uri)
+    return any((run.archive_uri, run.model_id) == (place, model_id) for run in found)
+
+
+def _read(
+    request: Request,
+    current: runs.Run,
+    left: dict[int, pa.Table],
+    known: labels.Labels | None,
+    on_part: Callable[[PartDone], None],
+) -> None:
+    step, arguments = (
+        (scoring.Index, ()) if request.model_uri is None else (scoring.Score, (request.model_uri,))
+    )
+    parts = run_parts(
+        left,
+        Reading(tables_uri=current.tables_uri, labels=known),
+        step,
+        arguments,
+        current.stage,
+        actors=request.actors,
+        gpus_per_actor=request.gpus,
+    )
+    for done in parts:
+        on_part(done)
+
+
+def _refused(current: runs.Run) -> Counter[str]:
+    """Count the refusals of the whole run, parts of an earlier attempt included."""
+    rejects = tables.dataset(current.tables_uri, "restricted/rejects")
+    mine = rejects.to_table(columns=["code"], filter=pc.field("run_id") == current.run_id)
+    return Counter(mine["code"].to_pylist())
+
+
+def _check_refused(request: Request, summary: Summary) -> None:
+    refused = summary.refused.total()
+    read = refused + summary.scans
+    if read and refused / read > request.max_rejected:
+        worst = ", ".join(f"{code} {count}" for code, count in summary.refused.most_common(3))
+        raise TooManyRejectedError(
+            f"{refused} of {read} objects were refused ({worst}), more than --max-rejected "
+            f"{request.max_rejected:g} allows; the rejects table in "
+            f"{tables.uri(request.tables_uri, 'restricted/rejects')} says why"
+        )

@@ -1,0 +1,95 @@
+"""What every job shares: flags, one clear sentence when something is wrong, progress.
+
+Exit codes: 0 done; 1 the run failed and may be repeated; 2 wrong use, nothing written;
+130 interrupted.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+import time
+from collections.abc import Callable, Sequence
+from typing import NoReturn
+
+from tqdm import tqdm
+
+from bae.errors import BaeError, UseError
+
+PLAIN_EVERY_S = 10.0
+"""Seconds between progress lines where there is no terminal."""
+
+
+class Parser(argparse.ArgumentParser):
+    """argparse with one line per mistake and a pasteable example in ``--help``."""
+
+    def __init__(self, name: str, description: str, example: str) -> None:
+        """Name the job as it is called: ``python -m jobs.<name>``."""
+        super().__init__(
+            prog=f"python -m jobs.{name}",
+            description=description,
+            epilog=f"example:\n  {example}",
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+            allow_abbrev=False,
+        )
+
+    def error(self, message: str) -> NoReturn:
+        """Print the mistake and where help is, and exit with 2."""
+        self.exit(2, f"error: {message} (see {self.prog} --help)\n")
+
+
+def run(
+    parser: argparse.ArgumentParser,
+    job: Callable[[argparse.Namespace], None],
+    argv: Sequence[str] | None,
+) -> int:
+    """Parse the flags, do the job, and turn our errors into a sentence and an exit code."""
+    options = parser.parse_args(argv)
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
+    logging.getLogger("bae").setLevel(logging.WARNING)
+    try:
+        job(options)
+    except BaeError as error:
+        print(f"error: {error}", file=sys.stderr, flush=True)
+        return 2 if isinstance(error, UseError) else 1
+    except KeyboardInterrupt:
+        print("interrupted: the same command goes on where this one stopped", file=sys.stderr)
+        return 130
+    return 0
+
+
+class Progress:
+    """A bar on a terminal, a plain line every few seconds elsewhere."""
+
+    def __init__(self, total: int, what: str, unit: str) -> None:
+        """Begin at 0 of ``total``."""
+        self._what, self._unit, self._total, self._done = what, unit, total, 0
+        self._plain = not sys.stderr.isatty()
+        self._bar = tqdm(total=total, desc=what, unit=f" {unit}", disable=self._plain, leave=False)
+        self._start = self._said = time.monotonic()
+
+    def add(self, count: int) -> None:
+        """Advance by ``count``."""
+        self._done += count
+        self._bar.update(count)
+        if self._done >= self._total:
+            self._bar.close()  # now, while stderr is what it was: Ray's session may end before us
+        now = time.monotonic()
+        if self._plain and now - self._said > PLAIN_EVERY_S:
+            self._said = now
+            rate = self._done / (now - self._start)
+            print(
+                f"{self._what}: {self._done} of {self._total} {self._unit}, {rate:.1f} per second",
+                file=sys.stderr,
+                flush=True,
+            )
+
+    def close(self) -> None:
+        """Remove the bar."""
+        self._bar.close()
+
+
+def say(line: str) -> None:
+    """Print one line of progress where a bar would not tell enough."""
+    print(line, file=sys.stderr, flush=True)

@@ -1,0 +1,185 @@
+"""A model is a folder: two safetensors files and a card. No pickle, ever.
+
+::
+
+    <model>/card.json              recipe, data digest, metrics, versions, hashes of the weights
+    <model>/localizer.safetensors
+    <model>/regressor.safetensors
+
+``card.json`` is written last, so a folder whose card fits its files is whole.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import platform
+from dataclasses import dataclass, field
+from importlib import metadata
+from typing import Any, TypeVar
+
+import safetensors.torch
+import torch
+from torch import nn
+
+from bae import recipes, storage
+from bae.errors import ModelError, RecipeError
+from bae.networks import Localizer, Regressor
+
+N = TypeVar("N", bound=nn.Module)
+
+CARD = "card.json"
+VERSIONED = ("bae", "torch", "torchvision", "ray", "pydicom", "pyarrow", "numpy")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Part:
+    """One network's line in the card.
+
+    Attributes:
+        sha256: of the weights file.
+        metrics: name to value; names carry units.
+        data: what it was trained on: counts, digest, demographics; nothing personal.
+        fit: how training went: epochs, seconds, device.
+    """
+
+    sha256: str
+    metrics: dict[str, float] = field(default_factory=dict)
+    data: dict[str, Any] = field(default_factory=dict)
+    fit: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Card:
+    """What a model is. ``parts`` holds ``localizer`` and, once trained, ``regressor``."""
+
+    recipe: recipes.Recipe
+    parts: dict[str, Part]
+    versions: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def model_id(self) -> str:
+        """Return 12 hex digits that change whenever recipe or weights do."""
+        state = [
+            recipes.to_json(self.recipe),
+            {name: p.sha256 for name, p in self.parts.items()},
+        ]
+        return hashlib.sha256(json.dumps(state, sort_keys=True).encode()).hexdigest()[:12]
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of what decides the numbers, for the card."""
+    found = {"python": platform.python_version()}
+    for name in VERSIONED:
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:  # bae itself, run from an upload without install
+            found[name] = "not installed"
+    return found
+
+
+def load_card(uri: str) -> Card:
+    """Read a model's card.
+
+    Raises:
+        ModelError: no such folder, or the card cannot be understood.
+    """
+    card_uri = storage.join(uri, CARD)
+    if not storage.exists(card_uri):
+        raise ModelError(f"no model at {uri}: {CARD} is missing; run jobs.train_localizer first")
+    try:
+        values = json.loads(storage.read_bytes(card_uri))
+        return Card(
+            recipe=recipes.from_json(values["recipe"]),
+            parts={name: Part(**part) for name, part in values["parts"].items()},
+            versions=values["versions"],
+        )
+    except (ValueError, KeyError, TypeError, AttributeError, RecipeError) as error:
+        raise ModelError(f"{card_uri} is not a card that this version can read: {error}") from error
+
+
+def save_part(uri: str, card: Card, name: str, network: nn.Module, part: dict[str, Any]) -> Card:
+    """Write one network's weights, then the card that names them.
+
+    Args:
+        uri: the model folder.
+        card: the card so far.
+        name: ``localizer`` or ``regressor``.
+        network: the trained network.
+        part: the fields of ``Part`` but the hash.
+
+    Returns:
+        The card as written.
+    """
+    tensors = {key: tensor.contiguous().cpu() for key, tensor in network.state_dict().items()}
+    data = safetensors.torch.save(tensors)
+    digest = hashlib.sha256(data).hexdigest()
+    card = Card(
+        recipe=card.recipe,
+        parts={**card.parts, name: Part(sha256=digest, **part)},
+        versions=versions(),
+    )
+    storage.write_bytes(storage.join(uri, f"{name}.safetensors"), data)
+    values = {
+        "model_id": card.model_id,
+        "recipe": recipes.to_json(card.recipe),
+        "parts": {key: vars(value) for key, value in card.parts.items()},
+        "versions": card.versions,
+        "intended_use": "research on groups; not for the care of a single patient",
+    }
+    storage.write_bytes(storage.join(uri, CARD), json.dumps(values, indent=2).encode())
+    return card
+
+
+def load_localizer(uri: str, card: Card) -> Localizer:
+    """Load the localizer in evaluation mode; see ``_load`` for what is checked."""
+    network = Localizer(card.recipe.localizer)
+    _load(uri, card, "localizer", network)
+    return network
+
+
+def load_regressor(uri: str, card: Card) -> Regressor:
+    """Load the regressor in evaluation mode; see ``_load`` for what is checked."""
+    network = Regressor(card.recipe.regressor)
+    _load(uri, card, "regressor", network)
+    return network
+
+
+def _load(uri: str, card: Card, name: str, network: nn.Module) -> None:
+    """Fill a network from its safetensors file, hash checked before a byte is parsed.
+
+    Raises:
+        ModelError: the part is missing, is not the file the card names, or does not fit.
+    """
+    if name not in card.parts:
+        raise ModelError(f"the model at {uri} has no {name}; run jobs.train_{name} first")
+    weights_uri = storage.join(uri, f"{name}.safetensors")
+    if not storage.exists(weights_uri):
+        raise ModelError(f"{weights_uri} is missing though the card names it")
+    data = storage.read_bytes(weights_uri)
+    if hashlib.sha256(data).hexdigest() != card.parts[name].sha256:
+        raise ModelError(f"{weights_uri} is not the file its card names (sha256 differs)")
+    try:
+        network.load_state_dict(safetensors.torch.load(data))
+    except (safetensors.SafetensorError, RuntimeError) as error:
+        raise ModelError(f"{weights_uri} does not fit the card's recipe") from error
+    network.eval()
+    for parameter in network.parameters():
+        parameter.requires_grad_(False)
+
+
+def onto(network: N, device: str) -> N:
+    """Move a network to a device, channels last: what cuDNN and oneDNN convolve fastest in."""
+    # torch's stubs know device and memory_format only in separate calls
+    return network.to(device).to(memory_format=torch.channels_last)
+
+
+def use_every_core() -> None:
+    """Let torch use all cores of this process; Ray sets one thread for an actor of no CPUs."""
+    torch.set_num_threads(len(os.sched_getaffinity(0)))
+
+
+def best_device() -> str:
+    """Return ``cuda`` where there is one, else ``cpu``."""
+    return "cuda" if torch.cuda.is_available() else "cpu"

@@ -1,0 +1,204 @@
+"""Ray Data round the library: parts of a to-do list in, one stored result per part out.
+
+A *part* is a numbered table of a few dozen objects. Whoever finishes a part stores its
+result as one whole object, so a broken job goes on where it stopped (see ``bae.runs``).
+Scoring, indexing and both training sets are the same way with another last step::
+
+    part ──▶ decode (tasks: fetch, decode, pseudonyms) ──▶ last step (actors) ──▶ store
+"""
+
+from __future__ import annotations
+
+import functools
+import pickle
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import pyarrow as pa
+import ray
+import ray.data
+
+from bae import labels, privacy, storage
+from bae.errors import ScanError
+from bae.labels import Labels
+from bae.sandbox import Decoder
+from bae.scan import Scan
+from bae.staging import Decoded
+
+FETCH_THREADS = 8
+"""Objects fetched at once by one decode task; S3 answers in about 30 ms, so one is slow."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reading:
+    """What a decode task needs to know.
+
+    Attributes:
+        tables_uri: where the pseudonym key is kept, see ``privacy.load_key``.
+        labels: the labels file's content, or None.
+        limit_s: seconds after which a decoder that hangs is stopped.
+    """
+
+    tables_uri: str
+    labels: Labels | None = None
+    limit_s: float = 30.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class PartDone:
+    """What one part came to.
+
+    Attributes:
+        number: the part.
+        scans: objects that were read.
+        refused: objects that were not.
+        seconds: time its last step took.
+    """
+
+    number: int
+    scans: int
+    refused: int
+    seconds: float
+
+
+LastStep = Callable[[Sequence[Decoded]], pa.Table]
+Store = Callable[[int, pa.Table], None]
+
+
+def run_parts(
+    parts: Mapping[int, pa.Table],
+    reading: Reading,
+    last_step: Callable[..., LastStep],
+    arguments: tuple[object, ...],
+    store: Store,
+    *,
+    actors: int = 1,
+    gpus_per_actor: float = 0.0,
+) -> Iterator[PartDone]:
+    """Do all parts, and yield each as it is done, in no particular order.
+
+    Args:
+        parts: number to objects, with the columns of ``storage.LISTING``.
+        reading: how to fetch and decode.
+        last_step: called once in each actor with ``arguments``; what it returns turns
+            the decoded objects of a part into the table to store.
+        arguments: picklable.
+        store: picklable; writes one part's table whole.
+        actors: how many processes do the last step.
+        gpus_per_actor: share of a GPU for each.
+    """
+    if not parts:
+        return
+    # one table is one block is one task
+    blocks = [_numbered(number, objects) for number, objects in parts.items()]
+    decoded = ray.data.from_arrow(blocks).map_batches(
+        _decode_part,
+        batch_size=None,
+        batch_format="pyarrow",
+        fn_kwargs={"reading": reading},
+        num_cpus=1,
+    )
+    done = decoded.map_batches(
+        _Last,
+        batch_size=1,
+        batch_format="pyarrow",
+        fn_constructor_args=(last_step, arguments, store),
+        compute=ray.data.ActorPoolStrategy(size=actors),
+        num_cpus=0 if gpus_per_actor == 0 else 1,
+        num_gpus=gpus_per_actor or None,
+    )
+    for row in done.iter_rows():
+        yield PartDone(**row)
+
+
+def _numbered(number: int, objects: pa.Table) -> pa.Table:
+    numbers = pa.array([number] * objects.num_rows, pa.int64())
+    return objects.select(storage.LISTING.names).append_column("number", numbers)
+
+
+def _decode_part(objects: pa.Table, reading: Reading) -> pa.Table:
+    """Fetch and decode the objects of one part; runs as a Ray task."""
+    entries = objects.to_pylist()
+    if not entries:  # Ray Data probes schemas with an empty block
+        return pa.table({"number": pa.array([], pa.int64()), "items": pa.array([], pa.binary())})
+    decoder, key = _decoder(reading.limit_s), privacy.load_key(reading.tables_uri)
+    items: list[Decoded] = []
+    with ThreadPoolExecutor(FETCH_THREADS) as pool:
+        contents = pool.map(lambda entry: _fetch(entry["object_uri"]), entries)
+        for entry, content in zip(entries, contents, strict=True):
+            items += _decode(entry, content, decoder, key, reading.labels)
+    payload = pickle.dumps(items, protocol=pickle.HIGHEST_PROTOCOL)
+    number = pa.array([entries[0]["number"]], pa.int64())
+    return pa.table({"number": number, "items": pa.array([payload], pa.large_binary())})
+
+
+@functools.cache
+def _decoder(limit_s: float) -> Decoder:
+    """Keep one decoding child per Ray worker process: starting one costs more than a part."""
+    return Decoder(limit_s=limit_s)
+
+
+def _fetch(uri: str) -> bytes | ScanError:
+    """Read an object; one that vanished after the listing is refused, not fatal."""
+    data = storage.read_or_none(uri)
+    if data is None:
+        return ScanError("object_gone", "the object was listed but is no longer there")
+    return data
+
+
+def _decode(
+    entry: dict[str, object],
+    content: bytes | ScanError,
+    decoder: Decoder,
+    key: bytes,
+    known: Labels | None,
+) -> Iterator[Decoded]:
+    uri = str(entry["object_uri"])
+    found = [("", content)] if isinstance(content, ScanError) else decoder.scans(uri, content)
+    for member, outcome in found:
+        object_uri = f"{uri}!/{member}" if member else uri
+        scan_id = patient_key = ""
+        if isinstance(outcome, Scan):
+            if known is not None:
+                outcome = labels.apply(known, object_uri, outcome)
+            scan_id = privacy.scan_id(key, outcome.identity)
+            patient_key = privacy.patient_key(key, outcome.identity)
+            # Ray may spill what follows to a worker's disk
+            outcome = privacy.without_identity(outcome)
+        yield Decoded(
+            object_uri=object_uri,
+            source_uri=uri,
+            etag=str(entry["etag"]),
+            size_bytes=int(str(entry["size_bytes"])),
+            scan_id=scan_id,
+            patient_key=patient_key,
+            outcome=outcome,
+        )
+
+
+class _Last:
+    """Actor that turns decoded parts into stored results."""
+
+    def __init__(
+        self, last_step: Callable[..., LastStep], arguments: tuple[object, ...], store: Store
+    ) -> None:
+        self.step = last_step(*arguments)
+        self.store = store
+
+    def __call__(self, batch: pa.Table) -> pa.Table:
+        start = time.monotonic()
+        number = batch["number"][0].as_py()
+        # our own pickle, made by _decode_part in this job; it never touches storage
+        items: list[Decoded] = pickle.loads(batch["items"][0].as_buffer())
+        self.store(number, self.step(items))
+        scans = sum(isinstance(item.outcome, Scan) for item in items)
+        return pa.table(
+            {
+                "number": [number],
+                "scans": [scans],
+                "refused": [len(items) - scans],
+                "seconds": [time.monotonic() - start],
+            }
+        )

@@ -1,0 +1,231 @@
+"""Ray Train round ``bae.fit``: workers, data shards, checkpoints, resuming.
+
+Ray Train 2.60's version 2: there is no ``restore``; the same run name and storage
+path bring back the last checkpoint (``train.get_checkpoint`` inside the worker).
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import ray
+import ray.data
+import ray.train
+import ray.train.torch
+import torch
+from ray.util.queue import Empty, Queue
+from torch import nn
+
+from bae import fit, model, networks, recipes, storage, weights
+from bae.errors import RunError
+from bae.labels import age_group
+
+TASKS = {"localizer": fit.LOCALIZE, "regressor": fit.REGRESS}
+
+
+def train(
+    part: str,
+    recipe: recipes.Recipe,
+    samples: dict[str, ray.data.Dataset],
+    counts: dict[str, int],
+    checkpoints_uri: str,
+    run_name: str,
+    *,
+    workers: int = 1,
+    use_gpu: bool = False,
+    max_failures: int = 3,
+    imagenet: dict[str, torch.Tensor] | None = None,
+    ages: tuple[float, float] = (60.0, 10.0),
+    on_epoch: Callable[[dict[str, float]], None] = lambda metrics: None,
+) -> tuple[nn.Module, list[dict[str, float]]]:
+    """Train one network of a recipe and return its best epoch.
+
+    Args:
+        part: ``localizer`` or ``regressor``.
+        recipe: what to build and how to train it.
+        samples: ``train`` and ``validation``; columns of ``bae.samples.SCHEMA``.
+        counts: rows of both.
+        checkpoints_uri: where checkpoints go; the same URI and name resume a broken run.
+        run_name: names the run; must change when recipe or data do.
+        workers: training processes.
+        use_gpu: one GPU for each worker.
+        max_failures: how often lost workers are replaced before training fails.
+        imagenet: what the trunk starts from, see ``bae.weights``; None: random.
+        ages: mean and standard deviation of the training ages in years.
+        on_epoch: called here with each epoch's metrics.
+
+    Returns:
+        The network with the best epoch's weights, and the history of metrics.
+
+    Raises:
+        RunError: training failed; the last checkpoint is whole and the same call resumes.
+    """
+    queue = Queue()
+    done = threading.Event()
+    listener = threading.Thread(target=_relay, args=(queue, done, on_epoch), daemon=True)
+    listener.start()
+    filesystem, path = storage.pyarrow_filesystem(checkpoints_uri)
+    trainer = ray.train.torch.TorchTrainer(
+        _work,
+        train_loop_config={
+            "part": part,
+            "recipe": recipes.to_json(recipe),
+            "rows": counts["train"],
+            "imagenet": ray.put(imagenet),
+            "ages": ages,
+            "queue": queue,
+        },
+        datasets=dict(samples),
+        dataset_config=ray.train.DataConfig(datasets_to_split=["train"]),
+        scaling_config=ray.train.ScalingConfig(num_workers=workers, use_gpu=use_gpu),
+        run_config=ray.train.RunConfig(
+            name=run_name,
+            storage_path=path,
+            storage_filesystem=filesystem,
+            checkpoint_config=ray.train.CheckpointConfig(
+                num_to_keep=1,  # the best; the latest is kept beside it for resuming
+                checkpoint_score_attribute="score",
+                checkpoint_score_order="min",
+            ),
+            failure_config=ray.train.FailureConfig(max_failures=max_failures),
+        ),
+    )
+    try:
+        result = trainer.fit()
+    except ray.train.TrainingFailedError as error:
+        raise RunError(f"training the {part} failed: {_root(error)}") from error
+    finally:
+        done.set()
+        listener.join()
+        queue.shutdown()
+    if not result.best_checkpoints:
+        raise RunError(f"training the {part} ended without a checkpoint")
+    best, _ = min(result.best_checkpoints, key=lambda pair: pair[1]["score"])
+    network = _build(part, recipe)
+    with best.as_directory() as folder:
+        training = fit.Training.start(network, _fit_config(part, recipe))
+        training.load(Path(folder))
+    with result.checkpoint.as_directory() as folder:
+        history = json.loads((Path(folder) / "progress.json").read_text())["history"]
+    return training.answering, history
+
+
+def _root(error: BaseException) -> str:
+    """Return the message of the innermost cause: Ray wraps a worker's error several times."""
+    failures = getattr(error, "worker_failures", None)
+    if failures:
+        error = next(iter(failures.values()))
+    while (cause := getattr(error, "cause", None) or error.__cause__) is not None:
+        error = cause
+    return str(error).strip().splitlines()[-1] if str(error).strip() else type(error).__name__
+
+
+def _relay(
+    queue: Queue, done: threading.Event, on_epoch: Callable[[dict[str, float]], None]
+) -> None:
+    while True:
+        try:
+            on_epoch(queue.get(timeout=0.5))
+        except Empty:
+            if done.is_set():
+                return
+
+
+def _build(part: str, recipe: recipes.Recipe) -> networks.Localizer | networks.Regressor:
+    if part == "localizer":
+        return networks.Localizer(recipe.localizer)
+    return networks.Regressor(recipe.regressor)
+
+
+def _fit_config(part: str, recipe: recipes.Recipe) -> recipes.Fit:
+    return recipe.fit_localizer if part == "localizer" else recipe.fit_regressor
+
+
+def _work(config: dict[str, Any]) -> None:
+    """Run on every training worker: resume if there is a checkpoint, then epoch by epoch."""
+    part, recipe = config["part"], recipes.from_json(config["recipe"])
+    how, task = _fit_config(part, recipe), TASKS[part]
+    context = ray.train.get_context()
+    rank, world = context.get_world_rank(), context.get_world_size()
+    device = ray.train.torch.get_device()
+    if device.type == "cpu" and world == 1:
+        model.use_every_core()
+
+    torch.manual_seed(how.seed)
+    network = _build(part, recipe)
+    section = getattr(recipe, part)
+    imagenet = ray.get(config["imagenet"])
+    if imagenet is not None:
+        weights.fill(network.trunk, section.trunk, imagenet)
+    if isinstance(network, networks.Regressor):
+        network.mean_years.fill_(config["ages"][0])
+        network.spread_years.fill_(config["ages"][1])
+    network = model.onto(network, str(device))
+    training = fit.Training.start(network, how)
+    checkpoint = ray.train.get_checkpoint()
+    if checkpoint is not None:
+        with checkpoint.as_directory() as folder:
+            training.load(Path(folder))
+    wrapped = ray.train.torch.prepare_model(network, move_to_device=False) if world > 1 else network
+
+    share = max(1, how.batch_size // world)
+    steps = math.ceil(config["rows"] / world / share)
+    size = (section.height, section.width)
+    edges = recipe.localizer.group_edges_years
+    train_shard = ray.train.get_dataset_shard("train")
+    validation_shard = ray.train.get_dataset_shard("validation")
+    while training.progress.epoch < how.epochs and training.progress.stale_epochs < how.patience:
+        start = time.monotonic()
+        epoch = training.progress.epoch
+        rows = train_shard.iter_batches(
+            batch_size=share,
+            batch_format="pyarrow",
+            local_shuffle_buffer_size=max(64, 16 * share),
+            local_shuffle_seed=how.seed + epoch,
+        )
+        batches = _batches(rows, size, edges, device)
+        metrics = fit.train_epoch(training, wrapped, batches, steps, task, how, rank)
+        rows = validation_shard.iter_batches(batch_size=2 * share, batch_format="pyarrow")
+        metrics |= fit.evaluate(training.answering, _batches(rows, size, edges, device), task)
+        metrics |= {"epoch": epoch + 1.0, "epochs": float(how.epochs)}
+        metrics["seconds"] = time.monotonic() - start
+        training.progress.note(metrics)
+        if rank == 0:
+            config["queue"].put(metrics)
+            with tempfile.TemporaryDirectory() as folder:
+                training.save(Path(folder))
+                ray.train.report(metrics, checkpoint=ray.train.Checkpoint.from_directory(folder))
+        else:
+            ray.train.report(metrics)
+
+
+def _batches(
+    tables: Iterator[pa.Table],
+    size: tuple[int, int],
+    edges: tuple[float, ...],
+    device: torch.device,
+) -> Iterator[fit.Batch]:
+    """Turn Arrow rows into batches on the device."""
+    for table in tables:
+        pixels = np.frombuffer(b"".join(table["image"].to_pylist()), np.uint8)
+        grey_N1HW = torch.from_numpy(pixels.reshape(-1, 1, *size)).to(device).float() / 255
+        # to_numpy: Ray Data may turn NaN (sex unknown) into null, this turns it back
+        ages, males = (table[name].to_numpy() for name in ("age_years", "male"))
+        # an age that is NaN has no group; it stops training at the loss, with its scan id
+        groups = [age_group(age, edges) or 0 for age in ages]
+        yield fit.Batch(
+            grey_N1HW=grey_N1HW.contiguous(memory_format=torch.channels_last),
+            male_N=torch.tensor(males, dtype=torch.float32, device=device),
+            age_N=torch.tensor(ages, dtype=torch.float32, device=device),
+            group_N=torch.tensor(groups, device=device),
+            scan_ids=table["scan_id"].to_pylist(),
+        )

@@ -1,0 +1,310 @@
+"""Every number of the method, as frozen values, and the named recipes built from them.
+
+The defaults are the paper's ("Region of Interest Localization for Bone Age
+Estimation Using Whole-Body Bone Scintigraphy", 2021); where the paper is silent
+the line says "ours" and ``bae/README.md`` says how it was chosen. A variant is
+a new function that replaces fields, never a new class.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import json
+import types
+import typing
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, dataclass, field, fields, replace
+from typing import Any
+
+from bae.errors import RecipeError
+
+
+def _check(passed: bool, message: str) -> None:
+    if not passed:
+        raise RecipeError(message)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Windowing:
+    """Counts to grey values: clip at a percentile, scale to 0-1, apply a power."""
+
+    percentile: float = 99.5
+    """Percent of body pixels at or below white; ours: bladder and injection site lie far above."""
+    power: float = 0.5
+    """Unitless exponent; ours: the root makes Poisson noise about equally large everywhere."""
+
+    def __post_init__(self) -> None:
+        """Check ranges."""
+        _check(50 < self.percentile <= 100, "windowing.percentile must lie in (50, 100]")
+        _check(0 < self.power <= 1, "windowing.power must lie in (0, 1]")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Localizer:
+    """The network of Fig. 1 (a): which age group, and where it shows."""
+
+    trunk: str = "resnet50"
+    """Feature extractor, a name in ``bae.networks.TRUNKS``; section III."""
+    weights: str = "imagenet"
+    """``imagenet`` or ``none``; section IV."""
+    width: int = 300
+    """Input columns, pixels; section III."""
+    height: int = 1000
+    """Input rows, pixels; section III."""
+    group_edges_years: tuple[float, ...] = (40.0, 50.0, 60.0, 70.0, 80.0)
+    """Age group edges; four groups in section III, the edges are ours."""
+
+    def __post_init__(self) -> None:
+        """Check ranges."""
+        _check(self.width >= 32 and self.height >= 32, "localizer.width and height must be >= 32")
+        _check(self.weights in ("imagenet", "none"), "localizer.weights: imagenet or none")
+        edges = self.group_edges_years
+        _check(
+            len(edges) >= 3 and list(edges) == sorted(set(edges)),
+            "localizer.group_edges_years must be at least three rising ages",
+        )
+
+    @property
+    def groups(self) -> int:
+        """Return the number of age groups (the paper's 4)."""
+        return len(self.group_edges_years) - 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class Region:
+    """Eq. (3): heat map to mask to crop."""
+
+    gamma: float = 150.0
+    """Threshold on the 0-255 scale; section III."""
+    parts: str = "hottest"
+    """Of several parts of the mask crop the ``hottest`` or ``largest``, or round ``all``; ours."""
+    views: str = "both"
+    """``both``, ``anterior`` or ``posterior``: which views are scored; ours."""
+
+    def __post_init__(self) -> None:
+        """Check ranges."""
+        _check(0 <= self.gamma <= 255, "region.gamma must lie in [0, 255]")
+        _check(self.parts in ("hottest", "largest", "all"), "region.parts: hottest, largest or all")
+        _check(
+            self.views in ("both", "anterior", "posterior"),
+            "region.views: both, anterior or posterior",
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Regressor:
+    """The network of Fig. 1 (b): crop and sex to years."""
+
+    trunk: str = "inception_v3"
+    """Feature extractor, a name in ``bae.networks.TRUNKS``; section III."""
+    weights: str = "imagenet"
+    """``imagenet`` or ``none``; section IV."""
+    width: int = 299
+    """Crop columns, pixels; the network's own size, ours."""
+    height: int = 299
+    """Crop rows, pixels; the network's own size, ours."""
+    use_sex: bool = True
+    """Whether sex enters; Table 1 has both columns."""
+    sex_neurons: int = 32
+    """Width of the linear layer on sex; section IV."""
+    hidden_neurons: int = 1024
+    """Width of the two linear layers; section IV."""
+    dropout: float = 0.2
+    """After each of the two linear layers; section IV."""
+
+    def __post_init__(self) -> None:
+        """Check ranges."""
+        _check(self.width >= 32 and self.height >= 32, "regressor.width and height must be >= 32")
+        _check(self.weights in ("imagenet", "none"), "regressor.weights: imagenet or none")
+        _check(self.sex_neurons > 0 and self.hidden_neurons > 0, "regressor: layers need neurons")
+        _check(0 <= self.dropout < 1, "regressor.dropout must lie in [0, 1)")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fit:
+    """How one network is trained. Adam, 32 and 1e-4 are the paper's; the rest is ours."""
+
+    epochs: int = 40
+    """Passes over the training views."""
+    batch_size: int = 32
+    """Views per step over all workers; section IV."""
+    learning_rate: float = 1e-4
+    """Adam's step size; section IV."""
+    schedule: str = "constant"
+    """``constant``, or ``cosine`` to zero after the warm-up."""
+    warmup_epochs: float = 0.0
+    """Epochs over which the rate rises linearly from zero."""
+    average_decay: float = 0.0
+    """Decay per step of the exponential moving average of the weights; 0 turns it off."""
+    clip_norm: float = 5.0
+    """Largest gradient norm; larger gradients are scaled down."""
+    patience: int = 8
+    """Epochs without a better validation score before training stops."""
+    mirror: float = 0.5
+    """Share of views mirrored left to right."""
+    rotate_degrees: float = 3.0
+    """Largest rotation either way."""
+    scale: float = 0.05
+    """Largest relative change of size either way."""
+    shift: float = 0.02
+    """Largest shift either way, as a share of width and height."""
+    intensity: float = 0.1
+    """Largest relative change of grey values either way."""
+    seed: int = 0
+    """Seeds initial heads, order, augmentation and dropout."""
+
+    def __post_init__(self) -> None:
+        """Check ranges."""
+        _check(self.epochs >= 1, "epochs must be >= 1")
+        _check(self.batch_size >= 2, "batch_size must be >= 2 (batch norm needs two)")
+        _check(self.learning_rate > 0, "learning_rate must be > 0")
+        _check(self.schedule in ("constant", "cosine"), "schedule: constant or cosine")
+        _check(0 <= self.average_decay < 1, "average_decay must lie in [0, 1)")
+        _check(self.clip_norm > 0 and self.patience >= 1, "clip_norm > 0 and patience >= 1")
+        _check(0 <= self.mirror <= 1, "mirror must lie in [0, 1]")
+        _check(
+            min(self.warmup_epochs, self.rotate_degrees, self.scale, self.shift, self.intensity)
+            >= 0,
+            "warmup_epochs, rotate_degrees, scale, shift and intensity must be >= 0",
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """All choices of one model; its sections are the words of ``--set section.field=value``."""
+
+    name: str = "paper"
+    windowing: Windowing = field(default_factory=Windowing)
+    localizer: Localizer = field(default_factory=Localizer)
+    region: Region = field(default_factory=Region)
+    regressor: Regressor = field(default_factory=Regressor)
+    fit_localizer: Fit = field(default_factory=Fit)
+    fit_regressor: Fit = field(default_factory=Fit)
+
+
+def paper() -> Recipe:
+    """Return the paper to the letter, at full size."""
+    return Recipe()
+
+
+def paper_without_sex() -> Recipe:
+    """Return the last column of Table 1's last row."""
+    base = paper()
+    return replace(base, name="paper_without_sex", regressor=replace(base.regressor, use_sex=False))
+
+
+def small() -> Recipe:
+    """Return the same steps at a size that two CPU cores train in minutes."""
+    fit = Fit(
+        epochs=9,
+        batch_size=16,
+        learning_rate=1e-3,
+        schedule="cosine",
+        warmup_epochs=1.0,
+        average_decay=0.9,
+        patience=12,
+    )
+    return Recipe(
+        name="small",
+        localizer=Localizer(trunk="resnet10", weights="none", width=96, height=320),
+        regressor=Regressor(
+            trunk="resnet10", weights="none", width=128, height=160, hidden_neurons=256
+        ),
+        fit_localizer=fit,
+        fit_regressor=replace(fit, epochs=12),
+    )
+
+
+RECIPES: dict[str, Callable[[], Recipe]] = {
+    function.__name__: function for function in (paper, paper_without_sex, small)
+}
+
+
+def suggestion(word: str, known: Iterable[str]) -> str:
+    """Return ``"; did you mean X?"`` with the most similar known word, or all known words."""
+    known = list(known)
+    close = difflib.get_close_matches(word, known, n=1)
+    return f"did you mean {close[0]!r}?" if close else f"choose from {', '.join(known)}"
+
+
+def recipe(name: str, changes: Iterable[str] = ()) -> Recipe:
+    """Build a recipe by name and apply ``section.field=value`` changes.
+
+    Args:
+        name: a key of ``RECIPES``.
+        changes: as given to ``--set``; values are read by the field's type.
+
+    Raises:
+        RecipeError: unknown name or field, a value of the wrong type or out of range.
+    """
+    if name not in RECIPES:
+        raise RecipeError(f"unknown recipe {name!r}; {suggestion(name, RECIPES)}")
+    result = RECIPES[name]()
+    for change in changes:
+        result = _changed(result, change)
+    return result
+
+
+def _changed(base: Recipe, change: str) -> Recipe:
+    place, equals, text = change.partition("=")
+    section_name, dot, field_name = place.partition(".")
+    if not (equals and dot):
+        raise RecipeError(f"--set {change!r}: expected section.field=value")
+    sections = [f.name for f in fields(base) if f.name != "name"]
+    if section_name not in sections:
+        raise RecipeError(
+            f"--set: no section {section_name!r}; {suggestion(section_name, sections)}"
+        )
+    section = getattr(base, section_name)
+    hints = typing.get_type_hints(type(section))
+    if field_name not in hints:
+        raise RecipeError(
+            f"--set: {section_name} has no field {field_name!r}; {suggestion(field_name, hints)}"
+        )
+    value = _parsed(text, hints[field_name], place)
+    return replace(base, **{section_name: replace(section, **{field_name: value})})
+
+
+def _parsed(text: str, kind: Any, place: str) -> Any:
+    """Read one ``--set`` value as the field's declared type."""
+    if typing.get_origin(kind) is tuple:
+        return tuple(_parsed(part, typing.get_args(kind)[0], place) for part in text.split(","))
+    if kind is bool:
+        words = {"true": True, "false": False, "1": True, "0": False}
+        if text.lower() in words:
+            return words[text.lower()]
+    elif kind is str:
+        return text
+    else:
+        try:
+            return kind(text)
+        except ValueError:
+            pass
+    raise RecipeError(f"--set {place}={text}: expected {kind.__name__}")
+
+
+def to_json(value: Recipe) -> dict[str, Any]:
+    """Return the recipe as plain values, for ``card.json``."""
+    return typing.cast("dict[str, Any]", json.loads(json.dumps(asdict(value))))
+
+
+def from_json(values: dict[str, Any]) -> Recipe:
+    """Rebuild a recipe from a card.
+
+    Raises:
+        RecipeError: the card names a field that this version does not know.
+    """
+
+    def build(kind: type[Any], data: dict[str, Any]) -> Any:
+        hints = typing.get_type_hints(kind)
+        unknown = sorted(set(data) - set(hints))
+        _check(not unknown, f"the card's recipe has unknown fields: {', '.join(unknown)}")
+        return kind(**{name: convert(hints[name], item) for name, item in data.items()})
+
+    def convert(kind: Any, item: Any) -> Any:
+        if dataclasses.is_dataclass(kind):
+            return build(typing.cast("type[Any]", kind), item)
+        return tuple(item) if isinstance(item, list) else item
+
+    return typing.cast(Recipe, build(Recipe, types.MappingProxyType(values).copy()))

@@ -1,0 +1,106 @@
+"""Why an object is refused: one stable code each, what it means, and what to do.
+
+Analysts filter ``restricted/rejects`` by these codes, so a code is never renamed. A
+message beside the code says what was found in this object; neither holds anything
+that leads back to a person.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+READ, DECODE, SELECT, SCORE = "read", "decode", "select", "score"
+
+
+@dataclass(frozen=True)
+class Reject:
+    """One way to be refused.
+
+    Args:
+        stage: ``read``, ``decode``, ``select`` or ``score``: how far the object came.
+        meaning: what is wrong with it.
+        action: what the archive's keeper can do.
+    """
+
+    stage: str
+    meaning: str
+    action: str
+
+
+_EXPORT = "export the object again from its source"
+_EXPECTED = "nothing: such objects are not for this method"
+_LOOK = "look at the picture; export the whole scan again, or leave it out"
+
+REJECT_CODES: dict[str, Reject] = {
+    "object_gone": Reject(
+        READ, "listed, but no longer there when read", "nothing, if it was meant to be deleted"
+    ),
+    "object_empty": Reject(READ, "no bytes at all", _EXPORT),
+    "format_unknown": Reject(
+        READ, "neither DICOM, PNG, TIFF nor zip", "nothing, if it is no image; else convert it"
+    ),
+    "object_too_large": Reject(
+        READ, "larger than one scan can be", "store scans, not volumes, in this archive"
+    ),
+    "zip_broken": Reject(READ, "a zip file or one of its members is damaged", "zip it again"),
+    "zip_encrypted": Reject(READ, "a zip member needs a password", "zip it without a password"),
+    "zip_nested": Reject(READ, "a zip file inside a zip file", "unpack the inner one"),
+    "zip_too_large": Reject(
+        READ, "a zip file unpacks to more than the limit", "split it into several zip files"
+    ),
+    "object_cut_off": Reject(DECODE, "the file ends too early", _EXPORT),
+    "header_broken": Reject(DECODE, "the DICOM header cannot be parsed", _EXPORT),
+    "header_incomplete": Reject(DECODE, "an element needed to read the pixels is absent", _EXPORT),
+    "header_conflict": Reject(DECODE, "elements of the header exclude each other", _EXPORT),
+    "size_refused": Reject(
+        DECODE, "the header claims more pixels or frames than a scan has", _EXPORT
+    ),
+    "codec_unsupported": Reject(
+        DECODE, "compressed in a way that is not read", "export it in another transfer syntax"
+    ),
+    "pixels_missing": Reject(DECODE, "an image without pixel data", _EXPORT),
+    "pixels_short": Reject(DECODE, "fewer pixels than the header promises", _EXPORT),
+    "pixels_broken": Reject(DECODE, "the compressed pixel data is damaged", _EXPORT),
+    "pixels_conflict": Reject(
+        DECODE, "the compressed data's own size or depth is not the header's", _EXPORT
+    ),
+    "picture_broken": Reject(DECODE, "a PNG or TIFF file that cannot be decoded", _EXPORT),
+    "decoder_hang": Reject(
+        DECODE, "decoding took longer than the limit and was stopped", "keep it for bug reports"
+    ),
+    "decoder_crash": Reject(
+        DECODE, "decoding ended the process that did it", "keep it for bug reports"
+    ),
+    "decoder_memory": Reject(
+        DECODE, "decoding asked for more memory than allowed", "keep it for bug reports"
+    ),
+    "not_an_image": Reject(SELECT, "a report, document or directory, no image", _EXPECTED),
+    "xray": Reject(SELECT, "an X-ray picture", _EXPECTED),
+    "other_modality": Reject(SELECT, "neither nuclear medicine nor X-ray", _EXPECTED),
+    "screen_capture": Reject(
+        SELECT, "a screen capture: colour, or said to have text burnt in", "send the counts"
+    ),
+    "spect": Reject(SELECT, "a tomographic acquisition or volume", _EXPECTED),
+    "dynamic_series": Reject(SELECT, "a dynamic or gated series", _EXPECTED),
+    "static_view": Reject(SELECT, "a static view of one region", _EXPECTED),
+    "not_emission": Reject(SELECT, "a transmission image", _EXPECTED),
+    "other_tracer": Reject(SELECT, "a radionuclide or tracer that is not for bone", _EXPECTED),
+    "not_whole_body": Reject(
+        SELECT, "the matrix or its extent in mm does not fit a standing body", _LOOK
+    ),
+    "too_many_views": Reject(SELECT, "more than two views in the photopeak", _EXPECTED),
+    "photopeak_unknown": Reject(
+        SELECT, "no energy window is known to hold the 140 keV photopeak", "export it with windows"
+    ),
+    "image_empty": Reject(SELECT, "no counts, or hardly any", _LOOK),
+    "image_constant": Reject(SELECT, "every pixel is the same", _LOOK),
+    "image_saturated": Reject(SELECT, "most of the body is at the largest value", _LOOK),
+    "image_noise": Reject(SELECT, "no body stands out from the background", _LOOK),
+    "upside_down": Reject(SELECT, "the body is upside down", "turn it head up and export it again"),
+    "half_body": Reject(SELECT, "only a part of the body", _LOOK),
+    "two_bodies": Reject(
+        SELECT, "two bodies side by side in one frame", "export each view as a frame of its own"
+    ),
+    "score_failed": Reject(SCORE, "the networks gave no finite age", "report it as a bug"),
+}
+"""Code to meaning, in the order in which an object meets them."""

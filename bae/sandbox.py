@@ -1,0 +1,300 @@
+"""Decode in a child process: what hangs or crashes a decoder costs one object, not a job.
+
+Native decoders run on bytes from anywhere. The child is a plain Python process that
+imports neither Ray nor torch; it has an alarm clock of its own (an object that takes
+too long is killed by the kernel even inside native code) and an upper bound on
+memory. It answers with a small JSON header and raw pixels over a pipe, so that nothing
+it sends is ever executed by its parent, and its own output goes nowhere, since codecs
+print parts of headers.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import importlib
+import json
+import os
+import resource
+import signal
+import struct
+import subprocess
+import sys
+from collections.abc import Iterator
+from typing import Any, BinaryIO, Protocol
+
+import numpy as np
+
+from bae.errors import RunError, ScanError
+from bae.scan import Identity, Scan, View
+
+MEMORY_BYTES = 8 << 30
+"""Address space of the child; libraries alone map about 1 GiB."""
+_LENGTH = struct.Struct("<QQ")
+_LONGEST_HEADER = 1 << 20
+LARGEST_ANSWER_BYTES = 1 << 28
+"""Two views of 4096 x 4096 float32 numbers take half of this."""
+_PIPE_BYTES = 1 << 20
+"""Linux lets any process have pipes of this size; a scan then crosses in one or two steps."""
+
+
+class Reader(Protocol):
+    """What the child runs: ``bae.archive``, or a stand-in with the same two functions."""
+
+    def members(self, data: bytes, start: int) -> Iterator[tuple[str, bytes | ScanError]]:
+        """Take an object apart."""
+
+    def decode(self, data: bytes) -> Scan | ScanError:
+        """Read one file."""
+
+
+class Decoder:
+    """``archive.scans`` in a persistent child process; use it as a context manager."""
+
+    def __init__(
+        self,
+        *,
+        limit_s: float = 30.0,
+        memory_bytes: int = MEMORY_BYTES,
+        reader: str = "bae.archive",
+    ) -> None:
+        """Start nothing yet: the child starts with the first object.
+
+        Args:
+            limit_s: seconds after which one file is given up.
+            memory_bytes: address space that the child may use.
+            reader: module with ``members`` and ``decode``.
+        """
+        self._arguments = (str(limit_s), str(memory_bytes), reader)
+        self._limit_s = limit_s
+        self._child: subprocess.Popen[bytes] | None = None
+        self._answers: BinaryIO | None = None
+
+    def __enter__(self) -> Decoder:
+        """Return itself."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """End the child."""
+        self.close()
+
+    def close(self) -> None:
+        """End the child; the next object would start another."""
+        child, self._child = self._child, None
+        if child is not None:
+            child.kill()
+            child.wait()
+            for pipe in (child.stdin, self._answers):
+                if pipe:
+                    with contextlib.suppress(BrokenPipeError):
+                        pipe.close()
+
+    def scans(self, name: str, data: bytes) -> list[tuple[str, Scan | ScanError]]:
+        """Read every scan of one object; see ``archive.scans``.
+
+        A file that hangs or crashes the child becomes ``decoder_hang`` or
+        ``decoder_crash``; the child is started again and goes on behind it.
+
+        Raises:
+            RunError: the child does not start at all.
+        """
+        found: list[tuple[str, Scan | ScanError]] = []
+        while True:
+            member: str | None = None
+            try:
+                self._send(data, len(found))
+                while (message := self._receive())["kind"] != "end":
+                    if message["kind"] == "begin":
+                        member = str(message["member"])
+                    else:
+                        found.append((member or "", _outcome(message)))
+                        member = None
+                return found
+            except (EOFError, BrokenPipeError):
+                found.append((member or "", self._autopsy()))
+            except (ValueError, LookupError, TypeError):
+                self.close()
+                nonsense = ScanError("decoder_crash", "the decoding process answered nonsense")
+                found.append((member or "", nonsense))
+            if member is None:  # not inside a file: there is nothing to go on behind
+                return found
+
+    def _send(self, data: bytes, start: int) -> None:
+        child = self._running()
+        assert child.stdin is not None
+        for part in (_LENGTH.pack(len(data), start), data):
+            rest = memoryview(part)
+            while rest:
+                rest = rest[child.stdin.write(rest) :]
+
+    def _receive(self) -> dict[str, Any]:
+        assert self._answers is not None
+        return _receive(self._answers)
+
+    def _running(self) -> subprocess.Popen[bytes]:
+        """Return the child, started if there is none."""
+        if self._child is not None and self._child.poll() is None:
+            return self._child
+        self.close()  # it may have been killed between two objects, for want of memory
+        reading, writing = os.pipe()
+        environment = os.environ | {
+            "PYTHONPATH": os.pathsep.join(path for path in sys.path if path),
+            "OMP_NUM_THREADS": "1",
+        }
+        code = "from bae.sandbox import child; child()"
+        self._child = subprocess.Popen(
+            [sys.executable, "-c", code, str(writing), *self._arguments],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            bufsize=0,
+            pass_fds=(writing,),
+            env=environment,
+        )
+        os.close(writing)
+        self._answers = os.fdopen(reading, "rb", buffering=0)
+        assert self._child.stdin is not None
+        for pipe in (reading, self._child.stdin.fileno()):
+            with contextlib.suppress(OSError):  # smaller pipes are only slower
+                fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
+        try:
+            self._receive()
+        except EOFError as error:
+            code_returned = self._child.wait()
+            self.close()
+            raise RunError(
+                f"the decoding process does not start (exit code {code_returned}); "
+                "try: python -c 'import bae.archive'"
+            ) from error
+        return self._child
+
+    def _autopsy(self) -> ScanError:
+        """Bury the child and say what it died of."""
+        child = self._child
+        assert child is not None
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            child.wait(timeout=5)
+        died_of = child.poll()
+        self.close()
+        if died_of == -signal.SIGALRM:
+            return ScanError("decoder_hang", f"not decoded within {self._limit_s:g} s")
+        if died_of is not None and died_of < 0:
+            name = signal.Signals(-died_of).name
+            return ScanError("decoder_crash", f"the decoding process was ended by {name}")
+        return ScanError("decoder_crash", "the decoding process broke off")
+
+
+def child() -> None:
+    """Serve objects until the parent closes the pipe. Runs in the child process."""
+    answers_fd, limit_s, memory_bytes, reader_name = sys.argv[1:]
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a core file would hold the object
+    with contextlib.suppress(ValueError):  # a lower hard limit is already set
+        resource.setrlimit(resource.RLIMIT_AS, (int(memory_bytes), int(memory_bytes)))
+    reader: Reader = importlib.import_module(reader_name)
+    requests = sys.stdin.buffer
+    with os.fdopen(int(answers_fd), "wb", buffering=_PIPE_BYTES) as answers:
+        _answer(answers, {"kind": "ready"})
+        while head := requests.read(_LENGTH.size):
+            length, start = _LENGTH.unpack(head)
+            _serve(reader, requests.read(length), start, float(limit_s), answers)
+
+
+def _serve(reader: Reader, data: bytes, start: int, limit_s: float, answers: BinaryIO) -> None:
+    """Answer one object, file by file; the alarm's default action ends the process."""
+    signal.setitimer(signal.ITIMER_REAL, limit_s)
+    for member, content in reader.members(data, start):
+        _answer(answers, {"kind": "begin", "member": member})
+        signal.setitimer(signal.ITIMER_REAL, limit_s)
+        outcome = content if isinstance(content, ScanError) else reader.decode(content)
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        if isinstance(outcome, ScanError):
+            _answer(answers, {"kind": "refused", "code": outcome.code, "text": outcome.message})
+        else:
+            _answer(answers, _described(outcome), outcome.views)
+        signal.setitimer(signal.ITIMER_REAL, limit_s)
+    signal.setitimer(signal.ITIMER_REAL, 0)
+    _answer(answers, {"kind": "end"})
+
+
+def _described(scan: Scan) -> dict[str, Any]:
+    return {
+        "kind": "scan",
+        "views": [[v.name, v.counts.dtype.str, v.counts.shape] for v in scan.views],
+        "identity": [scan.identity.patient, scan.identity.study, scan.identity.instance],
+        "pixel_mm": scan.pixel_mm,
+        "sex": scan.sex,
+        "age_years": scan.age_years,
+        "age_source": scan.age_source,
+        "manufacturer": scan.manufacturer,
+        "flags": scan.flags,
+    }
+
+
+def _outcome(message: dict[str, Any]) -> Scan | ScanError:
+    """Build the value that a message describes."""
+    if message["kind"] == "refused":
+        return ScanError(message["code"], message["text"])
+    patient, study, instance = message["identity"]
+    pixel_mm = message["pixel_mm"]
+    return Scan(
+        views=tuple(View(name=name, counts=counts) for name, counts in message["views"]),
+        identity=Identity(patient=patient, study=study, instance=instance),
+        pixel_mm=None if pixel_mm is None else (pixel_mm[0], pixel_mm[1]),
+        sex=message["sex"],
+        age_years=message["age_years"],
+        age_source=message["age_source"],
+        manufacturer=message["manufacturer"],
+        flags=tuple(message["flags"]),
+    )
+
+
+def _answer(pipe: BinaryIO, message: dict[str, Any], views: tuple[View, ...] = ()) -> None:
+    text = json.dumps(message).encode()
+    pipe.write(_LENGTH.pack(len(text), sum(view.counts.nbytes for view in views)))
+    pipe.write(text)
+    for view in views:
+        pipe.write(np.ascontiguousarray(view.counts).data)
+    pipe.flush()
+
+
+def _receive(pipe: BinaryIO) -> dict[str, Any]:
+    """Read one message; a scan's views come out as (name, counts).
+
+    Raises:
+        EOFError: the other side has gone.
+        ValueError: the message makes no sense.
+    """
+    length, size = _LENGTH.unpack(_exactly(pipe, _LENGTH.size))
+    if length > _LONGEST_HEADER:
+        raise ValueError("a header longer than any scan has")
+    message: dict[str, Any] = json.loads(_exactly(pipe, length))
+    if message.get("kind") == "scan":
+        if size > LARGEST_ANSWER_BYTES:
+            raise ValueError("more pixels than any scan has")
+        pixels = np.empty(size, np.uint8)
+        _fill(pipe, memoryview(pixels.data))
+        views, place = [], 0
+        for name, kind, shape in message["views"]:
+            if kind not in ("<u2", "<f4"):
+                raise ValueError("a view that is neither uint16 nor float32")
+            pixel_count = int(shape[0]) * int(shape[1])
+            counts = np.frombuffer(pixels, kind, pixel_count, place).reshape(shape)
+            views.append((name, counts))
+            place += counts.nbytes
+        message["views"] = views
+    return message
+
+
+def _fill(pipe: BinaryIO, buffer: memoryview) -> None:
+    place = 0
+    while place < len(buffer):
+        count = pipe.readinto(buffer[place:])  # type: ignore[attr-defined]
+        if not count:
+            raise EOFError("the decoding process has gone")
+        place += count
+
+
+def _exactly(pipe: BinaryIO, size: int) -> bytes:
+    data = bytearray(size)
+    _fill(pipe, memoryview(data))
+    return bytes(data)

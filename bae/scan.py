@@ -1,0 +1,72 @@
+"""The values that travel: a view, a scan. Plain data, no reading and no writing."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+ANTERIOR, POSTERIOR, UNKNOWN = "anterior", "posterior", "unknown"
+FEMALE, MALE = "F", "M"
+SEX_CODE = {FEMALE: 0.0, MALE: 1.0, None: math.nan}
+"""The paper's coding of sex for the regressor; NaN asks for the mean of both answers."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class View:
+    """One planar picture of the whole body, head up.
+
+    Attributes:
+        name: ``anterior``, ``posterior`` or ``unknown``.
+        counts: (rows, columns) as stored: uint16 wherever the values allow it,
+            float32 where a rescale slope or negative values ask for it.
+    """
+
+    name: str
+    counts: NDArray[np.uint16] | NDArray[np.float32]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Identity:
+    """What can lead back to a person. Never logged, never written; only hashed.
+
+    Attributes:
+        patient: Patient ID with its issuer, or the key of a labels file; empty if unknown.
+        study: Study Instance UID, or empty.
+        instance: SOP Instance UID; for files without one, a digest of their bytes.
+    """
+
+    patient: str
+    study: str
+    instance: str
+
+    def __repr__(self) -> str:
+        """Hide everything, so that a log line cannot show it."""
+        return "Identity(hidden)"
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Scan:
+    """One object of the archive: all its views and what its header says.
+
+    Attributes:
+        views: one or two views of the same person at the same time.
+        identity: see ``Identity``.
+        pixel_mm: (row spacing, column spacing) in mm, None where not stated.
+        sex: ``F``, ``M`` or None (other, unknown, absent).
+        age_years: age at acquisition in years, None where not known.
+        age_source: ``birth_date``, ``patient_age``, ``labels`` or None.
+        manufacturer: vendor in normal form (``GE``, ``Siemens``, ...), never free text.
+        flags: sorted names of what was unusual, such as ``pixel_size_missing``.
+    """
+
+    views: tuple[View, ...]
+    identity: Identity
+    pixel_mm: tuple[float, float] | None = None
+    sex: str | None = None
+    age_years: float | None = None
+    age_source: str | None = None
+    manufacturer: str = "unknown"
+    flags: tuple[str, ...] = field(default=())

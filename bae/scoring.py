@@ -1,0 +1,92 @@
+"""The last steps of ``ray_data.run_parts``: what becomes of a part's decoded scans.
+
+Each is a class that an actor builds once (models load there) and calls for each part.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import pyarrow as pa
+
+from bae import image, model, recipes, samples
+from bae.errors import ScanError
+from bae.predictor import Prediction, Predictor, chosen_views, localize
+from bae.scan import Scan
+from bae.staging import Decoded, staged
+
+NO_ANSWER = ScanError("score_failed", "the networks gave no finite age")
+
+BATCH_SCANS = 8
+"""Scans that go through the networks together: enough to fill two CPU cores, and small memory."""
+
+
+class Index:
+    """Stage scans as read, without any network."""
+
+    def __call__(self, items: Sequence[Decoded]) -> pa.Table:
+        """Return rows of ``tables.STAGED``."""
+        return staged(items, [None] * len(items), None)
+
+
+class Score:
+    """Stage scans with their predictions."""
+
+    def __init__(self, model_uri: str) -> None:
+        """Load both networks once."""
+        model.use_every_core()
+        self.predictor = Predictor.load(model_uri)
+
+    def __call__(self, items: Sequence[Decoded]) -> pa.Table:
+        """Return rows of ``tables.STAGED``."""
+        predictions: list[Prediction | ScanError | None] = [None] * len(items)
+        read = [(i, item.outcome) for i, item in enumerate(items) if isinstance(item.outcome, Scan)]
+        for start in range(0, len(read), BATCH_SCANS):
+            chunk = read[start : start + BATCH_SCANS]
+            found = self.predictor.predict([scan for _, scan in chunk])
+            for (i, _), prediction in zip(chunk, found, strict=True):
+                predictions[i] = prediction if math.isfinite(prediction.age_years) else NO_ANSWER
+        return staged(items, predictions, self.predictor.card.model_id)
+
+
+class LocalizerSamples:
+    """Prepare every view as the localizer will see it."""
+
+    def __init__(self, recipe: recipes.Recipe, known: samples.Truth) -> None:
+        """Keep the recipe, for windowing and input size, and what to train on."""
+        self.recipe, self.known = recipe, known
+
+    def __call__(self, items: Sequence[Decoded]) -> pa.Table:
+        """Return rows of ``samples.SCHEMA``."""
+        size = (self.recipe.localizer.height, self.recipe.localizer.width)
+        rows = []
+        for scan_id, scan in samples.wanted(items, self.known):
+            for view in chosen_views(scan, self.recipe):
+                grey = image.window(image.to_tensor(view.counts), self.recipe.windowing)
+                picture = image.to_bytes(image.resize(grey, *size))
+                rows.append(samples.row(scan_id, view.name, self.known, picture))
+        return pa.Table.from_pylist(rows, schema=samples.SCHEMA)
+
+
+class RegressorSamples:
+    """Crop every view where the trained localizer says, as the regressor will see it."""
+
+    def __init__(self, recipe: recipes.Recipe, known: samples.Truth, model_uri: str) -> None:
+        """Load the localizer once."""
+        model.use_every_core()
+        self.recipe, self.known = recipe, known
+        self.device = model.best_device()
+        localizer = model.load_localizer(model_uri, model.load_card(model_uri))
+        self.localizer = model.onto(localizer, self.device)
+
+    def __call__(self, items: Sequence[Decoded]) -> pa.Table:
+        """Return rows of ``samples.SCHEMA``."""
+        size = (self.recipe.regressor.height, self.recipe.regressor.width)
+        rows = []
+        for scan_id, scan in samples.wanted(items, self.known):
+            views = chosen_views(scan, self.recipe)
+            for found in localize(self.localizer, self.recipe, views, self.device):
+                picture = image.to_bytes(image.resize(found.crop, *size))
+                rows.append(samples.row(scan_id, found.view, self.known, picture))
+        return pa.Table.from_pylist(rows, schema=samples.SCHEMA)

@@ -1,0 +1,224 @@
+"""Train one network of a model: scans table in, weights and card out.
+
+The steps both training jobs share; ``ray_train`` knows how to train, this knows on what.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import ray
+import ray.data
+import torch
+
+from bae import model, ray_train, recipes, samples, scoring, storage, weights
+from bae.errors import ModelError
+from bae.ray_data import PartDone, Reading, run_parts
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """What to train.
+
+    Attributes:
+        part: ``localizer`` or ``regressor``.
+        tables_uri: root of the tables; the scans table must be filled.
+        model_uri: the model folder; for a regressor it must hold a localizer.
+        recipe: the recipe; a regressor's must agree with the localizer's card.
+        weights_uri: see ``bae.weights.imagenet``.
+        workers: training processes.
+        use_gpu: one GPU for each worker.
+    """
+
+    part: str
+    tables_uri: str
+    model_uri: str
+    recipe: recipes.Recipe
+    weights_uri: str | None = None
+    workers: int = 1
+    use_gpu: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """A request with everything that can be checked before Ray starts.
+
+    Attributes:
+        request: what was asked for.
+        card: the card to extend: empty, or the localizer's for a regressor.
+        imagenet: what the trunk starts from, None for a random start.
+        scans: rows of the scans table for ``train`` and ``validation``.
+    """
+
+    request: Request
+    card: model.Card
+    imagenet: dict[str, torch.Tensor] | None
+    scans: dict[str, pa.Table]
+
+
+def plan(request: Request) -> Plan:
+    """Check a request and gather what it needs; writes nothing.
+
+    Raises:
+        UseError: no scans to train on, no localizer to crop with, or one of another
+            recipe, or ImageNet weights that cannot be had.
+    """
+    section = getattr(request.recipe, request.part)
+    return Plan(
+        request=request,
+        card=_card(request),
+        imagenet=weights.imagenet(section.trunk, section.weights, request.weights_uri),
+        scans={
+            split: samples.training_scans(request.tables_uri, request.recipe, split)
+            for split in ("train", "validation")
+        },
+    )
+
+
+def _card(request: Request) -> model.Card:
+    if request.part == "localizer":
+        return model.Card(recipe=request.recipe, parts={})
+    card = model.load_card(request.model_uri)
+    model.load_localizer(request.model_uri, card)  # hash checked before hours of work
+    for section in ("windowing", "localizer", "region"):
+        if getattr(card.recipe, section) != getattr(request.recipe, section):
+            raise ModelError(
+                f"the localizer in {request.model_uri} was trained with another "
+                f"{section} section (recipe {card.recipe.name}); train both with the same"
+            )
+    return model.Card(recipe=request.recipe, parts={"localizer": card.parts["localizer"]})
+
+
+def train(
+    planned: Plan,
+    on_samples: Callable[[int, PartDone], None],
+    on_epoch: Callable[[dict[str, float]], None],
+) -> model.Card:
+    """Prepare samples, train, and write weights and card.
+
+    Args:
+        planned: what to train, on what, from what.
+        on_samples: called with the number of parts and each finished part.
+        on_epoch: called with each epoch's metrics.
+
+    Raises:
+        RunError: training failed; the same call goes on from the last checkpoint.
+    """
+    start = time.monotonic()
+    request, scans = planned.request, planned.scans
+    files = _prepare(planned, on_samples)
+    datasets = {split: _dataset(names) for split, names in files.items()}
+    counts = {split: dataset.count() for split, dataset in datasets.items()}
+    ages = np.asarray(scans["train"]["age_years"])
+    network, history = ray_train.train(
+        request.part,
+        request.recipe,
+        datasets,
+        counts,
+        storage.join(request.model_uri, "checkpoints"),
+        _run_name(request, planned.card, scans["train"]),
+        workers=request.workers,
+        use_gpu=request.use_gpu,
+        imagenet=planned.imagenet,
+        ages=(float(ages.mean()), max(float(ages.std()), 1.0)),
+        on_epoch=on_epoch,
+    )
+    card = model.save_part(
+        request.model_uri,
+        planned.card,
+        request.part,
+        network,
+        {
+            "metrics": _metrics(history),
+            "data": {split: _demographics(table) for split, table in scans.items()},
+            "fit": {
+                "views": counts,
+                "epochs": len(history),
+                "seconds": round(time.monotonic() - start, 1),
+                "workers": request.workers,
+                "device": "cuda" if request.use_gpu else "cpu",
+                "history": history,
+            },
+        },
+    )
+    storage.delete(storage.join(request.model_uri, "checkpoints"))
+    return card
+
+
+def _prepare(planned: Plan, on_samples: Callable[[int, PartDone], None]) -> dict[str, list[str]]:
+    """Make the samples that are not there yet; return the files of each split."""
+    request, scans = planned.request, planned.scans
+    made_by = planned.card.parts["localizer"].sha256 if request.part == "regressor" else ""
+    cache = samples.cache(request.tables_uri, request.recipe, request.part, scans, made_by)
+    known = {k: v for table in scans.values() for k, v in samples.truth(table).items()}
+    step: Any = scoring.LocalizerSamples
+    arguments: tuple[object, ...] = (request.recipe, known)
+    if request.part == "regressor":
+        step, arguments = scoring.RegressorSamples, (*arguments, request.model_uri)
+    parts = samples.cut(scans)
+    left = {
+        number: objects
+        for split in parts
+        for number, objects in parts[split].items()
+        if not storage.exists(cache.file(number))
+    }
+    reading = Reading(tables_uri=request.tables_uri)
+    for done in run_parts(left, reading, step, arguments, cache.store):
+        on_samples(len(left), done)
+    return {split: [cache.file(number) for number in parts[split]] for split in parts}
+
+
+def _dataset(files: list[str]) -> ray.data.Dataset:
+    """Open the samples, in Ray's object store where they fit into half of it.
+
+    Streaming them from files starts the readers anew in each epoch, which costs ten
+    seconds an epoch on two cores; from the object store it costs none.
+    """
+    filesystem, _ = storage.pyarrow_filesystem(files[0])
+    paths = [storage.pyarrow_filesystem(name)[1] for name in files]
+    dataset = ray.data.read_parquet(paths, filesystem=filesystem)
+    size_bytes = sum(info.size for info in filesystem.get_file_info(paths))
+    if 4 * size_bytes < ray.cluster_resources().get("object_store_memory", 0.0):
+        # 4: two datasets, and Parquet shrinks the grey values to about half
+        return dataset.materialize()
+    return dataset
+
+
+def _run_name(request: Request, card: model.Card, scans: pa.Table) -> str:
+    """Name the checkpoints so that only the same training resumes from them."""
+    state = [
+        recipes.to_json(request.recipe),
+        {name: part.sha256 for name, part in card.parts.items()},
+        samples.digest(scans),
+        request.weights_uri,
+    ]
+    digest = hashlib.sha256(json.dumps(state, sort_keys=True).encode()).hexdigest()[:16]
+    return f"{request.part}-{digest}"
+
+
+def _metrics(history: list[dict[str, float]]) -> dict[str, float]:
+    """Return the best epoch's validation metrics under names that say so."""
+    best = min(history, key=lambda metrics: metrics["score"])
+    names = ("cross_entropy", "accuracy", "mae_years", "error_90_years", "epoch")
+    return {f"validation_{name}": best[name] for name in names if name in best}
+
+
+def _demographics(scans: pa.Table) -> dict[str, Any]:
+    """Describe the training data without any person in it."""
+    ages = scans["age_years"]
+    return {
+        "scans": scans.num_rows,
+        "patients": pc.count_distinct(scans["patient_key"]).as_py(),
+        "digest": samples.digest(scans),
+        "age_mean_years": round(pc.mean(ages).as_py(), 2),
+        "age_sd_years": round(pc.stddev(ages).as_py(), 2),
+        "female_share": round(float(np.mean([s == "F" for s in scans["sex"].to_pylist()])), 3),
+    }

@@ -1,0 +1,1 @@
+"""Ray jobs, one file each: flags in, three calls, a printed summary."""

@@ -1,0 +1,65 @@
+"""What ``index`` and ``predict`` share: flags, progress, summary."""
+
+import argparse
+from collections.abc import Sequence
+
+from bae import batch, command
+from bae.ray_data import PartDone
+
+
+def main(parser: command.Parser, argv: Sequence[str] | None) -> int:
+    """Run over an archive; with ``--model`` among the flags, score it."""
+    parser.add_argument("--archive", required=True, metavar="URI", help="where the objects are")
+    parser.add_argument("--tables", required=True, metavar="URI", help="root of the tables")
+    parser.add_argument(
+        "--inventory", metavar="URI", help="manifest.json of an S3 Inventory instead of a listing"
+    )
+    parser.add_argument("--labels", metavar="FILE", help="CSV or Parquet with ages and sexes")
+    parser.add_argument(
+        "--max-rejected", type=float, default=0.5, metavar="SHARE",
+        help="share of refused objects above which the job fails (default 0.5)",
+    )  # fmt: skip
+
+    def job(options: argparse.Namespace) -> None:
+        request = batch.Request(
+            archive_uri=options.archive,
+            tables_uri=options.tables,
+            model_uri=getattr(options, "model", None),
+            inventory_uri=options.inventory,
+            labels_uri=options.labels,
+            max_rejected=options.max_rejected,
+            actors=getattr(options, "actors", 1),
+            gpus=getattr(options, "gpus", 0.0),
+        )
+        bars: list[command.Progress] = []
+
+        def on_start(objects: int) -> None:
+            what = "scoring" if request.model_uri else "indexing"
+            bars.append(command.Progress(objects, what, "objects"))
+
+        def on_part(done: PartDone) -> None:
+            bars[0].add(done.scans + done.refused)
+
+        summary = batch.run(request, on_start, on_part)
+        for bar in bars:
+            bar.close()
+        _print(request, summary)
+
+    return command.run(parser, job, argv)
+
+
+def _print(request: batch.Request, summary: batch.Summary) -> None:
+    print(f"archive    {request.archive_uri}: {summary.listed} objects, "
+          f"{summary.done_before} done before")  # fmt: skip
+    if summary.run_id is None:
+        print("nothing to do: the tables are up to date")
+        return
+    verb = "scored" if request.model_uri else "indexed"
+    rate = summary.scans / summary.seconds
+    print(f"{verb:<10} {summary.scans} scans in {summary.seconds:.1f} s, {rate:.1f} per second")
+    print(f"refused    {summary.refused.total()}")
+    for code, count in summary.refused.most_common():
+        print(f"             {code:<24} {count}")
+    print(f"tables     {request.tables_uri}, run {summary.run_id}")
+    for name, rows in summary.rows.items():
+        print(f"             {name:<24} {rows} rows added")

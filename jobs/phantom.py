@@ -1,0 +1,84 @@
+"""Write a simulated archive of bone scans."""
+
+import argparse
+import sys
+import time
+from collections.abc import Sequence
+
+from bae import command, ray_phantom, ray_session
+from bae.phantom import PhantomConfig, limit_mae_years
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the job; see ``--help``."""
+    parser = command.Parser(
+        "phantom",
+        "Write an archive of simulated bone scans; what only the simulation knows goes to "
+        "_phantom/truth.parquet in it.",
+        "python -m jobs.phantom --archive s3://phantoms/bone-scans --scans 4000",
+    )
+    parser.add_argument("--archive", required=True, help="where to write: a path or s3:// URI")
+    parser.add_argument("--scans", required=True, type=_count, help="how many scans")
+    parser.add_argument("--seed", type=_seed, default=0, help="which cohort (default 0)")
+    parser.add_argument(
+        "--ages", nargs=2, type=float, default=(40.0, 80.0), metavar=("FROM", "TO"),
+        help="ages in years, evenly filled (default 40 80)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--matrix", type=_matrix, default=(256, 1024), metavar="COLUMNSxROWS",
+        help="256x1024 as cameras store (default), 900x3000 as the paper exported",
+    )  # fmt: skip
+    parser.add_argument(
+        "--mistakes", type=float, default=0.0, help="share of scans with a mistake (default 0)"
+    )
+    parser.add_argument("--workers", type=_count, help="tasks at once (default: all CPUs)")
+    return command.run(parser, _write, argv)
+
+
+def _write(options: argparse.Namespace) -> None:
+    config = PhantomConfig(
+        ages=tuple(options.ages),
+        columns=options.matrix[0],
+        rows=options.matrix[1],
+        mistakes=options.mistakes,
+    )
+    limit = limit_mae_years(config.ages, config.latent_sd_years)
+    with ray_session.session():
+        start = time.monotonic()
+        bar = command.Progress(options.scans, "phantom", "scans")
+        ray_phantom.write(
+            options.archive, options.scans, seed=options.seed, config=config,
+            workers=options.workers, progress=bar.add,
+        )  # fmt: skip
+        bar.close()
+        seconds = time.monotonic() - start
+    print(
+        f"scans        {options.scans} in {seconds:.1f} s, {options.scans / seconds:.1f} per second"
+    )
+    print(f"archive      {options.archive}")
+    print(f"known limit  {limit:.2f} years mean absolute error: no method can do better")
+
+
+def _count(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"{text} is not a number of 1 or more")
+    return number
+
+
+def _seed(text: str) -> int:
+    number = int(text)
+    if number < 0:
+        raise argparse.ArgumentTypeError(f"{text} is not a number of 0 or more")
+    return number
+
+
+def _matrix(text: str) -> tuple[int, int]:
+    columns, cross, rows = text.partition("x")
+    if not (cross and columns.isdecimal() and rows.isdecimal()):
+        raise argparse.ArgumentTypeError(f"{text} does not look like 256x1024 (columns x rows)")
+    return int(columns), int(rows)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

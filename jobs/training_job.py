@@ -1,0 +1,73 @@
+"""What ``train_localizer`` and ``train_regressor`` share: they differ in one word."""
+
+import argparse
+from collections.abc import Sequence
+
+from bae import command, ray_session, recipes, training
+from bae.ray_data import PartDone
+
+
+def main(part: str, argv: Sequence[str] | None) -> int:
+    """Train one network; ``part`` is ``localizer`` or ``regressor``."""
+    parser = command.Parser(
+        f"train_{part}",
+        f"Train the {part} on the scans table and write it to the model folder.",
+        f"python -m jobs.train_{part} --tables tables --model model --recipe small",
+    )
+    parser.add_argument("--tables", required=True, metavar="URI", help="root of the tables")
+    parser.add_argument("--model", required=True, metavar="URI", help="model folder to write")
+    parser.add_argument(
+        "--recipe", default="paper", metavar="NAME", help=f"one of {', '.join(recipes.RECIPES)}"
+    )
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="SECTION.FIELD=VALUE", dest="changes",
+        help="change one field of the recipe; may be repeated",
+    )  # fmt: skip
+    parser.add_argument(
+        "--weights", metavar="URI", help="folder with torchvision's ImageNet files, or none"
+    )
+    parser.add_argument("--workers", type=int, default=1, help="training processes (default 1)")
+
+    prepared: list[int] = []
+
+    def report_samples(parts: int, done: PartDone) -> None:
+        prepared.append(done.number)
+        command.say(f"prepared {len(prepared)} of {parts} parts of the archive")
+
+    def job(options: argparse.Namespace) -> None:
+        recipe = recipes.recipe(options.recipe, options.changes)
+        request = training.Request(
+            part=part,
+            tables_uri=options.tables,
+            model_uri=options.model,
+            recipe=recipe,
+            weights_uri=options.weights,
+            workers=options.workers,
+        )
+        plan = training.plan(request)
+        with ray_session.session():
+            card = training.train(plan, report_samples, _report_epoch)
+        done = card.parts[part]
+        print(f"trained the {part} of model {card.model_id}, recipe {recipe.name}")
+        print(f"  scans      {done.data['train']['scans']} to train on, "
+              f"{done.data['validation']['scans']} to validate")  # fmt: skip
+        for name, value in done.metrics.items():
+            print(f"  {name.replace('_', ' '):<26} {value:.3f}")
+        print(f"  {done.fit['epochs']} epochs in {done.fit['seconds']:.0f} s; written to "
+              f"{options.model}")  # fmt: skip
+
+    return command.run(parser, job, argv)
+
+
+def _report_epoch(metrics: dict[str, float]) -> None:
+    score = (
+        f"mean absolute error {metrics['mae_years']:.2f} years"
+        if "mae_years" in metrics
+        else f"accuracy {metrics['accuracy']:.2f}"
+    )
+    left = metrics["seconds"] * (metrics["epochs"] - metrics["epoch"])
+    command.say(
+        f"epoch {metrics['epoch']:.0f} of {metrics['epochs']:.0f}: "
+        f"training loss {metrics['train_loss']:.3f}, validation {score}, "
+        f"{metrics['train_views'] / metrics['seconds']:.0f} views per second, {left:.0f} s left"
+    )

