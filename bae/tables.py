@@ -17,6 +17,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.dataset as ds
+import pyarrow.fs
 from deltalake import DeltaTable
 from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
 from numpy.typing import NDArray
@@ -124,7 +125,10 @@ def dataset_of(name: str, table: DeltaTable | None) -> ds.Dataset:
     """Return an opened table, or an empty one, as a dataset in the contract's schema."""
     if table is None:
         return ds.dataset(SCHEMAS[name].empty_table())
-    found: Any = table.to_pyarrow_dataset()
+    # Arrow's own filesystem: deltalake's calls back into Python from Arrow's threads, which
+    # aborts one process in five that ends right after reading.
+    system, path = storage.pyarrow_filesystem(table.table_uri)
+    found: Any = table.to_pyarrow_dataset(filesystem=pyarrow.fs.SubTreeFileSystem(path, system))
     there = found.schema
     fields = [
         field if field.name in there.names else field.with_nullable(True) for field in SCHEMAS[name]
