@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import io
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
+from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from bae import roi
@@ -130,3 +132,41 @@ def _head_to_toes(views: Sequence[NDArray[np.uint16] | NDArray[np.float32]]) -> 
     top, bottom = (max(held[0] - margin, 0), held[-1] + margin) if held.size else (0, rows)
     shown = [np.clip(view / white_level(view), 0, 1) ** 0.7 for view in views]
     return np.concatenate(shown, axis=1)[top:bottom].astype(np.float32)
+
+
+def learning_curve(history: Sequence[Mapping[str, float]]) -> Figure:
+    """Draw how training went: loss above, validation below, the epoch that was kept marked.
+
+    Args:
+        history: one mapping per epoch, as ``bae.fit`` reports them.
+    """
+    epochs = [metrics["epoch"] for metrics in history]
+    best = min(history, key=lambda metrics: metrics["score"])
+    name, unit = (
+        ("mae_years", "validation error, years")
+        if "mae_years" in best
+        else ("cross_entropy", "validation cross-entropy")
+    )
+    figure = Figure(figsize=(6.4, 5.0), layout="constrained")
+    above, below = figure.subplots(2, 1, sharex=True)
+    above.plot(epochs, [m["train_loss"] for m in history], color="black", marker=".")
+    above.set_ylabel("training loss")
+    below.plot(epochs, [m[name] for m in history], color="black", marker=".")
+    below.set_ylim(bottom=0)
+    below.axvline(best["epoch"], color="#0072B2", linestyle="--", linewidth=1)
+    below.annotate(
+        f"kept: epoch {best['epoch']:.0f}, {best[name]:.2f}",
+        (best["epoch"], 0.04), xycoords=("data", "axes fraction"), xytext=(-4, 0),
+        textcoords="offset points", ha="right", color="#0072B2", fontsize=9,
+    )  # fmt: skip
+    below.set_ylabel(unit)
+    below.set_xlabel("epoch")
+    below.xaxis.set_major_locator(MaxNLocator(integer=True))
+    return figure
+
+
+def png(figure: Figure) -> bytes:
+    """Return a figure as the bytes of a PNG file."""
+    sink = io.BytesIO()
+    figure.savefig(sink, format="png", dpi=150)
+    return sink.getvalue()

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +20,8 @@ from torch.nn import functional as F
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from bae.errors import RunError
-from bae.recipes import Fit
+from bae.networks import BINS
+from bae.recipes import Fit, Recipe
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -28,7 +29,7 @@ class Batch:
     """Training samples on the device.
 
     Attributes:
-        grey_N1HW: values in [0, 1].
+        grey_N1HW: values in [0, 1]; both views in place of one where they enter together.
         male_N: 0 female, 1 male, NaN unknown.
         age_N: chronological age in years.
         group_N: age group, int64.
@@ -98,40 +99,88 @@ def _age_score(
     return {"score": mae, "mae_years": mae}
 
 
+def _mean_variance_loss(network: nn.Module, batch: Batch) -> Tensor:
+    """Pan et al. 2018, Eqs. (2)-(5): softmax loss + 0.2 mean loss + 0.05 variance loss."""
+    scores_NB = network(batch.grey_N1HW, batch.male_N, scores=True).float()
+    bins_B = torch.arange(BINS, device=scores_NB.device).float()
+    probability_NB = scores_NB.softmax(dim=1)
+    mean_N = probability_NB @ bins_B
+    variance_N = (probability_NB * (bins_B - mean_N[:, None]) ** 2).sum(dim=1)
+    softmax_loss = F.cross_entropy(scores_NB, batch.age_N.round().long().clamp(0, BINS - 1))
+    mean_loss = 0.5 * F.mse_loss(mean_N, batch.age_N)
+    loss: Tensor = softmax_loss + 0.2 * mean_loss + 0.05 * variance_N.mean()
+    return loss
+
+
 LOCALIZE = Task(_group_loss, _group_answer, _group_score)
 REGRESS = Task(_age_loss, _age_answer, _age_score)
+REGRESS_BINS = Task(_mean_variance_loss, _age_answer, _age_score)
 
 
-def augment(grey_N1HW: Tensor, config: Fit, generator: torch.Generator) -> Tensor:
-    """Mirror, turn, resize, shift and re-light each picture a little.
+def task(part: str, recipe: Recipe) -> Task:
+    """Return what a part of a recipe learns; ``part`` is ``localizer`` or ``regressor``."""
+    if part == "localizer":
+        return LOCALIZE
+    return REGRESS if recipe.regressor.loss == "squared" else REGRESS_BINS
+
+
+def without_margin(grey_N1HW: Tensor, size: tuple[int, int]) -> Tensor:
+    """Cut the middle of each sample: what a network sees when its box is not moved."""
+    top, left = ((grey_N1HW.shape[2 + i] - size[i]) // 2 for i in (0, 1))
+    return grey_N1HW[:, :, top : top + size[0], left : left + size[1]]
+
+
+def augment(
+    grey_N1HW: Tensor, config: Fit, generator: torch.Generator, size: tuple[int, int] | None = None
+) -> Tensor:
+    """Mirror, turn, resize, shift and re-light each picture a little; move its box's edges.
 
     A mirrored view is still a possible view of a person (the skeleton is nearly
     symmetric and the age evidence has no side), so nothing is swapped with it.
+
+    Args:
+        grey_N1HW: samples, with the margin that ``recipes.with_margin`` gives.
+        config: how far.
+        generator: of the random numbers.
+        size: rows and columns without the margin; by default there is none.
     """
     n = grey_N1HW.shape[0]
-    height, width = grey_N1HW.shape[2:]
+    height, width = size or grey_N1HW.shape[2:]
 
     def either_way(limit: float) -> Tensor:
         return (torch.rand(n, generator=generator) * 2 - 1) * limit
 
     turn = either_way(math.radians(config.rotate_degrees))
-    size = 1 + either_way(config.scale)
+    larger = 1 + either_way(config.scale)
     flip = torch.where(torch.rand(n, generator=generator) < config.mirror, -1.0, 1.0)
     aspect = height / width  # grid_sample's axes are both 2 long; turn in pixels, not in those
     theta_N23 = torch.stack(
         [
-            flip * size * turn.cos(),
-            -flip * size * turn.sin() * aspect,
+            flip * larger * turn.cos(),
+            -flip * larger * turn.sin() * aspect,
             either_way(2 * config.shift),
-            size * turn.sin() / aspect,
-            size * turn.cos(),
+            larger * turn.sin() / aspect,
+            larger * turn.cos(),
             either_way(2 * config.shift),
         ],
         dim=1,
     ).view(n, 2, 3)
     light = 1 + either_way(config.intensity)
+    # each edge of the box moves by itself; the box is 2 long in theta's units
+    low_N2, high_N2 = (
+        torch.stack([either_way(2 * config.box_jitter), either_way(2 * config.box_jitter)], dim=1)
+        for _ in range(2)
+    )
+    turned_N22 = theta_N23[:, :, :2]
+    middle_N21 = ((low_N2 + high_N2) / 2)[:, :, None]
+    stretched_N22 = turned_N22 * (1 + (high_N2 - low_N2) / 2)[:, None, :]
+    theta_N23 = torch.cat([stretched_N22, theta_N23[:, :, 2:] + turned_N22 @ middle_N21], dim=2)
+    # the sample is larger than what the network sees, by its margin
+    seen = torch.tensor([width / grey_N1HW.shape[3], height / grey_N1HW.shape[2]])
+    theta_N23 = theta_N23 * seen[:, None]
     device = grey_N1HW.device
-    grid = F.affine_grid(theta_N23.to(device), list(grey_N1HW.shape), align_corners=False)
+    shape = [n, grey_N1HW.shape[1], height, width]
+    grid = F.affine_grid(theta_N23.to(device), shape, align_corners=False)
     moved = F.grid_sample(grey_N1HW, grid, padding_mode="zeros", align_corners=False)
     return (moved * light.to(device).view(n, 1, 1, 1)).clamp_(0.0, 1.0)
 
@@ -228,6 +277,7 @@ def train_epoch(
     task: Task,
     config: Fit,
     rank: int = 0,
+    size: tuple[int, int] | None = None,
 ) -> dict[str, float]:
     """Pass once over the training samples.
 
@@ -242,6 +292,7 @@ def train_epoch(
         task: what to learn.
         config: how.
         rank: this worker's number.
+        size: see ``augment``.
 
     Raises:
         RunError: the loss is not finite; names the batch's scan ids.
@@ -255,9 +306,9 @@ def train_epoch(
         rate = learning_rate(config, training.progress.epoch + step / max(steps, 1))
         for group in training.optimizer.param_groups:
             group["lr"] = rate
-        grey_N1HW = augment(batch.grey_N1HW, config, generator)
+        grey_N1HW = augment(batch.grey_N1HW, config, generator, size)
         with _mixed(grey_N1HW.device.type):
-            loss = task.loss(wrapped, _replace_grey(batch, grey_N1HW))
+            loss = task.loss(wrapped, replace(batch, grey_N1HW=grey_N1HW))
         value = loss.item()
         if not math.isfinite(value):
             raise RunError(
@@ -293,7 +344,7 @@ def evaluate(network: nn.Module, batches: Iterable[Batch], task: Task) -> dict[s
         return {"score": math.inf}
     answer, age = np.concatenate(answers), np.concatenate(ages)
     result = task.score(answer, age, np.concatenate(groups))
-    if task is REGRESS:
+    if task is not LOCALIZE:
         errors = np.sort(np.abs(answer - age))
         rank = min(len(errors), math.ceil(0.9 * (len(errors) + 1)))
         result["error_90_years"] = float(errors[rank - 1])
@@ -303,7 +354,3 @@ def evaluate(network: nn.Module, batches: Iterable[Batch], task: Task) -> dict[s
 def _mixed(device_type: str) -> torch.autocast:
     """Matrix products in bf16 on the GPU; float32 on the CPU, where training must repeat."""
     return torch.autocast(device_type, torch.bfloat16, enabled=device_type == "cuda")
-
-
-def _replace_grey(batch: Batch, grey_N1HW: Tensor) -> Batch:
-    return Batch(**{**vars(batch), "grey_N1HW": grey_N1HW})

@@ -12,10 +12,15 @@ from dataclasses import dataclass
 import torch
 import torchvision
 from torch import Tensor, nn
-from torchvision.models import Inception_V3_Weights, ResNet50_Weights, WeightsEnum
+from torchvision.models import (
+    Inception_V3_Weights,
+    ResNet50_Weights,
+    VGG16_Weights,
+    VGG19_Weights,
+)
 from torchvision.models.resnet import BasicBlock, ResNet
 
-from bae import recipes
+from bae import baselines, recipes
 from bae.errors import RecipeError
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
@@ -27,17 +32,18 @@ class TrunkKind:
     """How to build one feature extractor.
 
     Attributes:
-        build: makes the torchvision network, without weights.
+        build: makes the network, without weights.
         cut: names of the children after the last convolution, taken off.
         channels: K of the last feature map.
-        weights: torchvision's ImageNet weights, None where there are none.
+        weights_url: ImageNet weights as torchvision (for Xception: timm) names them,
+            the file's SHA-256 in its name; None where there are none.
         mean, std: what the weights expect the grey values to be normalised by.
     """
 
     build: Callable[[], nn.Module]
     cut: tuple[str, ...]
     channels: int
-    weights: WeightsEnum | None
+    weights_url: str | None = None
     mean: tuple[float, float, float] = IMAGENET_MEAN
     std: tuple[float, float, float] = IMAGENET_STD
 
@@ -55,10 +61,10 @@ def _resnet10() -> ResNet:
 
 TRUNKS: dict[str, TrunkKind] = {
     "resnet50": TrunkKind(
-        build=lambda: torchvision.models.resnet50(weights=None),
+        build=baselines.resnet50,
         cut=("avgpool", "fc"),
         channels=2048,
-        weights=ResNet50_Weights.IMAGENET1K_V1,
+        weights_url=ResNet50_Weights.IMAGENET1K_V1.url,
     ),
     "inception_v3": TrunkKind(
         build=lambda: torchvision.models.inception_v3(
@@ -66,17 +72,45 @@ TRUNKS: dict[str, TrunkKind] = {
         ),
         cut=("avgpool", "dropout", "fc"),
         channels=2048,
-        weights=Inception_V3_Weights.IMAGENET1K_V1,
+        weights_url=Inception_V3_Weights.IMAGENET1K_V1.url,
         # the weights come from TensorFlow, which scales to [-1, 1]
         mean=(0.5, 0.5, 0.5),
         std=(0.5, 0.5, 0.5),
     ),
-    "resnet10": TrunkKind(
-        build=_resnet10,
-        cut=("avgpool", "fc"),
+    "resnet10": TrunkKind(build=_resnet10, cut=("avgpool", "fc"), channels=512),
+    "vgg16": TrunkKind(
+        build=baselines.vgg16,
+        cut=("avgpool", "classifier"),
         channels=512,
-        weights=None,
+        weights_url=VGG16_Weights.IMAGENET1K_V1.url,
     ),
+    "vgg19": TrunkKind(
+        build=baselines.vgg19,
+        cut=("avgpool", "classifier"),
+        channels=512,
+        weights_url=VGG19_Weights.IMAGENET1K_V1.url,
+    ),
+    "xception": TrunkKind(
+        build=baselines.xception,
+        cut=("global_pool", "fc"),
+        channels=2048,
+        weights_url=(
+            "https://github.com/rwightman/pytorch-image-models/releases/download/"
+            "v0.1-cadene/xception-43020ad28.pth"
+        ),
+        mean=(0.5, 0.5, 0.5),
+        std=(0.5, 0.5, 0.5),
+    ),
+    "small_vgg16": TrunkKind(
+        build=lambda: baselines.small_vgg((1, 1, 1, 1, 1)), cut=(), channels=128
+    ),
+    "small_vgg19": TrunkKind(
+        build=lambda: baselines.small_vgg((1, 1, 2, 2, 2)), cut=(), channels=128
+    ),
+    "small_resnet50": TrunkKind(
+        build=baselines.small_resnet50, cut=("avgpool", "fc"), channels=2048
+    ),
+    "small_xception": TrunkKind(build=baselines.small_xception, cut=(), channels=256),
 }
 
 
@@ -127,20 +161,28 @@ class Localizer(nn.Module):
             return self.head(_pool(features_NKVU)), features_NKVU
 
 
+BINS = 121
+"""One-year bins, ages 0 to 120, that the mean-variance loss spreads an age over."""
+
+
 class Regressor(nn.Module):
-    """Crop and sex to years (Fig. 1 (b), section IV).
+    """Crop and sex to years (Fig. 1 (b), section IV); with options, Table 1's other methods.
 
     The last layer predicts in units of ``spread_years`` around ``mean_years``, the
     training ages' standard deviation and mean, so the first step's answers are already
-    near the cohort's mean and the learning rate means the same for every cohort.
+    near the cohort's mean and the learning rate means the same for every cohort. With
+    the mean-variance loss it scores ages of 0 to 120, and the answer is the expected one.
     """
 
     def __init__(self, config: recipes.Regressor) -> None:
-        """Build with random weights; ``bae.weights`` brings ImageNet's."""
+        """Build with random weights."""
         super().__init__()
         self.trunk = Trunk(config.trunk)
+        self.pair = config.pair
         self.sex = nn.Linear(1, config.sex_neurons) if config.use_sex else None
-        inputs = self.trunk.channels + (config.sex_neurons if config.use_sex else 0)
+        inputs = self.trunk.channels * (2 if config.pair else 1)
+        inputs += config.sex_neurons if config.use_sex else 0
+        bins = 1 if config.loss == "squared" else BINS
         self.head = nn.Sequential(
             nn.Linear(inputs, config.hidden_neurons),
             nn.ReLU(),
@@ -148,36 +190,48 @@ class Regressor(nn.Module):
             nn.Linear(config.hidden_neurons, config.hidden_neurons),
             nn.ReLU(),
             nn.Dropout(config.dropout),
-            nn.Linear(config.hidden_neurons, 1),
+            nn.Linear(config.hidden_neurons, bins),
         )
         self.register_buffer("mean_years", torch.tensor(60.0))
         self.register_buffer("spread_years", torch.tensor(10.0))
         self.mean_years: Tensor
         self.spread_years: Tensor
 
-    def forward(self, crop_N1HW: Tensor, male_N: Tensor) -> Tensor:
+    def forward(self, crop_N1HW: Tensor, male_N: Tensor, scores: bool = False) -> Tensor:
         """Return predicted ages (N,) in years.
 
         Args:
-            crop_N1HW: grey values in [0, 1].
+            crop_N1HW: grey values in [0, 1]; (N, 2, H, W) where both views enter together.
             male_N: 0 female, 1 male; NaN where unknown: the mean of both answers.
+            scores: return the last layer (N, bins) instead, for a loss over bins.
         """
+        if self.pair:  # one trunk reads both
+            crop_N1HW = crop_N1HW.flatten(0, 1)[:, None]
         features_NKVU = self.trunk(crop_N1HW)
         with _full_precision(features_NKVU):
             pooled_NK = _pool(features_NKVU)
+            if self.pair:
+                pooled_NK = pooled_NK.view(len(male_N), -1)
             if not bool(torch.isnan(male_N).any()):
-                return self._years(pooled_NK, male_N)
+                return self._answer(pooled_NK, male_N, scores)
             female_N, other_N = torch.zeros_like(male_N), torch.ones_like(male_N)
-            both_N = 0.5 * (self._years(pooled_NK, female_N) + self._years(pooled_NK, other_N))
-            known_N = self._years(pooled_NK, male_N.nan_to_num())
-            return torch.where(torch.isnan(male_N), both_N, known_N)
+            both = 0.5 * (
+                self._answer(pooled_NK, female_N, scores) + self._answer(pooled_NK, other_N, scores)
+            )
+            known = self._answer(pooled_NK, male_N.nan_to_num(), scores)
+            unknown_N = torch.isnan(male_N)
+            return torch.where(unknown_N[:, None] if scores else unknown_N, both, known)
 
-    def _years(self, pooled_NK: Tensor, male_N: Tensor) -> Tensor:
+    def _answer(self, pooled_NK: Tensor, male_N: Tensor, scores: bool) -> Tensor:
         inputs = pooled_NK
         if self.sex is not None:
             inputs = torch.cat([pooled_NK, self.sex(male_N[:, None].float())], dim=1)
-        years: Tensor = self.mean_years + self.spread_years * self.head(inputs)[:, 0]
-        return years
+        last_NB: Tensor = self.head(inputs)
+        if scores:
+            return last_NB
+        if last_NB.shape[1] == 1:
+            return self.mean_years + self.spread_years * last_NB[:, 0]
+        return last_NB.softmax(dim=1) @ torch.arange(BINS, device=last_NB.device).float()
 
 
 def _pool(features_NKVU: Tensor) -> Tensor:

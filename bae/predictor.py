@@ -14,11 +14,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.nn import functional as F
 
 from bae import image, model, roi
 from bae.heatmap import class_heatmap, to_byte_scale
 from bae.networks import Localizer, Regressor
-from bae.recipes import Recipe
+from bae.recipes import Recipe, with_margin
 from bae.scan import SEX_CODE, Scan, View
 
 
@@ -30,7 +31,7 @@ class LocalizedView:
         view: ``anterior``, ``posterior`` or ``unknown``.
         group: the predicted age group, 0 is the youngest; the class c of Eq. (1).
         probabilities: (C,) softmax of the scores, sums to 1.
-        heat: (V, U) uint8, 0-255, the network's own map size.
+        heat: (V, U) uint8, 0-255, the network's own map size; (0, 0) without a localizer.
         heat_min, heat_max: what 0 and 255 stand for, unitless.
         boxes: regions in stored pixels, the cropped one first.
         grey: (R, C) the windowed view on the device, to crop from.
@@ -45,11 +46,18 @@ class LocalizedView:
     boxes: list[roi.Box]
     grey: Tensor
 
-    @property
-    def crop(self) -> Tensor:
-        """Return the windowed pixels of the first box, at the stored scan's resolution."""
+    def crop(self, margin: float = 0.0) -> Tensor:
+        """Return the windowed pixels of the first box, at the stored scan's resolution.
+
+        Args:
+            margin: surroundings on each side, as a share of the box; black outside the view.
+        """
         box = self.boxes[0]
-        return self.grey[box.y0 : box.y1, box.x0 : box.x1]
+        down, right = round(margin * (box.y1 - box.y0)), round(margin * (box.x1 - box.x0))
+        y0, y1, x0, x1 = box.y0 - down, box.y1 + down, box.x0 - right, box.x1 + right
+        rows, columns = self.grey.shape
+        inside = self.grey[max(y0, 0) : y1, max(x0, 0) : x1]
+        return F.pad(inside, (max(-x0, 0), max(x1 - columns, 0), max(-y0, 0), max(y1 - rows, 0)))
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -59,8 +67,11 @@ class Prediction:
     Attributes:
         age_years: mean of the views' predicted ages.
         low_years, high_years: 90 % interval, None where the model has no validation error.
-        view_ages_years: predicted age of each view, in the order of ``views``.
-        probabilities: (C,) mean over views of the age groups' probabilities.
+        view_ages_years: predicted age of each view, in the order of ``views``; a single
+            one where both views enter the regressor together.
+        group: the most probable age group; that of the age where there is no localizer.
+        probabilities: (C,) mean over views of the age groups' probabilities; empty
+            where there is no localizer.
         views: what was found in each view.
         flags: what was unusual about the prediction itself.
     """
@@ -69,6 +80,7 @@ class Prediction:
     low_years: float | None
     high_years: float | None
     view_ages_years: tuple[float, ...]
+    group: int
     probabilities: NDArray[np.float32]
     views: tuple[LocalizedView, ...]
     flags: tuple[str, ...] = ()
@@ -123,21 +135,66 @@ def localize(
     ]
 
 
+def whole_views(recipe: Recipe, views: Sequence[View], device: str) -> list[LocalizedView]:
+    """Take each whole view for the region: the way of Table 1's other methods."""
+    greys = [image.window(image.to_tensor(v.counts, device), recipe.windowing) for v in views]
+    return [
+        LocalizedView(
+            view=view.name,
+            group=0,
+            probabilities=np.empty(0, np.float32),
+            heat=np.empty((0, 0), np.uint8),
+            heat_min=0.0,
+            heat_max=0.0,
+            boxes=[roi.Box(0, 0, grey.shape[1], grey.shape[0], 1.0)],
+            grey=grey,
+        )
+        for view, grey in zip(views, greys, strict=True)
+    ]
+
+
+def regressor_inputs(
+    recipe: Recipe, found: Sequence[LocalizedView], margin: float = 0.0
+) -> list[Tensor]:
+    """Return what the regressor sees of one scan: each view's crop, or both views at once.
+
+    Args:
+        recipe: input size, and whether both views enter together.
+        found: the scan's views.
+        margin: see ``LocalizedView.crop``; enlarges the input by the same share.
+
+    Returns:
+        (1, H, W) float32 for each view; or one (2, H, W), anterior before posterior,
+        black where a view is missing. A view of unknown name takes the free place.
+    """
+    height, width = with_margin((recipe.regressor.height, recipe.regressor.width), margin)
+    crops = [image.resize(view.crop(margin), height, width) for view in found]
+    if not recipe.regressor.pair:
+        return [crop[None] for crop in crops]
+    both = torch.zeros(2, height, width, device=crops[0].device)
+    free = [0, 1]
+    for view, crop in sorted(zip(found, crops, strict=True), key=lambda v: v[0].view == "unknown"):
+        place = {"anterior": 0, "posterior": 1}.get(view.view, free[0])
+        both[place] = crop
+        free = [i for i in free if i != place] or free
+    return [both]
+
+
 class Predictor:
-    """Both networks of one model, ready on one device."""
+    """The networks of one model, ready on one device."""
 
     def __init__(
         self,
-        localizer: Localizer,
+        localizer: Localizer | None,
         regressor: Regressor,
         card: model.Card,
         device: str = "cpu",
     ) -> None:
-        """Move both networks to the device."""
+        """Move the networks to the device; a recipe of whole views has no localizer."""
         self.card = card
         self.recipe = card.recipe
         self.device = device
-        self.localizer = model.onto(localizer, device).eval()
+        self.localizer = None if localizer is None else model.onto(localizer, device).eval()
         self.regressor = model.onto(regressor, device).eval()
 
     @classmethod
@@ -152,8 +209,9 @@ class Predictor:
             ModelError: a part is missing or does not match the card.
         """
         card = model.load_card(uri)
+        whole = card.recipe.region.parts == "whole"
         return cls(
-            model.load_localizer(uri, card),
+            None if whole else model.load_localizer(uri, card),
             model.load_regressor(uri, card),
             card,
             device or model.best_device(),
@@ -168,37 +226,47 @@ class Predictor:
         if not scans:
             return []
         per_scan = [chosen_views(scan, self.recipe) for scan in scans]
-        localized = localize(
-            self.localizer, self.recipe, [v for views in per_scan for v in views], self.device
-        )
+        localized = iter(self._regions([view for views in per_scan for view in views]))
+        found = [[next(localized) for _ in views] for views in per_scan]
+        inputs = [regressor_inputs(self.recipe, views) for views in found]
         male_N = torch.tensor(
-            [SEX_CODE[s.sex] for s, views in zip(scans, per_scan, strict=True) for _ in views],
+            [SEX_CODE[s.sex] for s, own in zip(scans, inputs, strict=True) for _ in own],
             device=self.device,
         )
-        size = (self.recipe.regressor.height, self.recipe.regressor.width)
         with _inference(self.device):
-            crops_N1HW = image.prepare([found.crop for found in localized], *size)
-            ages: list[float] = self.regressor(crops_N1HW, male_N).tolist()
-        predictions, start = [], 0
-        for scan, views in zip(scans, per_scan, strict=True):
-            stop = start + len(views)
-            predictions.append(self._combine(scan, localized[start:stop], ages[start:stop]))
-            start = stop
-        return predictions
+            stacked = torch.stack([picture for own in inputs for picture in own])
+            ages = iter(self.regressor(stacked, male_N).tolist())
+        return [
+            self._combine(scan, views, [next(ages) for _ in own])
+            for scan, views, own in zip(scans, found, inputs, strict=True)
+        ]
+
+    def _regions(self, views: list[View]) -> list[LocalizedView]:
+        if self.localizer is None:
+            return whole_views(self.recipe, views, self.device)
+        return localize(self.localizer, self.recipe, views, self.device)
 
     def _combine(self, scan: Scan, found: list[LocalizedView], ages: list[float]) -> Prediction:
         age = float(np.mean(ages))
         half = self.card.parts["regressor"].metrics.get("validation_error_90_years")
         flags = [
-            *(["heatmap_flat"] if any(f.heat_max == f.heat_min for f in found) else []),
+            *(
+                ["heatmap_flat"]
+                if any(f.heat.size and f.heat_max == f.heat_min for f in found)
+                else []
+            ),
             *(["sex_unknown"] if scan.sex is None and self.recipe.regressor.use_sex else []),
         ]
+        probabilities = np.mean([f.probabilities for f in found], axis=0)
+        edges = self.recipe.localizer.group_edges_years
+        group = probabilities.argmax() if probabilities.size else np.digitize(age, edges[1:-1])
         return Prediction(
             age_years=age,
             low_years=None if half is None else age - half,
             high_years=None if half is None else age + half,
             view_ages_years=tuple(ages),
-            probabilities=np.mean([f.probabilities for f in found], axis=0),
+            group=int(group),
+            probabilities=probabilities,
             views=tuple(found),
             flags=tuple(flags),
         )

@@ -12,6 +12,8 @@ from contextlib import contextmanager
 import ray
 import ray.data
 
+from bae.errors import UseError
+
 log = logging.getLogger(__name__)
 
 
@@ -88,3 +90,30 @@ def quieten() -> None:
 def cpus() -> int:
     """Return the cluster's CPU count."""
     return int(ray.cluster_resources().get("CPU", 1))
+
+
+def gpus_for_training(workers: int | tuple[int, int], wanted: int | None) -> bool:
+    """Say whether training runs on GPUs, one for each worker.
+
+    Args:
+        workers: number of workers, or the least and the most.
+        wanted: 0 or 1; None: GPUs where the cluster has enough for the least number.
+
+    Raises:
+        UseError: more GPUs are asked for than the cluster has, or there is no CPU to
+            spare for Ray Data, without which training would wait for ever.
+    """
+    least = workers if isinstance(workers, int) else workers[0]
+    there = int(ray.cluster_resources().get("GPU", 0))
+    if wanted and there < least:
+        raise UseError(
+            f"{least} GPUs are asked for, the cluster has {there}; use --gpus 0 or start GPU nodes"
+        )
+    if cpus() < 2:
+        raise UseError("training needs two CPUs, one to feed the other; the cluster has one")
+    return there >= least if wanted is None else wanted > 0
+
+
+def cpus_per_worker(workers: int) -> float:
+    """Return the CPUs to reserve for each training worker: one is left to Ray Data."""
+    return min(1.0, (cpus() - 1) / workers)

@@ -12,6 +12,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -25,22 +26,20 @@ import torch
 from ray.util.queue import Empty, Queue
 from torch import nn
 
-from bae import fit, model, networks, recipes, storage, weights
+from bae import fit, model, networks, ray_session, recipes, samples, storage, weights
 from bae.errors import RunError
 from bae.labels import age_group
-
-TASKS = {"localizer": fit.LOCALIZE, "regressor": fit.REGRESS}
 
 
 def train(
     part: str,
     recipe: recipes.Recipe,
-    samples: dict[str, ray.data.Dataset],
+    datasets: dict[str, ray.data.Dataset],
     counts: dict[str, int],
     checkpoints_uri: str,
     run_name: str,
     *,
-    workers: int = 1,
+    workers: int | tuple[int, int] = 1,
     use_gpu: bool = False,
     max_failures: int = 3,
     imagenet: dict[str, torch.Tensor] | None = None,
@@ -52,11 +51,11 @@ def train(
     Args:
         part: ``localizer`` or ``regressor``.
         recipe: what to build and how to train it.
-        samples: ``train`` and ``validation``; columns of ``bae.samples.SCHEMA``.
+        datasets: ``train`` and ``validation``; columns of ``bae.samples.SCHEMA``.
         counts: rows of both.
         checkpoints_uri: where checkpoints go; the same URI and name resume a broken run.
         run_name: names the run; must change when recipe or data do.
-        workers: training processes.
+        workers: training processes; the least and the most make it elastic.
         use_gpu: one GPU for each worker.
         max_failures: how often lost workers are replaced before training fails.
         imagenet: what the trunk starts from, see ``bae.weights``; None: random.
@@ -69,11 +68,12 @@ def train(
     Raises:
         RunError: training failed; the last checkpoint is whole and the same call resumes.
     """
-    queue = Queue()
+    queue, ruined = Queue(), Queue()
     done = threading.Event()
     listener = threading.Thread(target=_relay, args=(queue, done, on_epoch), daemon=True)
     listener.start()
     filesystem, path = storage.pyarrow_filesystem(checkpoints_uri)
+    most = workers if isinstance(workers, int) else workers[1]
     trainer = ray.train.torch.TorchTrainer(
         _work,
         train_loop_config={
@@ -83,10 +83,18 @@ def train(
             "imagenet": ray.put(imagenet),
             "ages": ages,
             "queue": queue,
+            "ruined": ruined,
         },
-        datasets=dict(samples),
+        datasets=dict(datasets),
         dataset_config=ray.train.DataConfig(datasets_to_split=["train"]),
-        scaling_config=ray.train.ScalingConfig(num_workers=workers, use_gpu=use_gpu),
+        scaling_config=ray.train.ScalingConfig(
+            num_workers=workers,
+            use_gpu=use_gpu,
+            resources_per_worker={
+                "CPU": ray_session.cpus_per_worker(most),
+                **({"GPU": 1} if use_gpu else {}),
+            },
+        ),
         run_config=ray.train.RunConfig(
             name=run_name,
             storage_path=path,
@@ -101,12 +109,15 @@ def train(
     )
     try:
         result = trainer.fit()
+        if not ruined.empty():
+            raise RunError(ruined.get())
     except ray.train.TrainingFailedError as error:
         raise RunError(f"training the {part} failed: {_root(error)}") from error
     finally:
         done.set()
         listener.join()
         queue.shutdown()
+        ruined.shutdown()
     if not result.best_checkpoints:
         raise RunError(f"training the {part} ended without a checkpoint")
     best, _ = min(result.best_checkpoints, key=lambda pair: pair[1]["score"])
@@ -147,13 +158,21 @@ def _build(part: str, recipe: recipes.Recipe) -> networks.Localizer | networks.R
 
 
 def _fit_config(part: str, recipe: recipes.Recipe) -> recipes.Fit:
-    return recipe.fit_localizer if part == "localizer" else recipe.fit_regressor
+    if part == "localizer":
+        return replace(recipe.fit_localizer, box_jitter=0.0)  # whole views have no box
+    return recipe.fit_regressor
 
 
 def _work(config: dict[str, Any]) -> None:
-    """Run on every training worker: resume if there is a checkpoint, then epoch by epoch."""
+    """Run on every training worker: resume if there is a checkpoint, then epoch by epoch.
+
+    Ray Train replaces a worker that raises. A loss that is not finite would come again,
+    so its message goes to the queue ``ruined`` and the replacements end at once.
+    """
+    if not config["ruined"].empty():
+        return
     part, recipe = config["part"], recipes.from_json(config["recipe"])
-    how, task = _fit_config(part, recipe), TASKS[part]
+    how, task = _fit_config(part, recipe), fit.task(part, recipe)
     context = ray.train.get_context()
     rank, world = context.get_world_rank(), context.get_world_size()
     device = ray.train.torch.get_device()
@@ -180,7 +199,7 @@ def _work(config: dict[str, Any]) -> None:
     share = max(1, how.batch_size // world)
     steps = math.ceil(config["rows"] / world / share)
     size = (section.height, section.width)
-    edges = recipe.localizer.group_edges_years
+    shape, edges = samples.shape(recipe, part), recipe.localizer.group_edges_years
     train_shard = ray.train.get_dataset_shard("train")
     validation_shard = ray.train.get_dataset_shard("validation")
     while training.progress.epoch < how.epochs and training.progress.stale_epochs < how.patience:
@@ -192,10 +211,18 @@ def _work(config: dict[str, Any]) -> None:
             local_shuffle_buffer_size=max(64, 16 * share),
             local_shuffle_seed=how.seed + epoch,
         )
-        batches = _batches(rows, size, edges, device)
-        metrics = fit.train_epoch(training, wrapped, batches, steps, task, how, rank)
+        batches = _batches(rows, shape, edges, device)
+        try:
+            metrics = fit.train_epoch(training, wrapped, batches, steps, task, how, rank, size)
+        except RunError as error:
+            config["ruined"].put(str(error))
+            raise
         rows = validation_shard.iter_batches(batch_size=2 * share, batch_format="pyarrow")
-        metrics |= fit.evaluate(training.answering, _batches(rows, size, edges, device), task)
+        batches = (
+            replace(batch, grey_N1HW=fit.without_margin(batch.grey_N1HW, size))
+            for batch in _batches(rows, shape, edges, device)
+        )
+        metrics |= fit.evaluate(training.answering, batches, task)
         metrics |= {"epoch": epoch + 1.0, "epochs": float(how.epochs)}
         metrics["seconds"] = time.monotonic() - start
         training.progress.note(metrics)
@@ -210,14 +237,14 @@ def _work(config: dict[str, Any]) -> None:
 
 def _batches(
     tables: Iterator[pa.Table],
-    size: tuple[int, int],
+    shape: tuple[int, int, int],
     edges: tuple[float, ...],
     device: torch.device,
 ) -> Iterator[fit.Batch]:
     """Turn Arrow rows into batches on the device."""
     for table in tables:
         pixels = np.frombuffer(b"".join(table["image"].to_pylist()), np.uint8)
-        grey_N1HW = torch.from_numpy(pixels.reshape(-1, 1, *size)).to(device).float() / 255
+        grey_N1HW = torch.from_numpy(pixels.reshape(-1, *shape)).to(device).float() / 255
         # to_numpy: Ray Data may turn NaN (sex unknown) into null, this turns it back
         ages, males = (table[name].to_numpy() for name in ("age_years", "male"))
         # an age that is NaN has no group; it stops training at the loss, with its scan id

@@ -15,6 +15,7 @@ import types
 import typing
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, field, fields, replace
+from functools import partial
 from typing import Any
 
 from bae.errors import RecipeError
@@ -78,14 +79,18 @@ class Region:
     gamma: float = 150.0
     """Threshold on the 0-255 scale; section III."""
     parts: str = "hottest"
-    """Of several parts of the mask crop the ``hottest`` or ``largest``, or round ``all``; ours."""
+    """Of several parts of the mask crop the ``hottest`` or ``largest``, or round ``all``; ours.
+    ``whole`` takes the whole view and needs no localizer: Table 1's other methods."""
     views: str = "both"
     """``both``, ``anterior`` or ``posterior``: which views are scored; ours."""
 
     def __post_init__(self) -> None:
         """Check ranges."""
         _check(0 <= self.gamma <= 255, "region.gamma must lie in [0, 255]")
-        _check(self.parts in ("hottest", "largest", "all"), "region.parts: hottest, largest or all")
+        _check(
+            self.parts in ("hottest", "largest", "all", "whole"),
+            "region.parts: hottest, largest, all or whole",
+        )
         _check(
             self.views in ("both", "anterior", "posterior"),
             "region.views: both, anterior or posterior",
@@ -112,9 +117,14 @@ class Regressor:
     """Width of the two linear layers; section IV."""
     dropout: float = 0.2
     """After each of the two linear layers; section IV."""
+    pair: bool = False
+    """Whether both views enter together, side by side: the multiple inputs of Table 1."""
+    loss: str = "squared"
+    """``squared``, Eq. (4), or ``mean_variance`` over one-year bins (Pan et al. 2018)."""
 
     def __post_init__(self) -> None:
         """Check ranges."""
+        _check(self.loss in ("squared", "mean_variance"), "regressor.loss: squared, mean_variance")
         _check(self.width >= 32 and self.height >= 32, "regressor.width and height must be >= 32")
         _check(self.weights in ("imagenet", "none"), "regressor.weights: imagenet or none")
         _check(self.sex_neurons > 0 and self.hidden_neurons > 0, "regressor: layers need neurons")
@@ -151,6 +161,8 @@ class Fit:
     """Largest shift either way, as a share of width and height."""
     intensity: float = 0.1
     """Largest relative change of grey values either way."""
+    box_jitter: float = 0.0
+    """Largest move of each edge of a crop either way, as a share of the box; regressor only."""
     seed: int = 0
     """Seeds initial heads, order, augmentation and dropout."""
 
@@ -163,6 +175,7 @@ class Fit:
         _check(0 <= self.average_decay < 1, "average_decay must lie in [0, 1)")
         _check(self.clip_norm > 0 and self.patience >= 1, "clip_norm > 0 and patience >= 1")
         _check(0 <= self.mirror <= 1, "mirror must lie in [0, 1]")
+        _check(0 <= self.box_jitter <= 0.25, "box_jitter must lie in [0, 0.25]")
         _check(
             min(self.warmup_epochs, self.rotate_degrees, self.scale, self.shift, self.intensity)
             >= 0,
@@ -188,12 +201,6 @@ def paper() -> Recipe:
     return Recipe()
 
 
-def paper_without_sex() -> Recipe:
-    """Return the last column of Table 1's last row."""
-    base = paper()
-    return replace(base, name="paper_without_sex", regressor=replace(base.regressor, use_sex=False))
-
-
 def small() -> Recipe:
     """Return the same steps at a size that two CPU cores train in minutes."""
     fit = Fit(
@@ -216,9 +223,55 @@ def small() -> Recipe:
     )
 
 
-RECIPES: dict[str, Callable[[], Recipe]] = {
-    function.__name__: function for function in (paper, paper_without_sex, small)
-}
+def _baseline(trunk: str, multiple_inputs: bool, full: bool) -> Recipe:
+    """Return one of Table 1's other methods: the whole view at 250 x 750, no localizer.
+
+    Head and sex branch are the proposed method's, so that the trunks are compared and
+    not their heads. ``full`` is the paper's size; else the size of ``small``.
+    """
+    base = paper() if full else small()
+    return replace(
+        base,
+        region=Region(parts="whole"),
+        regressor=replace(
+            base.regressor,
+            trunk=trunk,
+            width=250 if full else 80,
+            height=750 if full else 240,
+            pair=multiple_inputs,
+            loss="mean_variance" if multiple_inputs else "squared",
+        ),
+    )
+
+
+def _without_sex(build: Callable[[], Recipe]) -> Recipe:
+    """Return the other column of Table 1."""
+    base = build()
+    return replace(base, regressor=replace(base.regressor, use_sex=False))
+
+
+def _named() -> dict[str, Callable[[], Recipe]]:
+    """Return Table 1's methods, each also at the small size, each also without sex."""
+    methods: dict[str, Callable[[], Recipe]] = {"paper": paper, "small": small}
+    for name, trunk, multiple_inputs in (
+        ("vgg19", "vgg19", False),
+        ("resnet50", "resnet50", False),
+        ("xception", "xception", False),
+        ("multi_input_vgg16", "vgg16", True),
+    ):
+        methods[name] = partial(_baseline, trunk, multiple_inputs, True)
+        methods[f"small_{name}"] = partial(_baseline, f"small_{trunk}", multiple_inputs, False)
+    without = {f"{name}_without_sex": partial(_without_sex, m) for name, m in methods.items()}
+    return methods | without
+
+
+RECIPES: dict[str, Callable[[], Recipe]] = _named()
+"""The registry: what ``--recipe`` takes."""
+
+
+def with_margin(size: tuple[int, int], margin: float) -> tuple[int, int]:
+    """Return rows and columns of a crop that shows a margin, as a share, on each side."""
+    return round(size[0] * (1 + 2 * margin)), round(size[1] * (1 + 2 * margin))
 
 
 def suggestion(word: str, known: Iterable[str]) -> str:
@@ -240,7 +293,7 @@ def recipe(name: str, changes: Iterable[str] = ()) -> Recipe:
     """
     if name not in RECIPES:
         raise RecipeError(f"unknown recipe {name!r}; {suggestion(name, RECIPES)}")
-    result = RECIPES[name]()
+    result = replace(RECIPES[name](), name=name)
     for change in changes:
         result = _changed(result, change)
     return result

@@ -31,7 +31,7 @@ from bae.staging import Decoded
 SCHEMA = pa.schema(
     [
         pa.field("scan_id", pa.string(), metadata={"description": "pseudonym of the scan"}),
-        pa.field("view", pa.string(), metadata={"description": "anterior, posterior, unknown"}),
+        pa.field("view", pa.string(), metadata={"description": "its name, or both together"}),
         pa.field("male", pa.float32(), metadata={"description": "0 female, 1 male, NaN unknown"}),
         pa.field("age_years", pa.float32(), metadata={"description": "age at acquisition, years"}),
         pa.field("image", pa.binary(), metadata={"description": "uint8 grey values, row-major"}),
@@ -125,6 +125,16 @@ def cut(scans: Mapping[str, pa.Table]) -> dict[str, dict[int, pa.Table]]:
     return parts
 
 
+def shape(recipe: recipes.Recipe, part: str) -> tuple[int, int, int]:
+    """Return channels, rows and columns of a part's samples, margin included."""
+    section = getattr(recipe, part)
+    size = (section.height, section.width)
+    if part == "localizer":
+        return (1, *size)
+    margin = recipe.fit_regressor.box_jitter
+    return (2 if recipe.regressor.pair else 1, *recipes.with_margin(size, margin))
+
+
 def cache(
     tables_uri: str, recipe: recipes.Recipe, part: str, scans: Mapping[str, pa.Table], made_by: str
 ) -> Cache:
@@ -137,10 +147,9 @@ def cache(
         scans: what ``training_scans`` returned for each split.
         made_by: hash of the localizer's weights for regressor samples, else empty.
     """
-    section = getattr(recipe, part)
     state = {
         "part": part,
-        "size": [section.height, section.width],
+        "shape": shape(recipe, part),
         "windowing": asdict(recipe.windowing),
         "region": asdict(recipe.region),
         "localizer": made_by,

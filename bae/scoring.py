@@ -10,9 +10,16 @@ from collections.abc import Sequence
 
 import pyarrow as pa
 
-from bae import image, model, recipes, samples
+from bae import image, model, networks, recipes, samples
 from bae.errors import ScanError
-from bae.predictor import Prediction, Predictor, chosen_views, localize
+from bae.predictor import (
+    Prediction,
+    Predictor,
+    chosen_views,
+    localize,
+    regressor_inputs,
+    whole_views,
+)
 from bae.scan import Scan
 from bae.staging import Decoded, staged
 
@@ -72,21 +79,28 @@ class LocalizerSamples:
 class RegressorSamples:
     """Crop every view where the trained localizer says, as the regressor will see it."""
 
-    def __init__(self, recipe: recipes.Recipe, known: samples.Truth, model_uri: str) -> None:
-        """Load the localizer once."""
+    def __init__(self, recipe: recipes.Recipe, known: samples.Truth, model_uri: str | None) -> None:
+        """Load the localizer once; without a model every view is taken whole."""
         model.use_every_core()
         self.recipe, self.known = recipe, known
         self.device = model.best_device()
-        localizer = model.load_localizer(model_uri, model.load_card(model_uri))
-        self.localizer = model.onto(localizer, self.device)
+        self.localizer: networks.Localizer | None = None
+        if model_uri is not None:
+            localizer = model.load_localizer(model_uri, model.load_card(model_uri))
+            self.localizer = model.onto(localizer, self.device)
 
     def __call__(self, items: Sequence[Decoded]) -> pa.Table:
         """Return rows of ``samples.SCHEMA``."""
-        size = (self.recipe.regressor.height, self.recipe.regressor.width)
+        margin = self.recipe.fit_regressor.box_jitter
         rows = []
         for scan_id, scan in samples.wanted(items, self.known):
             views = chosen_views(scan, self.recipe)
-            for found in localize(self.localizer, self.recipe, views, self.device):
-                picture = image.to_bytes(image.resize(found.crop, *size))
-                rows.append(samples.row(scan_id, found.view, self.known, picture))
+            if self.localizer is None:
+                found = whole_views(self.recipe, views, self.device)
+            else:
+                found = localize(self.localizer, self.recipe, views, self.device)
+            inputs = regressor_inputs(self.recipe, found, margin)
+            names = ["both"] if self.recipe.regressor.pair else [view.view for view in found]
+            for name, picture in zip(names, inputs, strict=True):
+                rows.append(samples.row(scan_id, name, self.known, image.to_bytes(picture)))
         return pa.Table.from_pylist(rows, schema=samples.SCHEMA)

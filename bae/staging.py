@@ -69,7 +69,7 @@ def _row(
         row["age"] = _age(item, item.outcome, prediction) | {"model_id": model_id}
         views = list(enumerate(prediction.views))
         row["boxes"] = [box for i, view in views for box in _boxes(view, i, item.outcome)]
-        row["heatmaps"] = [_heatmap(view, i) for i, view in views]
+        row["heatmaps"] = [_heatmap(view, i) for i, view in views if view.heat.size]
     return row
 
 
@@ -110,7 +110,7 @@ def _age(item: Decoded, scan: Scan, prediction: Prediction) -> dict[str, Any]:
         "age_low_years": prediction.low_years,
         "age_high_years": prediction.high_years,
         "age_gap_years": None if age is None else prediction.age_years - age,
-        "age_group": int(prediction.probabilities.argmax()),
+        "age_group": prediction.group,
         "group_probabilities": prediction.probabilities.tolist(),
         "views": [view.view for view in prediction.views],
         "flags": sorted(flags),

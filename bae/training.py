@@ -19,8 +19,19 @@ import ray
 import ray.data
 import torch
 
-from bae import model, ray_train, recipes, samples, scoring, storage, weights
-from bae.errors import ModelError
+from bae import (
+    figures,
+    model,
+    ray_session,
+    ray_train,
+    recipes,
+    samples,
+    scoring,
+    storage,
+    trackers,
+    weights,
+)
+from bae.errors import ModelError, UseError
 from bae.ray_data import PartDone, Reading, run_parts
 
 
@@ -31,11 +42,12 @@ class Request:
     Attributes:
         part: ``localizer`` or ``regressor``.
         tables_uri: root of the tables; the scans table must be filled.
-        model_uri: the model folder; for a regressor it must hold a localizer.
+        model_uri: the model folder; for a regressor it must hold a localizer, unless the
+            recipe takes whole views.
         recipe: the recipe; a regressor's must agree with the localizer's card.
         weights_uri: see ``bae.weights.imagenet``.
-        workers: training processes.
-        use_gpu: one GPU for each worker.
+        workers: training processes, a number or the least and the most (elastic).
+        gpus: GPUs of each worker, 0 or 1; None: 1 where the cluster has enough.
     """
 
     part: str
@@ -43,8 +55,8 @@ class Request:
     model_uri: str
     recipe: recipes.Recipe
     weights_uri: str | None = None
-    workers: int = 1
-    use_gpu: bool = False
+    workers: int | tuple[int, int] = 1
+    gpus: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,7 +96,13 @@ def plan(request: Request) -> Plan:
 
 
 def _card(request: Request) -> model.Card:
-    if request.part == "localizer":
+    whole = request.recipe.region.parts == "whole"
+    if whole and request.part == "localizer":
+        raise UseError(
+            f"recipe {request.recipe.name} takes whole views and has no localizer; run "
+            "jobs.train_regressor at once"
+        )
+    if whole or request.part == "localizer":
         return model.Card(recipe=request.recipe, parts={})
     card = model.load_card(request.model_uri)
     model.load_localizer(request.model_uri, card)  # hash checked before hours of work
@@ -114,23 +132,31 @@ def train(
     """
     start = time.monotonic()
     request, scans = planned.request, planned.scans
+    use_gpu = ray_session.gpus_for_training(request.workers, request.gpus)
     files = _prepare(planned, on_samples)
     datasets = {split: _dataset(names) for split, names in files.items()}
     counts = {split: dataset.count() for split, dataset in datasets.items()}
     ages = np.asarray(scans["train"]["age_years"])
-    network, history = ray_train.train(
-        request.part,
-        request.recipe,
-        datasets,
-        counts,
-        storage.join(request.model_uri, "checkpoints"),
-        _run_name(request, planned.card, scans["train"]),
-        workers=request.workers,
-        use_gpu=request.use_gpu,
-        imagenet=planned.imagenet,
-        ages=(float(ages.mean()), max(float(ages.std()), 1.0)),
-        on_epoch=on_epoch,
-    )
+    run_name = _run_name(request, planned.card, scans["train"])
+    with trackers.tracked(request.model_uri, run_name, recipes.to_json(request.recipe)) as track:
+
+        def epoch_done(metrics: dict[str, float]) -> None:
+            track(metrics)
+            on_epoch(metrics)
+
+        network, history = ray_train.train(
+            request.part,
+            request.recipe,
+            datasets,
+            counts,
+            storage.join(request.model_uri, "checkpoints"),
+            run_name,
+            workers=request.workers,
+            use_gpu=use_gpu,
+            imagenet=planned.imagenet,
+            ages=(float(ages.mean()), max(float(ages.std()), 1.0)),
+            on_epoch=epoch_done,
+        )
     card = model.save_part(
         request.model_uri,
         planned.card,
@@ -144,11 +170,13 @@ def train(
                 "epochs": len(history),
                 "seconds": round(time.monotonic() - start, 1),
                 "workers": request.workers,
-                "device": "cuda" if request.use_gpu else "cpu",
+                "device": "cuda" if use_gpu else "cpu",
                 "history": history,
             },
         },
     )
+    curve = storage.join(request.model_uri, f"{request.part}_learning_curve.png")
+    storage.write_bytes(curve, figures.png(figures.learning_curve(history)))
     storage.delete(storage.join(request.model_uri, "checkpoints"))
     return card
 
@@ -156,13 +184,15 @@ def train(
 def _prepare(planned: Plan, on_samples: Callable[[int, PartDone], None]) -> dict[str, list[str]]:
     """Make the samples that are not there yet; return the files of each split."""
     request, scans = planned.request, planned.scans
-    made_by = planned.card.parts["localizer"].sha256 if request.part == "regressor" else ""
+    localizer = planned.card.parts.get("localizer")
+    made_by = "" if localizer is None else localizer.sha256
     cache = samples.cache(request.tables_uri, request.recipe, request.part, scans, made_by)
     known = {k: v for table in scans.values() for k, v in samples.truth(table).items()}
     step: Any = scoring.LocalizerSamples
     arguments: tuple[object, ...] = (request.recipe, known)
     if request.part == "regressor":
-        step, arguments = scoring.RegressorSamples, (*arguments, request.model_uri)
+        model_uri = None if localizer is None else request.model_uri
+        step, arguments = scoring.RegressorSamples, (*arguments, model_uri)
     parts = samples.cut(scans)
     left = {
         number: objects

@@ -38,9 +38,9 @@ def imagenet(name: str, wanted: str, mirror_uri: str | None = None) -> dict[str,
     if wanted == "none" or mirror_uri == "none":
         return None
     kind = networks.TRUNKS[name]
-    if kind.weights is None:
+    if kind.weights_url is None:
         raise ModelError(f"trunk {name} has no ImageNet weights; set its weights to none")
-    return _read(Path(urlparse(kind.weights.url).path).name, kind.weights.url, mirror_uri)
+    return _read(Path(urlparse(kind.weights_url).path).name, kind.weights_url, mirror_uri)
 
 
 def fill(trunk: networks.Trunk, name: str, state: dict[str, Tensor]) -> None:

@@ -26,7 +26,14 @@ def main(part: str, argv: Sequence[str] | None) -> int:
     parser.add_argument(
         "--weights", metavar="URI", help="folder with torchvision's ImageNet files, or none"
     )
-    parser.add_argument("--workers", type=int, default=1, help="training processes (default 1)")
+    parser.add_argument(
+        "--workers", type=_workers, default=1, metavar="N|MIN:MAX",
+        help="training processes (default 1); MIN:MAX takes as many as the cluster has",
+    )  # fmt: skip
+    parser.add_argument(
+        "--gpus", type=int, choices=(0, 1), default=None,
+        help="GPUs of each training process (default: 1 where the cluster has them)",
+    )  # fmt: skip
 
     prepared: list[int] = []
 
@@ -43,6 +50,7 @@ def main(part: str, argv: Sequence[str] | None) -> int:
             recipe=recipe,
             weights_uri=options.weights,
             workers=options.workers,
+            gpus=options.gpus,
         )
         plan = training.plan(request)
         with ray_session.session():
@@ -57,6 +65,13 @@ def main(part: str, argv: Sequence[str] | None) -> int:
               f"{options.model}")  # fmt: skip
 
     return command.run(parser, job, argv)
+
+
+def _workers(text: str) -> int | tuple[int, int]:
+    numbers = [int(word) for word in text.split(":")]
+    if len(numbers) > 2 or numbers[0] < 1 or numbers[-1] < numbers[0]:
+        raise argparse.ArgumentTypeError(f"{text!r}: expected N or MIN:MAX, at least 1")
+    return numbers[0] if len(numbers) == 1 else (numbers[0], numbers[1])
 
 
 def _report_epoch(metrics: dict[str, float]) -> None:

@@ -75,7 +75,7 @@ def test_scans_of_different_sizes_share_a_batch(predictor: Predictor) -> None:
             assert 0 <= box.x0 < box.x1 <= size[1]
             assert 0 <= box.y0 < box.y1 <= size[0]
         first = view.boxes[0]
-        assert view.crop.shape == (first.y1 - first.y0, first.x1 - first.x0)
+        assert view.crop().shape == (first.y1 - first.y0, first.x1 - first.x0)
 
 
 def test_unknown_sex_is_flagged_and_between_both_answers(predictor: Predictor) -> None:

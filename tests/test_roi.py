@@ -114,5 +114,5 @@ def test_crop_has_the_stored_scans_pixels() -> None:
         heat=np.zeros((2, 2), np.uint8), heat_min=0, heat_max=1,
         boxes=[roi.Box(5, 30, 33, 90, 0.5)],
     )  # fmt: skip
-    back = np.rint(found.crop.numpy() * counts.max()).astype(np.uint16)
+    back = np.rint(found.crop().numpy() * counts.max()).astype(np.uint16)
     np.testing.assert_array_equal(back, counts[30:90, 5:33])

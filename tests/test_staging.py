@@ -36,7 +36,7 @@ def _prediction(age: float) -> Prediction:
     )  # fmt: skip
     return Prediction(
         age_years=age, low_years=age - 5, high_years=age + 5, view_ages_years=(age,),
-        probabilities=view.probabilities, views=(view,), flags=("c",),
+        group=2, probabilities=view.probabilities, views=(view,), flags=("c",),
     )  # fmt: skip
 
 

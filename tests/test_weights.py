@@ -1,9 +1,11 @@
 """ImageNet weights from torchvision's own files."""
 
 import hashlib
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import timm
 import torch
 import torchvision
 
@@ -13,6 +15,7 @@ from bae.errors import ModelError
 BUILD = {
     "resnet50": lambda: torchvision.models.resnet50(weights=None),
     "inception_v3": lambda: torchvision.models.inception_v3(weights=None, init_weights=False),
+    "xception": lambda: timm.create_model("legacy_xception", pretrained=False),
 }
 
 
@@ -24,14 +27,8 @@ def _mirror(folder: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> dict[st
     torch.save(state, plain)
     digest = hashlib.sha256(plain.read_bytes()).hexdigest()[:8]
     plain.rename(folder / f"{name}-{digest}.pth")
-
-    class Weights:
-        url = f"https://example.org/models/{name}-{digest}.pth"
-
-    kind = networks.TRUNKS[name]
-    changed = networks.TrunkKind(kind.build, kind.cut, kind.channels, Weights,  # type: ignore[arg-type]
-                                 kind.mean, kind.std)  # fmt: skip
-    monkeypatch.setitem(networks.TRUNKS, name, changed)
+    url = f"https://example.org/models/{name}-{digest}.pth"
+    monkeypatch.setitem(networks.TRUNKS, name, replace(networks.TRUNKS[name], weights_url=url))
     return state
 
 
