@@ -112,7 +112,10 @@ def train(
         if not ruined.empty():
             raise RunError(ruined.get())
     except ray.train.TrainingFailedError as error:
-        raise RunError(f"training the {part} failed: {_root(error)}") from error
+        raise RunError(
+            f"training the {part} failed: {_root(error)}; the last checkpoint is whole, "
+            "the same command goes on from it"
+        ) from error
     finally:
         done.set()
         listener.join()

@@ -1,5 +1,6 @@
 """Training in plain torch."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -141,3 +142,38 @@ def test_interval_half_width_covers_nine_tenths_of_the_errors() -> None:
     result = fit.evaluate(Constant(), [batch], fit.REGRESS)
     assert result["error_90_years"] == 18
     assert result["mae_years"] == pytest.approx(10)
+
+
+STILL = recipes.Fit(mirror=0, rotate_degrees=0, scale=0, shift=0, intensity=0)
+
+
+def _ramp(axis: int) -> torch.Tensor:
+    """400 samples of a box of 40 x 30 with a margin of a tenth: the value is the place.
+
+    0 and 1 are the box's own edges along the axis, in halves: 0.25 + place / 2.
+    """
+    size = recipes.with_margin((40, 30), 0.1)
+    place = (torch.arange(size[axis]) + 0.5) / size[axis] * 1.2 - 0.1
+    line = (0.25 + place / 2).view(-1, 1) if axis == 0 else (0.25 + place / 2).view(1, -1)
+    return line.expand(400, 1, *size).contiguous()
+
+
+def test_without_augmentation_a_sample_is_its_middle() -> None:
+    """The margin is there for the jitter only."""
+    sample = _ramp(0)[:1] * _ramp(1)[:1]
+    same = fit.augment(sample, STILL, torch.Generator(), (40, 30))
+    torch.testing.assert_close(same, fit.without_margin(sample, (40, 30)))
+
+
+@pytest.mark.parametrize("axis", [0, 1])
+def test_each_edge_of_the_box_moves_by_itself_and_not_too_far(axis: int) -> None:
+    """Read off a ramp: both edges stay within a tenth of the box and do not move together."""
+    how = replace(STILL, box_jitter=0.1)
+    seen = fit.augment(_ramp(axis), how, torch.Generator().manual_seed(1), (40, 30))
+    line = (seen[:, 0, :, 15] if axis == 0 else seen[:, 0, 20]).double()
+    place = (line - 0.25) * 2
+    step = (place[:, -1] - place[:, 0]) / (line.shape[1] - 1)
+    low, high = place[:, 0] - step / 2, place[:, -1] + step / 2
+    assert low.abs().max() < 0.101 and (high - 1).abs().max() < 0.101
+    assert low.std() > 0.05 and high.std() > 0.05  # uniform: 0.1 / sqrt(3) = 0.058
+    assert abs(np.corrcoef(low, high)[0, 1]) < 0.15

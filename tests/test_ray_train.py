@@ -77,6 +77,68 @@ def test_training_that_fails_gives_one_sentence(tmp_path: Path, local_ray: None)
         ray_train.train(
             "regressor", recipes.recipe("small", train_once.SETTINGS),
             {"train": bad, "validation": train_once.dataset("validation")}, train_once.ROWS,
-            str(tmp_path), "run", max_failures=0,
+            # were it tried again, this test would not end
+            str(tmp_path), "run", max_failures=1000,
         )  # fmt: skip
     assert len(str(caught.value).splitlines()) == 1
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+def test_two_workers_give_the_same_model_as_one(tmp_path: Path, local_ray: None) -> None:
+    """Steps over all pictures, no randomness, no batch norm: only the order of sums differs.
+
+    Any other training shuffles differently for two workers and agrees in distribution
+    only.
+    """
+    one, two = (
+        train_once.train(tmp_path / str(i), workers=workers, settings=train_once.FULL_BATCH)
+        for i, workers in enumerate((1, 2))
+    )
+    assert [m["train_views"] for m in two] == [m["train_views"] / 2 for m in one]
+    assert [m["mae_years"] for m in two] == pytest.approx([m["mae_years"] for m in one], abs=1e-3)
+    assert abs(one[0]["mae_years"] - one[-1]["mae_years"]) > 0.01  # it did learn something
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+def test_a_full_store_is_one_error_and_the_last_checkpoint_stays_whole(
+    tmp_path: Path, local_ray: None
+) -> None:
+    """Room for two checkpoints, then more room and the same call: it goes on, not anew."""
+    from bae.errors import RunError
+
+    mount = ["mount", "-t", "tmpfs", "-o", "size=180m", "tmpfs", str(tmp_path)]
+    if subprocess.run(mount, capture_output=True, check=False).returncode:
+        pytest.skip("mounting a small file system needs root")
+    try:
+        with pytest.raises(RunError, match="No space left") as caught:
+            train_once.train(tmp_path)
+        assert len(str(caught.value).splitlines()) == 1
+        assert "last checkpoint is whole" in str(caught.value)
+        subprocess.run(["mount", "-o", "remount,size=1g", str(tmp_path)], check=True)
+        seen: list[float] = []
+        history = train_once.train(tmp_path, on_epoch=lambda m: seen.append(m["epoch"]))
+        assert len(history) == 4
+        assert seen[0] > 1  # the first epoch's checkpoint was there
+    finally:
+        subprocess.run(["umount", "-l", str(tmp_path)], check=False)
+
+
+@pytest.mark.ray
+def test_a_lost_worker_is_replaced(tmp_path: Path, local_ray: None) -> None:
+    """SIGKILL to the training worker after the first epoch: all four epochs are there."""
+    import psutil
+
+    killed: list[int] = []
+
+    def kill_once(metrics: dict[str, float]) -> None:
+        if not killed:
+            workers = [p for p in psutil.process_iter() if "RayTrainWorker" in "".join(p.cmdline())]
+            killed.extend(p.pid for p in workers)
+            for process in workers:
+                process.kill()
+
+    history = train_once.train(tmp_path, on_epoch=kill_once)
+    assert killed
+    assert [m["epoch"] for m in history] == [1, 2, 3, 4]

@@ -8,6 +8,7 @@ import math
 import os
 import signal
 import sys
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +22,14 @@ SETTINGS = [
     "regressor.width=32", "regressor.height=32", "regressor.hidden_neurons=16",
     "fit_regressor.epochs=4", "fit_regressor.batch_size=16", "fit_regressor.average_decay=0.8",
 ]  # fmt: skip
+FULL_BATCH = [
+    "regressor.trunk=vgg16", "regressor.width=32", "regressor.height=32",
+    "regressor.hidden_neurons=16", "regressor.dropout=0", "fit_regressor.epochs=2",
+    "fit_regressor.batch_size=48", "fit_regressor.average_decay=0", "fit_regressor.mirror=0",
+    "fit_regressor.rotate_degrees=0", "fit_regressor.scale=0", "fit_regressor.shift=0",
+    "fit_regressor.intensity=0", "fit_regressor.warmup_epochs=0",
+]  # fmt: skip
+"""Each epoch is one step over all pictures, without batch norm and random numbers."""
 
 
 def dataset(split: str) -> ray.data.Dataset:
@@ -37,14 +46,14 @@ def dataset(split: str) -> ray.data.Dataset:
     return ray.data.from_arrow(pa.Table.from_pylist(rows, schema=samples.SCHEMA))
 
 
-def train(folder: Path, kill_at: float = 0, workers: int = 1) -> list[dict[str, float]]:
-    """Train with checkpoints in ``folder``; the process kills itself at an epoch, if asked."""
-
-    def on_epoch(metrics: dict[str, float]) -> None:
-        if metrics["epoch"] == kill_at:
-            os.kill(os.getpid(), signal.SIGKILL)
-
-    recipe = recipes.recipe("small", SETTINGS)
+def train(
+    folder: Path,
+    on_epoch: Callable[[dict[str, float]], None] = lambda metrics: None,
+    workers: int | tuple[int, int] = 1,
+    settings: Sequence[str] = SETTINGS,
+) -> list[dict[str, float]]:
+    """Train with checkpoints in ``folder``."""
+    recipe = recipes.recipe("small", settings)
     data = {split: dataset(split) for split in ROWS}
     _, history = ray_train.train(
         "regressor", recipe, data, ROWS, str(folder), "run", workers=workers, on_epoch=on_epoch
@@ -52,7 +61,15 @@ def train(folder: Path, kill_at: float = 0, workers: int = 1) -> list[dict[str, 
     return history
 
 
+def _kill_at(epoch: float) -> Callable[[dict[str, float]], None]:
+    def on_epoch(metrics: dict[str, float]) -> None:
+        if metrics["epoch"] == epoch:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    return on_epoch
+
+
 if __name__ == "__main__":
     with ray_session.session():
-        history = train(Path(sys.argv[1]), float(sys.argv[2]) if len(sys.argv) > 2 else 0)
+        history = train(Path(sys.argv[1]), _kill_at(float(sys.argv[2]) if len(sys.argv) > 2 else 0))
     print(json.dumps([metrics["train_loss"] for metrics in history]))
