@@ -289,8 +289,7 @@ def test_model_and_cohort_hold_no_identity_of_the_archive(chain: Path) -> None:
             if element.VR in ("PN", "UI", "DA", "LO", "SH") and len(str(element.value)) >= 8:
                 secrets.add(str(element.value))
     assert len(secrets) > 100
-    places = (chain / "model", chain / "tables" / "cohort")
-    files = [path for place in places for path in place.rglob("*") if path.is_file()]
+    files = [*(chain / "model").rglob("*"), *(chain / "tables" / "cohort").rglob("*")]
     for path in files:
         if path.is_file():
             data = path.read_bytes()
