@@ -15,7 +15,7 @@ import hashlib
 import json
 import os
 import platform
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from importlib import metadata
 from typing import Any, TypeVar
 
@@ -24,6 +24,7 @@ import torch
 from torch import nn
 
 from bae import recipes, storage
+from bae.calibration import Calibration
 from bae.errors import ModelError, RecipeError
 from bae.networks import Localizer, Regressor
 
@@ -52,19 +53,32 @@ class Part:
 
 @dataclass(frozen=True, kw_only=True)
 class Card:
-    """What a model is. ``parts`` holds ``localizer`` and, once trained, ``regressor``."""
+    """What a model is.
+
+    Attributes:
+        recipe: how it was made.
+        parts: ``localizer`` and, once trained, ``regressor``; the latter alone where whole
+            views are taken.
+        versions: of what decides the numbers.
+        calibration: how sure it may be; None before it was calibrated.
+        validation: figures on the validation patients, see ``bae.validation``.
+    """
 
     recipe: recipes.Recipe
     parts: dict[str, Part]
     versions: dict[str, str] = field(default_factory=dict)
+    calibration: Calibration | None = None
+    validation: dict[str, Any] = field(default_factory=dict)
 
     @property
     def model_id(self) -> str:
-        """Return 12 hex digits that change whenever recipe or weights do."""
-        state = [
+        """Return 12 hex digits that change whenever recipe, weights or calibration do."""
+        state: list[Any] = [
             recipes.to_json(self.recipe),
             {name: p.sha256 for name, p in self.parts.items()},
         ]
+        if self.calibration is not None:
+            state.append(asdict(self.calibration))
         return hashlib.sha256(json.dumps(state, sort_keys=True).encode()).hexdigest()[:12]
 
 
@@ -94,6 +108,8 @@ def load_card(uri: str) -> Card:
             recipe=recipes.from_json(values["recipe"]),
             parts={name: Part(**part) for name, part in values["parts"].items()},
             versions=values["versions"],
+            calibration=Calibration(**values["calibration"]) if "calibration" in values else None,
+            validation=values.get("validation", {}),
         )
     except (ValueError, KeyError, TypeError, AttributeError, RecipeError) as error:
         raise ModelError(f"{card_uri} is not a card that this version can read: {error}") from error
@@ -121,6 +137,12 @@ def save_part(uri: str, card: Card, name: str, network: nn.Module, part: dict[st
         versions=versions(),
     )
     storage.write_bytes(storage.join(uri, f"{name}.safetensors"), data)
+    save_card(uri, card)
+    return card
+
+
+def save_card(uri: str, card: Card) -> None:
+    """Write the card of a model whose weights are there."""
     values = {
         "model_id": card.model_id,
         "recipe": recipes.to_json(card.recipe),
@@ -128,8 +150,9 @@ def save_part(uri: str, card: Card, name: str, network: nn.Module, part: dict[st
         "versions": card.versions,
         "intended_use": "research on groups; not for the care of a single patient",
     }
+    if card.calibration is not None:
+        values |= {"calibration": asdict(card.calibration), "validation": card.validation}
     storage.write_bytes(storage.join(uri, CARD), json.dumps(values, indent=2).encode())
-    return card
 
 
 def load_localizer(uri: str, card: Card) -> Localizer:

@@ -66,22 +66,24 @@ class Prediction:
 
     Attributes:
         age_years: mean of the views' predicted ages.
+        spread_years: standard deviation of the regressor's ensemble.
         low_years, high_years: 90 % interval, None where the model has no validation error.
         view_ages_years: predicted age of each view, in the order of ``views``; a single
             one where both views enter the regressor together.
         group: the most probable age group; that of the age where there is no localizer.
-        probabilities: (C,) mean over views of the age groups' probabilities; empty
-            where there is no localizer.
+        probabilities: (C,) mean over views of the age groups' probabilities, calibrated
+            where the model's card knows how; empty where there is no localizer.
         views: what was found in each view.
         flags: what was unusual about the prediction itself.
     """
 
     age_years: float
+    spread_years: float
     low_years: float | None
     high_years: float | None
     view_ages_years: tuple[float, ...]
     group: int
-    probabilities: NDArray[np.float32]
+    probabilities: NDArray[np.floating]
     views: tuple[LocalizedView, ...]
     flags: tuple[str, ...] = ()
 
@@ -235,9 +237,12 @@ class Predictor:
         )
         with _inference(self.device):
             stacked = torch.stack([picture for own in inputs for picture in own])
-            ages = iter(self.regressor(stacked, male_N).tolist())
+            pooled = self.regressor.pooled(stacked)
+            ages = self.regressor.answer(pooled, male_N).tolist()
+            ensemble = self.regressor.ensemble(pooled, male_N).T.cpu().numpy()
+        each = iter(zip(ages, ensemble, strict=True))
         return [
-            self._combine(scan, views, [next(ages) for _ in own])
+            self._combine(scan, views, [next(each) for _ in own])
             for scan, views, own in zip(scans, found, inputs, strict=True)
         ]
 
@@ -246,9 +251,17 @@ class Predictor:
             return whole_views(self.recipe, views, self.device)
         return localize(self.localizer, self.recipe, views, self.device)
 
-    def _combine(self, scan: Scan, found: list[LocalizedView], ages: list[float]) -> Prediction:
+    def _combine(
+        self,
+        scan: Scan,
+        found: list[LocalizedView],
+        answers: list[tuple[float, NDArray[np.float32]]],
+    ) -> Prediction:
+        """Make one prediction of the views' answers: each an age, and those of the ensemble."""
+        ages = [age for age, _ in answers]
         age = float(np.mean(ages))
-        half = self.card.parts["regressor"].metrics.get("validation_error_90_years")
+        spread = float(np.std(np.mean([ensemble for _, ensemble in answers], axis=0), ddof=1))
+        half = self._half_width_years(spread)
         flags = [
             *(
                 ["heatmap_flat"]
@@ -258,10 +271,13 @@ class Predictor:
             *(["sex_unknown"] if scan.sex is None and self.recipe.regressor.use_sex else []),
         ]
         probabilities = np.mean([f.probabilities for f in found], axis=0)
+        if self.card.calibration is not None and probabilities.size:
+            probabilities = self.card.calibration.probabilities(probabilities)
         edges = self.recipe.localizer.group_edges_years
         group = probabilities.argmax() if probabilities.size else np.digitize(age, edges[1:-1])
         return Prediction(
             age_years=age,
+            spread_years=spread,
             low_years=None if half is None else age - half,
             high_years=None if half is None else age + half,
             view_ages_years=tuple(ages),
@@ -270,3 +286,9 @@ class Predictor:
             views=tuple(found),
             flags=tuple(flags),
         )
+
+    def _half_width_years(self, spread_years: float) -> float | None:
+        """Return the interval's half width; a card without calibration has one for all scans."""
+        if self.card.calibration is not None:
+            return self.card.calibration.half_width_years(spread_years)
+        return self.card.parts["regressor"].metrics.get("validation_error_90_years")

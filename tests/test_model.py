@@ -2,12 +2,14 @@
 
 import json
 import pickle
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 
 from bae import model, recipes
+from bae.calibration import Calibration
 from bae.errors import ModelError
 from bae.networks import Localizer, Regressor
 from bae.predictor import Predictor
@@ -42,6 +44,21 @@ def test_model_comes_back_as_it_was_saved(whole: Path) -> None:
     assert all(torch.equal(expected[key], got[key]) for key in expected)
     assert json.loads((whole / "card.json").read_text())["model_id"] == card.model_id
     assert len(card.model_id) == 12
+
+
+def test_calibration_comes_back_and_makes_another_model(whole: Path, tmp_path: Path) -> None:
+    """Intervals are part of what a model answers, so its id changes; older cards have none."""
+    folder = _copy(whole, tmp_path)
+    card = model.load_card(str(folder))
+    assert card.calibration is None
+    calibration = Calibration(
+        patients=20, scans=30, factor=2.5, floor_years=1.0, temperature=1.2,
+        bias_slope=0.8, bias_intercept_years=12.0,
+    )  # fmt: skip
+    calibrated = replace(card, calibration=calibration, validation={"mae_years": {"value": 5.0}})
+    model.save_card(str(folder), calibrated)
+    assert model.load_card(str(folder)) == calibrated
+    assert calibrated.model_id != card.model_id
 
 
 def test_folder_holds_two_weight_files_and_a_card(whole: Path) -> None:

@@ -92,3 +92,32 @@ def test_unknown_trunk_is_refused_with_the_near_name() -> None:
     """A typo is answered, not guessed."""
     with pytest.raises(RecipeError, match="resnet50"):
         Trunk("resnet5")
+
+
+def test_ensemble_is_monte_carlo_dropout_of_the_head() -> None:
+    """Mean and spread of torch's own dropout over many draws; equal in every call and company."""
+    config = recipes.recipe("small", ["regressor.dropout=0.4"]).regressor
+    torch.manual_seed(2)
+    network = Regressor(config).eval()
+    pooled = 20 * torch.rand(3, network.trunk.channels)
+    male = torch.tensor([0.0, 1.0, math.nan])
+    with torch.inference_mode():
+        thinned = network.ensemble(pooled, male)
+        again = network.ensemble(pooled[1:], male[1:])
+        network.head.train()
+        drawn = network.answer(pooled[:2].repeat(2000, 1), male[:2].repeat(2000)).view(2000, 2)
+    torch.testing.assert_close(thinned[:, 1:], again)
+    assert thinned.shape == (32, 3)
+    # 32 members know their mean to spread / sqrt(32) and their spread to an eighth
+    assert ((thinned[:, :2].mean(0) - drawn.mean(0)).abs() < 0.7 * drawn.std(0)).all()
+    torch.testing.assert_close(thinned[:, :2].std(0), drawn.std(0), rtol=0.5, atol=0)
+
+
+def test_ensemble_without_dropout_is_of_one_mind() -> None:
+    """Every member gives the network's answer."""
+    config = recipes.recipe("small", ["regressor.dropout=0"]).regressor
+    network = Regressor(config).eval()
+    pooled, male = torch.rand(2, network.trunk.channels), torch.tensor([0.0, math.nan])
+    with torch.inference_mode():
+        members, answer = network.ensemble(pooled, male), network.answer(pooled, male)
+    torch.testing.assert_close(members, answer.expand(32, 2))

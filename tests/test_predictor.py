@@ -1,10 +1,13 @@
 """The whole method without Ray."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 
 from bae import model, recipes
+from bae.calibration import Calibration
 from bae.networks import Localizer, Regressor
 from bae.predictor import Predictor
 from bae.scan import Identity, Scan, View
@@ -63,6 +66,25 @@ def test_interval_is_the_validation_error_either_way(predictor: Predictor) -> No
     (found,) = predictor.predict([_scan(_view("anterior", 1))])
     assert found.low_years == pytest.approx(found.age_years - 7)
     assert found.high_years == pytest.approx(found.age_years + 7)
+
+
+def test_interval_of_a_calibrated_model_follows_the_ensemble(predictor: Predictor) -> None:
+    """Half width = factor x (spread + floor); a scan's spread does not depend on its company."""
+    calibration = Calibration(
+        patients=99, scans=99, factor=1.5, floor_years=2.0, temperature=2.0,
+        bias_slope=1.0, bias_intercept_years=0.0,
+    )  # fmt: skip
+    card = replace(predictor.card, calibration=calibration)
+    calibrated = Predictor(predictor.localizer, predictor.regressor, card)
+    scans = [_scan(_view("anterior", seed), sex=sex) for seed, sex in ((1, "F"), (2, None))]
+    found, other = calibrated.predict(scans)
+    (plain,) = predictor.predict(scans[:1])
+    assert found.spread_years > 0
+    assert found.spread_years == pytest.approx(plain.spread_years, rel=1e-3)
+    assert found.spread_years != pytest.approx(other.spread_years, rel=1e-3)
+    assert found.high_years == pytest.approx(found.age_years + 1.5 * (found.spread_years + 2.0))
+    powers = plain.probabilities.astype(float) ** 0.5
+    np.testing.assert_allclose(found.probabilities, powers / powers.sum(), atol=1e-3)
 
 
 def test_scans_of_different_sizes_share_a_batch(predictor: Predictor) -> None:
