@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
+from bae import model
 from bae.errors import RunError
 from bae.networks import BINS
 from bae.recipes import Fit, Recipe
@@ -307,7 +308,7 @@ def train_epoch(
         for group in training.optimizer.param_groups:
             group["lr"] = rate
         grey_N1HW = augment(batch.grey_N1HW, config, generator, size)
-        with _mixed(grey_N1HW.device.type):
+        with _mixed(grey_N1HW.device.type, config.mixed):
             loss = task.loss(wrapped, replace(batch, grey_N1HW=grey_N1HW))
         value = loss.item()
         if not math.isfinite(value):
@@ -326,7 +327,9 @@ def train_epoch(
     return {"train_loss": total / max(seen, 1), "train_views": float(seen)}
 
 
-def evaluate(network: nn.Module, batches: Iterable[Batch], task: Task) -> dict[str, float]:
+def evaluate(
+    network: nn.Module, batches: Iterable[Batch], task: Task, mixed: bool = True
+) -> dict[str, float]:
     """Score a network on held-out samples; see ``Task.score``.
 
     For a regressor, ``error_90_years`` is the split-conformal half width of a 90 %
@@ -336,7 +339,7 @@ def evaluate(network: nn.Module, batches: Iterable[Batch], task: Task) -> dict[s
     answers, ages, groups = [], [], []
     with torch.inference_mode():
         for batch in batches:
-            with _mixed(batch.grey_N1HW.device.type):
+            with _mixed(batch.grey_N1HW.device.type, mixed):
                 answers.append(task.answer(network, batch).cpu().numpy())
             ages.append(batch.age_N.cpu().numpy())
             groups.append(batch.group_N.cpu().numpy())
@@ -351,6 +354,7 @@ def evaluate(network: nn.Module, batches: Iterable[Batch], task: Task) -> dict[s
     return result
 
 
-def _mixed(device_type: str) -> torch.autocast:
-    """Matrix products in bf16 on the GPU; float32 on the CPU, where training must repeat."""
-    return torch.autocast(device_type, torch.bfloat16, enabled=device_type == "cuda")
+def _mixed(device_type: str, wanted: bool) -> torch.autocast:
+    """Matrix products in bf16 where it is wanted and the hardware has it."""
+    half = wanted and model.has_bf16(device_type)
+    return torch.autocast(device_type, torch.bfloat16, enabled=half)

@@ -203,6 +203,11 @@ def use_every_core() -> None:
     torch.set_num_threads(len(os.sched_getaffinity(0)))
 
 
+def has_bf16(device_type: str) -> bool:
+    """Say whether bf16 matrix products are faster than float32 ones on ``cpu`` or ``cuda``."""
+    return device_type == "cuda" or torch.cpu._is_avx512_bf16_supported()
+
+
 def best_device() -> str:
     """Return ``cuda`` where there is one, else ``cpu``."""
     return "cuda" if torch.cuda.is_available() else "cpu"

@@ -97,7 +97,7 @@ def chosen_views(scan: Scan, recipe: Recipe) -> tuple[View, ...]:
 @contextmanager
 def _inference(device: str) -> Iterator[None]:
     """Run without gradients, matrix products in bf16 where the hardware has it."""
-    half = device == "cuda" or torch.cpu._is_avx512_bf16_supported()
+    half = model.has_bf16(device)
     with torch.inference_mode(), torch.autocast(device, torch.bfloat16, enabled=half):
         yield
 

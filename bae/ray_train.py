@@ -26,7 +26,7 @@ import torch
 from ray.util.queue import Empty, Queue
 from torch import nn
 
-from bae import fit, model, networks, ray_session, recipes, samples, storage, weights
+from bae import fit, model, networks, ray_session, recipes, samples, storage, tables, weights
 from bae.errors import RunError
 from bae.labels import age_group
 
@@ -213,6 +213,7 @@ def _work(config: dict[str, Any]) -> None:
             batch_format="pyarrow",
             local_shuffle_buffer_size=max(64, 16 * share),
             local_shuffle_seed=how.seed + epoch,
+            prefetch_batches=4,
         )
         batches = _batches(rows, shape, edges, device)
         try:
@@ -220,14 +221,17 @@ def _work(config: dict[str, Any]) -> None:
         except RunError as error:
             config["ruined"].put(str(error))
             raise
+        metrics["train_seconds"] = time.monotonic() - start
         rows = validation_shard.iter_batches(batch_size=2 * share, batch_format="pyarrow")
         batches = (
             replace(batch, grey_N1HW=fit.without_margin(batch.grey_N1HW, size))
             for batch in _batches(rows, shape, edges, device)
         )
-        metrics |= fit.evaluate(training.answering, batches, task)
+        metrics |= fit.evaluate(training.answering, batches, task, how.mixed)
         metrics |= {"epoch": epoch + 1.0, "epochs": float(how.epochs)}
         metrics["seconds"] = time.monotonic() - start
+        if device.type == "cuda":
+            metrics["gpu_memory_bytes"] = float(torch.cuda.max_memory_allocated(device))
         training.progress.note(metrics)
         if rank == 0:
             config["queue"].put(metrics)
@@ -239,14 +243,15 @@ def _work(config: dict[str, Any]) -> None:
 
 
 def _batches(
-    tables: Iterator[pa.Table],
+    rows: Iterator[pa.Table],
     shape: tuple[int, int, int],
     edges: tuple[float, ...],
     device: torch.device,
 ) -> Iterator[fit.Batch]:
     """Turn Arrow rows into batches on the device."""
-    for table in tables:
-        pixels = np.frombuffer(b"".join(table["image"].to_pylist()), np.uint8)
+    for table in rows:
+        pictures = table["image"].cast(pa.binary())  # Ray Data may make it large_binary
+        pixels = np.concatenate([tables.bytes_of(chunk) for chunk in pictures.chunks])
         grey_N1HW = torch.from_numpy(pixels.reshape(-1, *shape)).to(device).float() / 255
         # to_numpy: Ray Data may turn NaN (sex unknown) into null, this turns it back
         ages, males = (table[name].to_numpy() for name in ("age_years", "male"))

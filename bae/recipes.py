@@ -163,6 +163,8 @@ class Fit:
     """Largest relative change of grey values either way."""
     box_jitter: float = 0.0
     """Largest move of each edge of a crop either way, as a share of the box; regressor only."""
+    mixed: bool = True
+    """Whether matrix products are bf16 where the hardware has it; weights and sums never are."""
     seed: int = 0
     """Seeds initial heads, order, augmentation and dropout."""
 

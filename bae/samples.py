@@ -5,7 +5,8 @@
     <tables>/restricted/samples/<key>/000000.parquet    one file per part, one row per view
 
 The key is a digest of what the pictures depend on: recipe sections, localizer weights,
-and the object versions. A change of any gives another folder; nothing is ever stale.
+and the object versions. A change of any gives another folder; nothing is ever stale. A
+file that is not whole is made again, and of each part's folders only the newest few stay.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.fs
 import pyarrow.parquet as pq
 
 from bae import recipes, storage, tables
@@ -38,6 +40,9 @@ SCHEMA = pa.schema(
     ]
 )
 
+
+KEPT_SETS = 4
+"""Sets of samples kept for each part: both inputs of Table 1's methods and two recipes."""
 
 Truth = dict[str, tuple[float, float]]
 """scan_id to (age in years, sex code): from the scans table, where labels already count."""
@@ -107,9 +112,35 @@ class Cache:
         pq.write_table(rows, sink, compression="zstd")
         storage.write_bytes(self.file(number), sink.getvalue())
 
+    def holds(self, number: int) -> bool:
+        """Say whether one part's samples are there, whole, and have the columns of today."""
+        if not storage.exists(self.file(number)):
+            return False
+        filesystem, path = storage.pyarrow_filesystem(self.file(number))
+        try:
+            # the schema lies at the file's end: a file cut off has none
+            return bool(pq.read_schema(path, filesystem=filesystem).equals(SCHEMA))
+        except (pa.ArrowInvalid, OSError):
+            return False
+
     def file(self, number: int) -> str:
         """Return the URI of one part's samples."""
         return storage.join(self.uri, f"{number:06d}.parquet")
+
+    def drop_others(self, kept: int = KEPT_SETS) -> int:
+        """Delete older sets of the same part beyond the newest few; return how many."""
+        root, _, name = self.uri.rpartition("/")
+        filesystem, path = storage.pyarrow_filesystem(root)
+        selector = pyarrow.fs.FileSelector(path, allow_not_found=True, recursive=True)
+        written: dict[str, float] = {}
+        for info in filesystem.get_file_info(selector):
+            folder = info.path[len(path) + 1 :].partition("/")[0]
+            if info.is_file and folder.split("-")[0] == name.split("-")[0] and folder != name:
+                written[folder] = max(written.get(folder, 0.0), info.mtime.timestamp())
+        old = sorted(written, key=lambda folder: written[folder], reverse=True)[kept - 1 :]
+        for folder in old:
+            storage.delete(storage.join(root, folder))
+        return len(old)
 
 
 def cut(scans: Mapping[str, pa.Table]) -> dict[str, dict[int, pa.Table]]:

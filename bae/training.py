@@ -198,8 +198,9 @@ def _prepare(planned: Plan, on_samples: Callable[[int, PartDone], None]) -> dict
         number: objects
         for split in parts
         for number, objects in parts[split].items()
-        if not storage.exists(cache.file(number))
+        if not cache.holds(number)
     }
+    cache.drop_others()
     reading = Reading(tables_uri=request.tables_uri)
     for done in run_parts(left, reading, step, arguments, cache.store):
         on_samples(len(left), done)
