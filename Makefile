@@ -19,6 +19,7 @@ lint: .venv/installed-test
 bench: .venv/installed-test
 	$(BIN)/python -m tests.bench_decode
 	$(BIN)/python -m tests.bench_tables
+	$(BIN)/python -m tests.bench_report
 
 # open-ended: SECONDS=600 by default
 fuzz: .venv/installed-test

@@ -23,6 +23,7 @@ JOBS = [
     "demo",
     "erase",
     "maintain",
+    "report",
 ]
 TINY = [
     "--recipe", "small", "--set", "localizer.width=48", "--set", "localizer.height=96",

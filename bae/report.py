@@ -1,0 +1,220 @@
+"""One self-contained page on a cohort and a run. It asks nothing from outside and names nobody."""
+
+from __future__ import annotations
+
+import base64
+import json
+from typing import Any
+
+import jinja2
+import numpy as np
+
+from bae import charts, cohort, drift, reread, storage, tables
+from bae.cohort import Choice, Row
+from bae.errors import ModelError
+from bae.figures import RegionPanel
+from bae.roi import Box
+from bae.sandbox import Decoder
+from bae.scan import Scan
+
+OUTLIERS = 6
+CARD = "card.json"
+
+
+def build(tables_uri: str, model_uri: str | None = None, run_id: str | None = None) -> str:
+    """Return the page as HTML.
+
+    Args:
+        tables_uri: root of the tables; ``restricted/`` must be readable.
+        model_uri: model folder, to show its card and its ages; by default the model that
+            scored last, without a card.
+        run_id: by default the last run.
+
+    Raises:
+        UseError: no tables, no such run.
+        ModelError: no such model.
+    """
+    card = None if model_uri is None else _card(model_uri)
+    connection = cohort.connect(tables_uri)
+    with tables.storage_errors("read the tables"):
+        choice = cohort.choose(connection, card["model_id"] if card else None, run_id)
+        refusals = cohort.refusals(connection, choice)
+        outliers = cohort.outliers(connection, choice, OUTLIERS)
+        groups = cohort.gap_groups(connection)
+        nights = cohort.nights(connection)
+        drifts = _drifts(nights, tables_uri, choice)
+        page = {
+            "choice": choice,
+            "card": card,
+            "totals": cohort.totals(connection),
+            "errors": cohort.errors(connection),
+            "refusals": refusals,
+            "groups": groups,
+            "charts": _charts(connection, groups) if groups else None,
+        }
+    pictures = _pictures(outliers)
+    last = tables.delta(tables_uri, tables.LAST)
+    this = nights[-1] if nights else {"scored": 0, "indexed": 0, "refused": 0}
+    return _template().render(
+        page,
+        in_run=this["scored"],
+        read_in_run=this["indexed"] + this["refused"],
+        refused=sum(row["objects"] for row in refusals),
+        refused_in_run=sum(row["in_run"] for row in refusals),
+        outliers=[_shown(row, data) for row, data in zip(outliers, pictures, strict=True)],
+        unreachable=pictures.count(None),
+        drifts=drifts,
+        compared=any(row.before is not None for row in drifts),
+        nights=nights[: -1 - drift.SHOWN_RUNS : -1],
+        version=None if last is None else last.version(),
+        earlier_runs=drift.EARLIER_RUNS,
+        notable=drift.NOTABLE,
+        sexes=charts.SEX_NAMES,
+        sexes_one={"F": "woman", "M": "man", None: "sex unknown"},
+        n=_number,
+        short=_short,
+    )
+
+
+def _template() -> jinja2.Template:
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("bae", ""),
+        autoescape=True,
+        trim_blocks=True,
+        undefined=jinja2.StrictUndefined,
+    )
+    return environment.get_template("report.html.jinja")
+
+
+def _number(value: float | None, digits: int, sign: bool = False) -> str:
+    """Return a number for readers, with a true minus sign; a dash for nothing."""
+    if value is None:
+        return "–"
+    text = f"{value:{'+' if sign else ''}.{digits}f}"
+    return text.replace("-", "−")
+
+
+def _short(value: object) -> str:
+    """Return a value of a card for readers; long lists of records by their length."""
+    if isinstance(value, float):
+        return f"{value:.5g}"
+    if isinstance(value, list) and any(isinstance(item, dict | list) for item in value):
+        return f"{len(value)} entries"
+    return ", ".join(map(_short, value)) if isinstance(value, list) else str(value)
+
+
+def _card(model_uri: str) -> dict[str, Any]:
+    """Read a card as it stands, without torch.
+
+    Raises:
+        ModelError: no such folder, or no card in it.
+    """
+    data = storage.read_or_none(storage.join(storage.normal(model_uri), CARD))
+    if data is None:
+        raise ModelError(f"no model at {model_uri}: {CARD} is missing")
+    try:
+        card: dict[str, Any] = json.loads(data)
+        card["model_id"] = str(card["model_id"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise ModelError(f"the {CARD} of {model_uri} cannot be understood") from error
+    return card
+
+
+def _drifts(nights: list[Row], tables_uri: str, choice: Choice) -> list[drift.Drift]:
+    gaps = drift.gap_series(nights)
+    series = {
+        "mean age gap, years": gaps,
+        "refused share of new objects": drift.reject_series(nights),
+    }
+    scored = [run for run, sums in gaps.items() if sums.count][-1 - drift.EARLIER_RUNS :]
+    centres = drift.centroid_series(tables_uri, choice.model_id, scored)
+    series |= {f"centre of heat, {name}": centres[name] for name in sorted(centres)}
+    found = [
+        drift.compare(name, [sums.get(run, drift.Sums()) for run in gaps])
+        for name, sums in series.items()
+    ]
+    return [row for row in found if row is not None]
+
+
+def _charts(connection: Any, groups: list[Row]) -> dict[str, dict[str, str]]:
+    cells, bins = cohort.age_cells(connection), cohort.gap_bins(connection)
+    scans = sum(row["scans"] for row in groups)
+    close = sum(c["scans"] for c in cells if abs(c["predicted"] - c["age"]) <= 5)
+    middle = "; ".join(
+        f"{row['decade']}s {charts.SEX_NAMES[row['sex']]} {_number(row['quantiles'][2], 1, True)}"
+        for row in groups
+    )
+    drawn = {
+        "ages": (
+            charts.age_map(cells),
+            f"Map of {scans:,} scans by age and predicted age; {close / scans:.0%} lie within "
+            "about five years of the line where both are equal.",
+            "Each square is one year of age by one year of predicted age.",
+        ),
+        "histogram": (
+            charts.gap_histogram(bins),
+            f"Histogram of the age gap of {scans:,} scans by sex; the table below has its "
+            "means and spreads.",
+            f"Gaps beyond {cohort.WIDEST_GAP_YEARS} years stand in the outermost bins.",
+        ),
+        "boxes": (
+            charts.gap_boxes(groups),
+            f"Age gap by decade and sex; medians in years: {middle}.",
+            "Line: 5 % to 95 %; box: the middle half; bar: the median.",
+        ),
+    }
+    found = {}
+    for name, (figure, alt, caption) in drawn.items():
+        width, height = (f"{96 * inches:.0f}" for inches in figure.get_size_inches())
+        data = base64.b64encode(charts.svg(figure)).decode()
+        found[name] = {
+            "data": data, "alt": alt, "caption": caption, "width": width, "height": height,
+        }  # fmt: skip
+    return found
+
+
+def _pictures(outliers: list[Row]) -> list[bytes | None]:
+    """Return overlay and crop of each scan as WebP, None where its object cannot be read again."""
+    with Decoder() as decoder:
+        return [_picture(row, decoder) for row in outliers]
+
+
+def _picture(row: Row, decoder: Decoder) -> bytes | None:
+    if row["source_uri"] is None or not row["heatmaps"]:
+        return None
+    data = reread.content(row["object_uri"], row["source_uri"], row["etag"])
+    if data is None:
+        return None
+    [(_, scan)] = decoder.scans("", data)
+    panels = region_panels(scan, row) if isinstance(scan, Scan) else []
+    return charts.webp(charts.thumbnail(panels)) if panels else None
+
+
+def region_panels(scan: Scan, row: Row) -> list[RegionPanel]:
+    """Put a scan's views together with its rows of ``heatmaps`` and ``boxes``."""
+    left = list(scan.views)
+    panels = []
+    for heat in row["heatmaps"]:
+        view = next(view for view in left if view.name == heat["view"])
+        left.remove(view)  # both may be of unknown name
+        box = next(box for box in row["boxes"] if box["view_index"] == heat["view_index"])
+        panels.append(
+            RegionPanel(
+                title=heat["view"],
+                counts=view.counts,
+                heat=np.frombuffer(heat["heat"], np.uint8).reshape(heat["rows"], heat["columns"]),
+                box=Box(box["x0"], box["y0"], box["x1"], box["y1"], box["heat_share"]),
+                pixel_mm=scan.pixel_mm,
+            )
+        )
+    return panels
+
+
+def _shown(row: Row, picture: bytes | None) -> Row:
+    """Return what the page may know of an outlier: no place, no heat map."""
+    hidden = {"object_uri", "source_uri", "etag", "boxes", "heatmaps", "patient_key"}
+    views = " and ".join(f"{heat['view']} view" for heat in row["heatmaps"])
+    return {key: value for key, value in row.items() if key not in hidden} | {
+        "picture": base64.b64encode(picture).decode() if picture else None,
+        "alt": f"{views}, each with the heat map laid over it and the region cropped".capitalize(),
+    }
