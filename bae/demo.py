@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
 import pyarrow.compute as pc
 from pydicom.data import get_testdata_file
 
-from bae import dicom, figures, storage, tables
+from bae import figure3, figures, storage, tables
 from bae.errors import UseError
-from bae.roi import Box
 
 REAL_SCANS = (
     "JPEG-LL.dcm",
@@ -43,24 +41,9 @@ def draw_real_scan(archive_uri: str, tables_uri: str, target: Path) -> None:
     if not len(found):
         raise UseError("the real scan was refused; see restricted/rejects")
     mine = pc.field("scan_id") == found[0]
-    age = tables.dataset(tables_uri, "cohort/ages").to_table(filter=mine).to_pylist()[0]
-    heats = tables.dataset(tables_uri, "cohort/heatmaps").to_table(filter=mine).to_pylist()
-    boxes = tables.dataset(tables_uri, "cohort/boxes").to_table(filter=mine).to_pylist()
-    scan = dicom.decode(storage.read_bytes(uri))
-    panels = []
-    for index, view in enumerate(scan.views):
-        heat = next(row for row in heats if row["view_index"] == index)
-        box = next(r for r in boxes if (r["view_index"], r["box_index"]) == (index, 0))
-        panels.append(
-            figures.RegionPanel(
-                title=f"{view.name} view, predicted age {age['predicted_age_years']:.0f} years",
-                counts=view.counts,
-                heat=np.frombuffer(heat["heat"], np.uint8).reshape(heat["rows"], heat["columns"]),
-                box=Box(box["x0"], box["y0"], box["x1"], box["y1"], box["heat_share"]),
-                pixel_mm=scan.pixel_mm,
-            )
-        )
-    figures.regions(panels).savefig(target, dpi=130)
+    ages = tables.dataset(tables_uri, "cohort/ages").to_table(filter=mine)
+    panels = figure3.panels(tables_uri, ages, found.to_pylist()[:1])
+    figures.regions([panel for own in panels.values() for panel in own]).savefig(target, dpi=130)
 
 
 SHOWN = {

@@ -14,9 +14,16 @@ from numpy.typing import NDArray
 
 from bae import roi
 from bae.roi import Box
+from bae.scan import ANTERIOR, POSTERIOR
 
 HEAT_COLOURS = "inferno"
 """Rises evenly in lightness, so it reads in print and with any colour vision."""
+
+REGION_COLOUR = "#0072b2"
+"""Blue of Okabe and Ito, distinct from the heat with any colour vision."""
+
+SIDES = {ANTERIOR: "RL", POSTERIOR: "LR"}
+"""Which of the patient's sides is on the picture's left and right."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -24,18 +31,22 @@ class RegionPanel:
     """One view of one scan with what the localizer found.
 
     Attributes:
-        title: such as "anterior, predicted 63 years".
+        title: such as "woman, 64 years, predicted 63".
+        view: ``anterior``, ``posterior`` or ``unknown``; says on which side R and L stand.
         counts: (rows, columns) stored counts.
         heat: (V, U) uint8 heat map of the table.
         box: the cropped box, stored pixels.
         pixel_mm: (row, column) spacing, for true proportions; None draws square pixels.
+        gamma: threshold of Eq. (3), drawn as a contour on the overlay; None draws none.
     """
 
     title: str
+    view: str
     counts: NDArray[np.uint16] | NDArray[np.float32]
     heat: NDArray[np.uint8]
     box: Box
     pixel_mm: tuple[float, float] | None = None
+    gamma: float | None = None
 
 
 def white_level(counts: NDArray[np.uint16] | NDArray[np.float32]) -> float:
@@ -44,35 +55,74 @@ def white_level(counts: NDArray[np.uint16] | NDArray[np.float32]) -> float:
     return float(np.percentile(held, 99.5)) if held.size else 1.0
 
 
-def regions(panels: Sequence[RegionPanel]) -> Figure:
-    """Draw the paper's Figure 3: scan, heat map, overlay, crop; one row per view."""
-    figure = Figure(figsize=(7.2, 5.6 * len(panels)), layout="constrained")
-    axes = figure.subplots(len(panels), 4, squeeze=False, width_ratios=(1, 1, 1, 1.5))
-    for row, panel in zip(axes, panels, strict=True):
-        rows, columns = panel.counts.shape
-        box = panel.box
-        heat = roi.enlarge(panel.heat, (rows, columns))
-        row_mm, column_mm = panel.pixel_mm or (1.0, 1.0)
-        scan = {"cmap": "gray_r", "vmin": 0, "vmax": white_level(panel.counts),
-                "aspect": row_mm / column_mm, "interpolation": "nearest"}  # fmt: skip
-        warm = {"cmap": HEAT_COLOURS, "vmin": 0, "vmax": 255, "aspect": row_mm / column_mm}
-        row[0].imshow(panel.counts, **scan)
-        row[0].set_title("(a) scan", fontsize=9)
-        row[1].imshow(heat, **warm)
-        row[1].set_title("(b) heat map", fontsize=9)
-        row[2].imshow(panel.counts, **scan)
-        row[2].imshow(heat, alpha=0.45 * (heat / 255.0), **warm)
-        row[2].set_title("(c) overlay, region", fontsize=9)
-        row[3].imshow(panel.counts[box.y0 : box.y1, box.x0 : box.x1], **scan)
-        row[3].set_title("(d) crop, stored pixels", fontsize=9)
-        for axis in row[:3]:
-            corner, size = (box.x0 - 0.5, box.y0 - 0.5), (box.x1 - box.x0, box.y1 - box.y0)
-            axis.add_patch(Rectangle(corner, *size, fill=False, color="#0072b2", linewidth=1.4))
-        for axis in row:
-            axis.set_xticks([])
-            axis.set_yticks([])
-        row[0].set_ylabel(panel.title, fontsize=9)
+def regions(panels: Sequence[RegionPanel | None], across: int = 1) -> Figure:
+    """Draw the paper's Figure 3: scan, heat map, overlay, crop for each panel.
+
+    Bodies are drawn from head to toes in their true proportions; a bar marks 20 cm
+    where the pixel size is known, and R and L the patient's sides.
+
+    Args:
+        panels: in reading order; None leaves a place free.
+        across: panels per row.
+    """
+    down = -(-len(panels) // across)
+    wide, high = (7.2, 6.0) if across == 1 else (4.1 * across, 3.5)
+    figure = Figure(figsize=(wide, high * down), layout="constrained")
+    places = figure.subfigures(down, across, squeeze=False, wspace=0.03, hspace=0.03).ravel()
+    for place, panel in zip(places, panels, strict=False):  # the last row may not be full
+        if panel is None:
+            continue
+        place.suptitle(panel.title, fontsize=9)
+        _region(place.subplots(1, 4, width_ratios=(1, 1, 1, 1.25)), panel)
     return figure
+
+
+def _region(axes: NDArray[np.object_], panel: RegionPanel) -> None:
+    """Draw one panel into four axes."""
+    size = panel.counts.shape
+    box = panel.box
+    heat = roi.enlarge(panel.heat, size)
+    row_mm, column_mm = panel.pixel_mm or (1.0, 1.0)
+    scan = {"cmap": "gray_r", "vmin": 0, "vmax": white_level(panel.counts),
+            "aspect": row_mm / column_mm, "interpolation": "nearest"}  # fmt: skip
+    warm = {"cmap": HEAT_COLOURS, "vmin": 0, "vmax": 255, "aspect": row_mm / column_mm}
+    axes[0].imshow(panel.counts, **scan)
+    axes[1].imshow(heat, **warm)
+    axes[2].imshow(panel.counts, **scan)
+    # the lower half of the scale leaves the scan as it is
+    axes[2].imshow(heat, alpha=0.6 * np.clip(heat / 127.5 - 1, 0, 1), **warm)
+    if panel.gamma is not None and heat.min() < panel.gamma <= heat.max():
+        axes[2].contour(heat, [panel.gamma], colors=REGION_COLOUR, linewidths=0.7)
+    crop = panel.counts[box.y0 : box.y1, box.x0 : box.x1]
+    axes[3].imshow(crop, **scan)
+    top, bottom = _body_rows(panel.counts)
+    for axis in axes[:3]:
+        corner, sides = (box.x0 - 0.5, box.y0 - 0.5), (box.x1 - box.x0, box.y1 - box.y0)
+        axis.add_patch(Rectangle(corner, *sides, fill=False, color=REGION_COLOUR, linewidth=1.2))
+        axis.set_ylim(max(bottom, box.y1), min(top, box.y0) - 0.5)
+    names = ("(a) scan", "(b) heat map", "(c) overlay", "(d) crop")
+    for axis, name in zip(axes, names, strict=True):
+        axis.set_title(name, fontsize=7)
+        axis.set_anchor("N")
+        axis.set_xticks([])
+        axis.set_yticks([])
+    for name, share in zip(SIDES.get(panel.view, ""), (0.03, 0.97), strict=False):
+        axes[0].text(share, 0.995, name, transform=axes[0].transAxes, fontsize=6, va="top",
+                     ha="left" if share < 0.5 else "right")  # fmt: skip
+    if panel.pixel_mm is not None:
+        left, foot = size[1] * 0.04, max(bottom, box.y1) - 0.02 * size[0]
+        axes[0].plot([left, left + 200 / column_mm], [foot, foot], color="black", linewidth=1.5)
+        axes[0].text(left, foot - 0.005 * size[0], "20 cm", fontsize=5, va="bottom")
+
+
+def _body_rows(counts: NDArray[np.uint16] | NDArray[np.float32]) -> tuple[int, int]:
+    """Return the rows from head to toes with a small margin: first, and after the last."""
+    rows, columns = counts.shape
+    held = np.flatnonzero(counts.sum(axis=1) > columns)
+    margin = rows // 50
+    if not held.size:
+        return 0, rows
+    return max(int(held[0]) - margin, 0), min(int(held[-1]) + margin, rows)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -126,10 +176,8 @@ def _head_to_toes(views: Sequence[NDArray[np.uint16] | NDArray[np.float32]]) -> 
 
     A power of 0.7 shows soft tissue about as a reader's display does.
     """
-    rows, columns = views[0].shape
-    held = np.nonzero(np.sum([view.sum(axis=1) for view in views], axis=0) > columns)[0]
-    margin = rows // 50
-    top, bottom = (max(held[0] - margin, 0), held[-1] + margin) if held.size else (0, rows)
+    total = np.sum([view.astype(np.float32) for view in views], axis=0)
+    top, bottom = _body_rows(total)
     shown = [np.clip(view / white_level(view), 0, 1) ** 0.7 for view in views]
     return np.concatenate(shown, axis=1)[top:bottom].astype(np.float32)
 

@@ -7,13 +7,10 @@ import json
 from typing import Any
 
 import jinja2
-import numpy as np
 
-from bae import charts, cohort, drift, reread, storage, tables
+from bae import charts, cohort, drift, figure3, reread, storage, tables
 from bae.cohort import Choice, Row
 from bae.errors import ModelError
-from bae.figures import RegionPanel
-from bae.roi import Box
 from bae.sandbox import Decoder
 from bae.scan import Scan
 
@@ -186,28 +183,10 @@ def _picture(row: Row, decoder: Decoder) -> bytes | None:
     if data is None:
         return None
     [(_, scan)] = decoder.scans("", data)
-    panels = region_panels(scan, row) if isinstance(scan, Scan) else []
+    if not isinstance(scan, Scan):
+        return None
+    panels = figure3.region_panels(scan, row["heatmaps"], row["boxes"])
     return charts.webp(charts.thumbnail(panels)) if panels else None
-
-
-def region_panels(scan: Scan, row: Row) -> list[RegionPanel]:
-    """Put a scan's views together with its rows of ``heatmaps`` and ``boxes``."""
-    left = list(scan.views)
-    panels = []
-    for heat in row["heatmaps"]:
-        view = next(view for view in left if view.name == heat["view"])
-        left.remove(view)  # both may be of unknown name
-        box = next(box for box in row["boxes"] if box["view_index"] == heat["view_index"])
-        panels.append(
-            RegionPanel(
-                title=heat["view"],
-                counts=view.counts,
-                heat=np.frombuffer(heat["heat"], np.uint8).reshape(heat["rows"], heat["columns"]),
-                box=Box(box["x0"], box["y0"], box["x1"], box["y1"], box["heat_share"]),
-                pixel_mm=scan.pixel_mm,
-            )
-        )
-    return panels
 
 
 def _shown(row: Row, picture: bytes | None) -> Row:

@@ -1,9 +1,21 @@
-"""One scan's object again, as it was when it was scored; for pictures and references."""
+"""Chosen scans once more, as they were when they were scored; for pictures and checks."""
 
 from __future__ import annotations
 
-from bae import archive, storage
+import logging
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from bae import archive, privacy, storage, tables
 from bae.errors import ScanError, StorageError
+from bae.sandbox import Decoder
+from bae.scan import Scan, View
+
+log = logging.getLogger(__name__)
 
 
 def content(object_uri: str, source_uri: str, etag: str) -> bytes | None:
@@ -27,3 +39,56 @@ def content(object_uri: str, source_uri: str, etag: str) -> bytes | None:
         if member == wanted:
             return None if isinstance(found, ScanError) else found
     return None
+
+
+def scans(tables_uri: str, scan_ids: Sequence[str]) -> Iterator[tuple[str, Scan]]:
+    """Yield scans by their pseudonyms, each without identity, in the order asked for.
+
+    The sandboxed decoder reads them as at first, and what the table says of them counts,
+    since labels may have overruled the header. A scan that has left the archive, or was
+    replaced, is left out and logged.
+
+    Args:
+        tables_uri: root of the tables; needs ``restricted/scans``.
+        scan_ids: which scans, of any number; one at a time is in memory.
+    """
+    rows = _rows(tables_uri, scan_ids)
+    with Decoder() as decoder:
+        for scan_id in scan_ids:
+            scan = _read(rows[scan_id], decoder) if scan_id in rows else None
+            if scan is None:
+                log.warning("scan %s is not in the archive as it was; left out", scan_id)
+                continue
+            yield scan_id, scan
+
+
+def _rows(tables_uri: str, scan_ids: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """Return the newest row of each scan."""
+    wanted = pc.field("scan_id").isin(pa.array(list(scan_ids), pa.string()))
+    found = tables.dataset(tables_uri, "restricted/scans").to_table(filter=wanted)
+    # a dictionary keeps the last, which is the newest
+    ordered = found.sort_by([("object_version", "ascending")]).to_pylist()
+    return {row["scan_id"]: row for row in ordered}
+
+
+def _read(row: dict[str, Any], decoder: Decoder) -> Scan | None:
+    data = content(row["object_uri"], row["source_uri"], row["etag"])
+    if data is None:
+        return None
+    found = [outcome for _, outcome in decoder.scans("", data)]
+    return _as_indexed(found[0], row) if len(found) == 1 and isinstance(found[0], Scan) else None
+
+
+def _as_indexed(scan: Scan, row: dict[str, Any]) -> Scan | None:
+    """Return the scan with the table's age, sex, view names and pixel size, identity gone."""
+    if len(row["views"]) != len(scan.views):
+        return None
+    named = zip(row["views"], scan.views, strict=True)
+    sizes = (row["pixel_mm"], row["pixel_column_mm"])
+    return replace(
+        privacy.without_identity(scan),
+        views=tuple(View(name=name, counts=view.counts) for name, view in named),
+        age_years=row["age_years"],
+        sex=row["sex"],
+        pixel_mm=None if None in sizes else sizes,
+    )

@@ -89,3 +89,48 @@ def find_boxes(heat_VU: NDArray[np.uint8], size: tuple[int, ...], config: Region
         )
         for s in slices
     ]
+
+
+def overlap(one: Box, two: Box) -> float:
+    """Return intersection over union of two boxes' areas, 0 to 1."""
+    wide = max(min(one.x1, two.x1) - max(one.x0, two.x0), 0)
+    high = max(min(one.y1, two.y1) - max(one.y0, two.y0), 0)
+    union = sum((box.x1 - box.x0) * (box.y1 - box.y0) for box in (one, two)) - wide * high
+    return wide * high / union
+
+
+def elsewhere(
+    box: Box, body_RC: NDArray[np.bool_], rng: np.random.Generator, count: int
+) -> list[Box]:
+    """Draw other boxes of the same size that show about as much of the body.
+
+    Args:
+        box: the region.
+        body_RC: which pixels of the view are body.
+        rng: draws among the places that qualify: those that share at most a quarter of
+            the box's area with it and hold at least 0.8 times as many pixels of the body.
+        count: how many at most.
+
+    Returns:
+        None or more boxes, in no order; places are tried in steps of an eighth of the box.
+    """
+    rows, columns = body_RC.shape
+    high, wide = box.y1 - box.y0, box.x1 - box.x0
+    tops = np.arange(0, rows - high + 1, max(high // 8, 1))
+    lefts = np.arange(0, columns - wide + 1, max(wide // 8, 1))
+    summed = np.pad(body_RC.cumsum(axis=0).cumsum(axis=1), ((1, 0), (1, 0)))
+
+    def held(top: NDArray[np.int64] | int, left: NDArray[np.int64] | int) -> NDArray[np.int64]:
+        return np.asarray(
+            summed[top + high, left + wide]
+            - summed[top, left + wide]
+            - summed[top + high, left]
+            + summed[top, left]
+        )
+
+    top, left = (places.ravel() for places in np.meshgrid(tops, lefts, indexing="ij"))
+    shared = np.maximum(high - abs(top - box.y0), 0) * np.maximum(wide - abs(left - box.x0), 0)
+    fits = (shared <= high * wide / 4) & (held(top, left) >= 0.8 * held(box.y0, box.x0))
+    chosen = rng.permutation(np.flatnonzero(fits))[:count]
+    return [Box(int(x), int(y), int(x) + wide, int(y) + high, float("nan")) for y, x in
+            zip(top[chosen], left[chosen], strict=True)]  # fmt: skip

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from bae import image, roi
 from bae.recipes import Region, Windowing
+from bae.roi import Box
 from bae.scan import View
 
 HEATS = st.tuples(st.integers(1, 12), st.integers(1, 8), st.integers(0, 2**32 - 1))
@@ -116,3 +117,38 @@ def test_crop_has_the_stored_scans_pixels() -> None:
     )  # fmt: skip
     back = np.rint(found.crop().numpy() * counts.max()).astype(np.uint16)
     np.testing.assert_array_equal(back, counts[30:90, 5:33])
+
+
+def test_overlap_is_what_counting_pixels_gives() -> None:
+    """Intersection over union, by brute force on a grid."""
+    rng = np.random.default_rng(0)
+    for _ in range(50):
+        boxes = []
+        for _ in range(2):
+            x, y = (
+                sorted(rng.choice(30, 2, replace=False)),
+                sorted(rng.choice(20, 2, replace=False)),
+            )
+            boxes.append(Box(int(x[0]), int(y[0]), int(x[1]), int(y[1]), 0.0))
+        masks = np.zeros((2, 20, 30), bool)
+        for mask, box in zip(masks, boxes, strict=True):
+            mask[box.y0 : box.y1, box.x0 : box.x1] = True
+        expected = (masks[0] & masks[1]).sum() / (masks[0] | masks[1]).sum()
+        assert roi.overlap(*boxes) == pytest.approx(expected)
+
+
+def test_other_boxes_are_as_large_show_as_much_body_and_lie_elsewhere() -> None:
+    """Checked pixel by pixel; where the body leaves no room there are none."""
+    body = np.zeros((100, 40), bool)
+    body[10:90, 10:30] = True
+    box = Box(12, 20, 28, 40, 1.0)
+    found = roi.elsewhere(box, body, np.random.default_rng(0), 6)
+    assert len(found) == len({(other.x0, other.y0) for other in found}) == 6
+    for other in found:
+        assert (other.x1 - other.x0, other.y1 - other.y0) == (16, 20)
+        assert other.x0 >= 0 and other.x1 <= 40 and other.y0 >= 0 and other.y1 <= 100
+        assert body[other.y0 : other.y1, other.x0 : other.x1].sum() >= 0.8 * 16 * 20
+        shared = np.zeros_like(body)
+        shared[other.y0 : other.y1, other.x0 : other.x1] = True
+        assert shared[box.y0 : box.y1, box.x0 : box.x1].sum() <= 16 * 20 / 4
+    assert roi.elsewhere(Box(0, 5, 40, 95, 1.0), body, np.random.default_rng(0), 6) == []
