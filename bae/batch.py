@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -14,6 +15,7 @@ from bae import (
     inventory,
     labels,
     lease,
+    logs,
     model,
     publish,
     ray_session,
@@ -24,7 +26,9 @@ from bae import (
     upkeep,
 )
 from bae.errors import StorageError, TooManyRejectedError
-from bae.ray_data import PartDone, Reading, run_parts
+from bae.ray_data import PATIENCE_S, PartDone, Reading, run_parts
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,8 +42,8 @@ class Request:
         inventory_uri: manifest of an S3 Inventory to use in place of a listing, or None.
         labels_uri: CSV or Parquet of ages and sexes, see ``bae.labels``; None for headers only.
         max_rejected: share of read objects that may be refused before the run counts as failed.
-        actors: model processes.
-        gpus: GPUs for each model process; 0 for the CPU.
+        resources: what to take of the cluster.
+        patience_s: seconds without a finished part after which the run fails.
     """
 
     archive_uri: str
@@ -48,8 +52,8 @@ class Request:
     inventory_uri: str | None = None
     labels_uri: str | None = None
     max_rejected: float = 0.5
-    actors: int = 1
-    gpus: float = 0.0
+    resources: ray_session.Resources = field(default_factory=ray_session.Resources)
+    patience_s: float = PATIENCE_S
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,11 +115,15 @@ def run(
         before = listing.num_rows - todo.num_rows
         if not todo.num_rows and not _unfinished(request, model_id):
             return Summary(run_id=None, listed=listing.num_rows, done_before=before)
-        current = runs.open_run(request.tables_uri, request.archive_uri, model_id, todo)
-        left = current.remaining()
         with ray_session.session():
-            on_start(sum(part.num_rows for part in left.values()))
-            _read(request, current, left, known, on_part)
+            taken = ray_session.fitted(request.resources)
+            current = runs.open_run(request.tables_uri, request.archive_uri, model_id, todo)
+            left = current.remaining()
+            objects = sum(part.num_rows for part in left.values())
+            logs.bind(run_id=current.run_id)
+            log.info("%d objects to read", objects, extra={"parts": len(left), **asdict(taken)})
+            on_start(objects)
+            _read(request, taken, current, left, known, on_part)
         rows = publish.finish(current, held.check)
     summary = Summary(
         run_id=current.run_id,
@@ -126,6 +134,8 @@ def run(
         rows=rows,
         seconds=time.monotonic() - start,
     )
+    facts = {"scans": summary.scans, "refused": dict(summary.refused), "rows": rows}
+    log.info("published", extra=facts | {"seconds": round(summary.seconds, 1)})
     _check_refused(request, summary)
     return summary
 
@@ -148,6 +158,7 @@ def _unfinished(request: Request, model_id: str | None) -> bool:
 
 def _read(
     request: Request,
+    taken: ray_session.Resources,
     current: runs.Run,
     left: dict[int, pa.Table],
     known: labels.Labels | None,
@@ -162,10 +173,11 @@ def _read(
         step,
         arguments,
         current.stage,
-        actors=request.actors,
-        gpus_per_actor=request.gpus,
+        resources=taken,
+        patience_s=request.patience_s,
     )
     for done in parts:
+        log.info("part %d is stored", done.number, extra=asdict(done))
         on_part(done)
 
 

@@ -8,14 +8,19 @@ from __future__ import annotations
 
 import argparse
 import logging
+import signal
 import sys
+import threading
 import time
 from collections.abc import Callable, Sequence
 from typing import NoReturn
 
 from tqdm import tqdm
 
+from bae import logs
 from bae.errors import BaeError, UseError
+
+log = logging.getLogger(__name__)
 
 PLAIN_EVERY_S = 10.0
 """Seconds between progress lines where there is no terminal."""
@@ -44,19 +49,38 @@ def run(
     job: Callable[[argparse.Namespace], None],
     argv: Sequence[str] | None,
 ) -> int:
-    """Parse the flags, do the job, and turn our errors into a sentence and an exit code."""
+    """Parse the flags, do the job, and turn our errors into a sentence and an exit code.
+
+    ``ray job stop``, a container's end and ``kill`` (SIGTERM) are taken as Ctrl-C.
+
+    Args:
+        parser: the job's flags; its ``prog`` ends with the job's name.
+        job: what to do.
+        argv: the command line, None for the process's own.
+    """
     options = parser.parse_args(argv)
-    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
-    logging.getLogger("bae").setLevel(logging.WARNING)
+    name = parser.prog.rpartition(".")[2]
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, _interrupt)
     try:
+        logs.setup()
+        logs.bind(job=name)
+        log.info("begins")
         job(options)
+        log.info("done")
     except BaeError as error:
-        print(f"error: {error}", file=sys.stderr, flush=True)
+        if logs.as_json():
+            log.error("%s", error)
+        print(f"error: {error}", file=sys.stderr, flush=True)  # last: schedulers show it
         return 2 if isinstance(error, UseError) else 1
     except KeyboardInterrupt:
         print("interrupted: the same command goes on where this one stopped", file=sys.stderr)
         return 130
     return 0
+
+
+def _interrupt(number: int, frame: object) -> NoReturn:
+    raise KeyboardInterrupt
 
 
 class Progress:
@@ -79,11 +103,7 @@ class Progress:
         if self._plain and now - self._said > PLAIN_EVERY_S:
             self._said = now
             rate = self._done / (now - self._start)
-            print(
-                f"{self._what}: {self._done} of {self._total} {self._unit}, {rate:.1f} per second",
-                file=sys.stderr,
-                flush=True,
-            )
+            say(f"{self._what}: {self._done} of {self._total} {self._unit}, {rate:.1f} per second")
 
     def close(self) -> None:
         """Remove the bar."""
@@ -91,5 +111,8 @@ class Progress:
 
 
 def say(line: str) -> None:
-    """Print one line of progress where a bar would not tell enough."""
-    print(line, file=sys.stderr, flush=True)
+    """Show one line of progress where a bar would not tell enough."""
+    if logs.as_json():
+        log.info("%s", line)
+    else:
+        print(line, file=sys.stderr, flush=True)

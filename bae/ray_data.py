@@ -20,12 +20,16 @@ import pyarrow as pa
 import ray
 import ray.data
 
-from bae import labels, privacy, storage
+from bae import labels, monitoring, privacy, ray_session, storage
 from bae.errors import ScanError
 from bae.labels import Labels
 from bae.sandbox import Decoder
 from bae.scan import Scan
 from bae.staging import Decoded
+
+PATIENCE_S = 1800.0
+"""Seconds without a finished part before a run counts as stuck: a GPU node may take ten
+minutes to come, and a part takes seconds."""
 
 FETCH_THREADS = 8
 """Objects fetched at once by one decode task; S3 answers in about 30 ms, so one is slow."""
@@ -74,8 +78,8 @@ def run_parts(
     arguments: tuple[object, ...],
     store: Store,
     *,
-    actors: int = 1,
-    gpus_per_actor: float = 0.0,
+    resources: ray_session.Resources | None = None,
+    patience_s: float = PATIENCE_S,
 ) -> Iterator[PartDone]:
     """Do all parts, and yield each as it is done, in no particular order.
 
@@ -86,11 +90,16 @@ def run_parts(
             the decoded objects of a part into the table to store.
         arguments: picklable.
         store: picklable; writes one part's table whole.
-        actors: how many processes do the last step.
-        gpus_per_actor: share of a GPU for each.
+        resources: what ``ray_session.fitted`` returned; by default one process without GPU.
+        patience_s: seconds without a finished part after which the run counts as stuck.
+
+    Raises:
+        RunError: no part was finished for too long.
     """
     if not parts:
         return
+    taken = resources or ray_session.Resources(gpus=0.0)
+    ray_session.limit_object_store(taken.object_store_gb)
     # one table is one block is one task
     blocks = [_numbered(number, objects) for number, objects in parts.items()]
     decoded = ray.data.from_arrow(blocks).map_batches(
@@ -99,17 +108,20 @@ def run_parts(
         batch_format="pyarrow",
         fn_kwargs={"reading": reading},
         num_cpus=1,
+        compute=ray.data.TaskPoolStrategy(size=taken.decode_cpus),
     )
     done = decoded.map_batches(
         _Last,
         batch_size=1,
         batch_format="pyarrow",
         fn_constructor_args=(last_step, arguments, store),
-        compute=ray.data.ActorPoolStrategy(size=actors),
-        num_cpus=0 if gpus_per_actor == 0 else 1,
-        num_gpus=gpus_per_actor or None,
+        compute=ray.data.ActorPoolStrategy(size=taken.actors or 1),
+        num_cpus=1 if taken.gpus else 0,
+        num_gpus=taken.gpus or None,
     )
-    for row in done.iter_rows():
+    monitoring.parts_left(len(parts))
+    for left, row in enumerate(ray_session.watched(done.iter_rows(), patience_s), 1):
+        monitoring.parts_left(len(parts) - left)
         yield PartDone(**row)
 
 
@@ -125,10 +137,17 @@ def _decode_part(objects: pa.Table, reading: Reading) -> pa.Table:
         return pa.table({"number": pa.array([], pa.int64()), "items": pa.array([], pa.binary())})
     decoder, key = _decoder(reading.limit_s), privacy.load_key(reading.tables_uri)
     items: list[Decoded] = []
+    start, waited, read_bytes = time.monotonic(), 0.0, 0
     with ThreadPoolExecutor(FETCH_THREADS) as pool:
         contents = pool.map(lambda entry: _fetch(entry["object_uri"]), entries)
-        for entry, content in zip(entries, contents, strict=True):
+        for entry in entries:
+            asked = time.monotonic()
+            content = next(contents)
+            waited += time.monotonic() - asked
+            read_bytes += len(content) if isinstance(content, bytes) else 0
             items += _decode(entry, content, decoder, key, reading.labels)
+    monitoring.stages({"fetch": waited, "decode": time.monotonic() - start - waited})
+    monitoring.count("bae_read_bytes", read_bytes)
     payload = pickle.dumps(items, protocol=pickle.HIGHEST_PROTOCOL)
     number = pa.array([entries[0]["number"]], pa.int64())
     return pa.table({"number": number, "items": pa.array([payload], pa.large_binary())})
@@ -184,16 +203,23 @@ class _Last:
     def __init__(
         self, last_step: Callable[..., LastStep], arguments: tuple[object, ...], store: Store
     ) -> None:
-        self.step = last_step(*arguments)
+        self.step, self.name = last_step(*arguments), last_step.__name__
         self.store = store
+        self.idle_since = time.monotonic()
 
     def __call__(self, batch: pa.Table) -> pa.Table:
         start = time.monotonic()
+        monitoring.count("bae_model_idle_seconds", start - self.idle_since, step=self.name)
         number = batch["number"][0].as_py()
         # our own pickle, made by _decode_part in this job; it never touches storage
         items: list[Decoded] = pickle.loads(batch["items"][0].as_buffer())
-        self.store(number, self.step(items))
+        rows = self.step(items)
+        stepped = time.monotonic()
+        self.store(number, rows)
         scans = sum(isinstance(item.outcome, Scan) for item in items)
+        self.idle_since = time.monotonic()
+        monitoring.stages({"model": stepped - start, "store": self.idle_since - stepped})
+        monitoring.stored(self.name, scans, rows)
         return pa.table(
             {
                 "number": [number],

@@ -4,15 +4,22 @@ from __future__ import annotations
 
 import logging
 import os
+import queue
+import signal
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import TypeVar
 
 import ray
 import ray.data
 
-from bae.errors import UseError
+from bae import logs
+from bae.errors import RunError, UseError
+
+T = TypeVar("T")
 
 log = logging.getLogger(__name__)
 
@@ -28,6 +35,12 @@ def session() -> Iterator[None]:
     if ray.is_initialized():
         yield
         return
+    workers_log = {
+        "logging_config": ray.LoggingConfig(
+            encoding="JSON", log_level="WARNING", additional_log_standard_attrs=["name"]
+        )
+    }
+    on_terminate = signal.getsignal(signal.SIGTERM)
     with _native_stderr_logged():
         ray.init(
             # Never None: Ray would then join, or wait for, whatever was started here last.
@@ -35,7 +48,12 @@ def session() -> Iterator[None]:
             log_to_driver=False,
             logging_level=logging.ERROR,
             **({} if "RAY_ADDRESS" in os.environ else {"include_dashboard": False}),
+            **(workers_log if logs.as_json() else {}),
         )
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, on_terminate)  # Ray has put its own in place
+        if logs.as_json():
+            logs.setup()  # and added a handler of its own
         quieten()
         try:
             yield
@@ -87,9 +105,76 @@ def quieten() -> None:
         logger.propagate = False
 
 
+@dataclass(frozen=True, kw_only=True)
+class Resources:
+    """What a run over an archive takes of its cluster; None: found from the cluster.
+
+    Attributes:
+        actors: model processes.
+        gpus: GPUs for each of them, 0 for the CPU; a share such as 0.5 puts two on one.
+        decode_cpus: parts decoded at once, each on one CPU.
+        object_store_gb: how much of Ray's object store scans on their way may fill.
+    """
+
+    actors: int | None = None
+    gpus: float | None = None
+    decode_cpus: int | None = None
+    object_store_gb: float | None = None
+
+
+def fitted(wanted: Resources) -> Resources:
+    """Fill in what was left open, and refuse what this cluster can never give.
+
+    By default a cluster with GPUs gets one model process for each GPU that is there, and
+    one that has none a single process on the CPU. ``decode_cpus`` and ``object_store_gb``
+    stay None: Ray Data then takes what is free.
+
+    Raises:
+        UseError: more is asked for than there is and an autoscaler could add; without
+            this check Ray would wait for it for ever.
+    """
+    gpus = wanted.gpus
+    if gpus is None:
+        gpus = 1.0 if reachable("GPU") >= 1 else 0.0
+    fitting = int(ray.cluster_resources().get("GPU", 0) / gpus) if gpus else 1
+    actors = wanted.actors or max(1, fitting)
+    _require("GPU", gpus * actors, "--gpus 0, fewer --actors, or start GPU nodes")
+    cpus_needed = (actors if gpus else 0) + (wanted.decode_cpus or 1)
+    _require("CPU", cpus_needed, "fewer --actors or --decode-cpus, or start more nodes")
+    return replace(wanted, actors=actors, gpus=gpus)
+
+
+def limit_object_store(gigabytes: float | None) -> None:
+    """Keep Ray Data's share of the object store below a size; None: half of it, Ray's own."""
+    options = ray.data.DataContext.get_current().execution_options
+    if gigabytes is not None:
+        options.resource_limits = options.resource_limits.copy(
+            object_store_memory=gigabytes * 2**30
+        )
+
+
+def reachable(resource: str) -> float:
+    """Return how much of a resource the cluster has, or its autoscaler could bring.
+
+    A static cluster has no autoscaler's configuration: what is there is all. An
+    autoscaling one may have no GPU now and get some for the first job that waits.
+    """
+    # what Ray Train itself asks; there is no public way yet
+    most = ray._private.state.state.get_max_resources_from_cluster_config() or {}
+    return max(float(most.get(resource, 0.0)), float(ray.cluster_resources().get(resource, 0.0)))
+
+
+def _require(resource: str, needed: float, remedy: str) -> None:
+    there = reachable(resource)
+    if needed > there:
+        raise UseError(
+            f"{needed:g} {resource} asked for, the cluster can give {there:g}; use {remedy}"
+        )
+
+
 def cpus() -> int:
-    """Return the cluster's CPU count."""
-    return int(ray.cluster_resources().get("CPU", 1))
+    """Return the CPUs that the cluster has or can get."""
+    return max(1, int(reachable("CPU")))
 
 
 def gpus_for_training(workers: int | tuple[int, int], wanted: int | None) -> bool:
@@ -104,16 +189,49 @@ def gpus_for_training(workers: int | tuple[int, int], wanted: int | None) -> boo
             spare for Ray Data, without which training would wait for ever.
     """
     least = workers if isinstance(workers, int) else workers[0]
-    there = int(ray.cluster_resources().get("GPU", 0))
-    if wanted and there < least:
-        raise UseError(
-            f"{least} GPUs are asked for, the cluster has {there}; use --gpus 0 or start GPU nodes"
-        )
+    if wanted:
+        _require("GPU", least, "--gpus 0, fewer --workers, or start GPU nodes")
     if cpus() < 2:
         raise UseError("training needs two CPUs, one to feed the other; the cluster has one")
-    return there >= least if wanted is None else wanted > 0
+    return reachable("GPU") >= least if wanted is None else wanted > 0
 
 
 def cpus_per_worker(workers: int) -> float:
     """Return the CPUs to reserve for each training worker: one is left to Ray Data."""
     return min(1.0, (cpus() - 1) / workers)
+
+
+def watched(items: Iterable[T], patience_s: float) -> Iterator[T]:
+    """Yield the items, and stop waiting for one that does not come.
+
+    After some faults of actors Ray Data waits for ever (ray-project/ray#50814). The
+    waiting goes on in a thread of its own, which ends with Ray's session.
+
+    Raises:
+        RunError: nothing came for ``patience_s`` seconds.
+    """
+    found: queue.Queue[tuple[str, T | BaseException | None]] = queue.Queue(maxsize=1)
+
+    def pull() -> None:
+        try:
+            for item in items:
+                found.put(("item", item))
+        except BaseException as error:  # handed over, raised by whoever waits
+            found.put(("error", error))
+        else:
+            found.put(("end", None))
+
+    threading.Thread(target=pull, name="bae-watched", daemon=True).start()
+    while True:
+        try:
+            kind, value = found.get(timeout=patience_s)
+        except queue.Empty:
+            raise RunError(
+                f"no part was finished for {patience_s / 60:.0f} minutes, though no fault was "
+                "reported; the same command goes on with what is left"
+            ) from None
+        if kind == "end":
+            return
+        if isinstance(value, BaseException):
+            raise value
+        yield value  # type: ignore[misc]

@@ -3,8 +3,8 @@
 import argparse
 from collections.abc import Sequence
 
-from bae import batch, command
-from bae.ray_data import PartDone
+from bae import batch, command, monitoring, ray_session
+from bae.ray_data import PATIENCE_S, PartDone
 
 
 def main(parser: command.Parser, argv: Sequence[str] | None) -> int:
@@ -19,6 +19,17 @@ def main(parser: command.Parser, argv: Sequence[str] | None) -> int:
         "--max-rejected", type=float, default=0.5, metavar="SHARE",
         help="share of refused objects above which the job fails (default 0.5)",
     )  # fmt: skip
+    parser.add_argument(
+        "--decode-cpus", type=int, metavar="N", help="CPUs that decode (default: all free ones)"
+    )
+    parser.add_argument(
+        "--object-store-gb", type=float, metavar="GB",
+        help="how much of Ray's object store to use (default: half of it)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--patience", type=float, default=PATIENCE_S / 60, metavar="MINUTES",
+        help="fail when no part was finished for so long (default %(default)g)",
+    )  # fmt: skip
 
     def job(options: argparse.Namespace) -> None:
         request = batch.Request(
@@ -28,8 +39,13 @@ def main(parser: command.Parser, argv: Sequence[str] | None) -> int:
             inventory_uri=options.inventory,
             labels_uri=options.labels,
             max_rejected=options.max_rejected,
-            actors=getattr(options, "actors", 1),
-            gpus=getattr(options, "gpus", 0.0),
+            resources=ray_session.Resources(
+                actors=getattr(options, "actors", 1),
+                gpus=getattr(options, "gpus", 0.0),
+                decode_cpus=options.decode_cpus,
+                object_store_gb=options.object_store_gb,
+            ),
+            patience_s=60 * options.patience,
         )
         bars: list[command.Progress] = []
 
@@ -45,7 +61,7 @@ def main(parser: command.Parser, argv: Sequence[str] | None) -> int:
             bar.close()
         _print(request, summary)
 
-    return command.run(parser, job, argv)
+    return command.run(parser, monitoring.counted(parser, job), argv)
 
 
 def _print(request: batch.Request, summary: batch.Summary) -> None:

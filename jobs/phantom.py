@@ -5,7 +5,7 @@ import sys
 import time
 from collections.abc import Sequence
 
-from bae import command, ray_phantom, ray_session
+from bae import command, monitoring, ray_phantom, ray_session
 from bae.phantom import PhantomConfig, limit_mae_years
 
 
@@ -32,7 +32,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         "--mistakes", type=float, default=0.0, help="share of scans with a mistake (default 0)"
     )
     parser.add_argument("--workers", type=_count, help="tasks at once (default: all CPUs)")
-    return command.run(parser, _write, argv)
+    return command.run(parser, monitoring.counted(parser, _write), argv)
 
 
 def _write(options: argparse.Namespace) -> None:

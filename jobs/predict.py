@@ -16,8 +16,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         " --model s3://research/models/2026-11",
     )
     parser.add_argument("--model", required=True, metavar="URI", help="model folder")
-    parser.add_argument("--actors", type=int, default=1, help="model processes (default 1)")
-    parser.add_argument("--gpus", type=float, default=0.0, help="GPUs for each (default 0)")
+    parser.add_argument(
+        "--actors", type=int, metavar="N",
+        help="model processes (default: one for each GPU, one where there is none)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--gpus", type=float, metavar="N",
+        help="GPUs for each, a share such as 0.5 too (default: 1 where the cluster has any)",
+    )  # fmt: skip
     return archive_job.main(parser, argv)
 
 

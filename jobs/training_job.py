@@ -3,7 +3,7 @@
 import argparse
 from collections.abc import Sequence
 
-from bae import command, ray_session, recipes, training
+from bae import command, monitoring, ray_session, recipes, training
 from bae.ray_data import PartDone
 
 
@@ -64,7 +64,7 @@ def main(part: str, argv: Sequence[str] | None) -> int:
         print(f"  {done.fit['epochs']} epochs in {done.fit['seconds']:.0f} s; written to "
               f"{options.model}")  # fmt: skip
 
-    return command.run(parser, job, argv)
+    return command.run(parser, monitoring.counted(parser, job), argv)
 
 
 def _workers(text: str) -> int | tuple[int, int]:

@@ -89,7 +89,8 @@ def test_nothing_planted_leaves_the_restricted_folder(room: Path) -> None:
         [sys.executable, "-m", "jobs.predict", "--archive", str(room / "archive"),
          "--tables", str(room / "tables"), "--model", str(room / "model"),
          "--labels", str(labels_file), "--max-rejected", "1"],
-        capture_output=True, cwd=ROOT, env=environment | {"RAY_TMPDIR": str(room / "ray")},
+        capture_output=True, cwd=ROOT,
+        env=environment | {"RAY_TMPDIR": str(room / "ray"), "BAE_LOG": "json"},
         timeout=240, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr.decode()

@@ -1,0 +1,107 @@
+"""What a job takes of a cluster, and when it gives up waiting."""
+
+import time
+from collections.abc import Iterator
+
+import pytest
+import ray
+
+from bae import ray_session
+from bae.errors import RunError, UseError
+from bae.ray_session import Resources
+
+
+@pytest.fixture
+def has(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, dict[str, float]]]:
+    """A made-up cluster: what is there now, and what its autoscaler could bring."""
+    made_up: dict[str, dict[str, float]] = {"now": {"CPU": 4.0}, "most": {}}
+    monkeypatch.setattr(ray, "cluster_resources", lambda: made_up["now"])
+    state = ray._private.state.state
+    monkeypatch.setattr(state, "get_max_resources_from_cluster_config", lambda: made_up["most"])
+    yield made_up
+
+
+def test_one_process_on_the_cpu_where_there_is_no_gpu(has: dict[str, dict[str, float]]) -> None:
+    """The default on a laptop."""
+    assert ray_session.fitted(Resources()) == Resources(actors=1, gpus=0.0)
+
+
+def test_one_process_for_each_gpu(has: dict[str, dict[str, float]]) -> None:
+    """Shares of a GPU put several on one."""
+    has["now"] = {"CPU": 16.0, "GPU": 4.0}
+    assert ray_session.fitted(Resources()) == Resources(actors=4, gpus=1.0)
+    assert ray_session.fitted(Resources(gpus=0.5)) == Resources(actors=8, gpus=0.5)
+    assert ray_session.fitted(Resources(actors=2)) == Resources(actors=2, gpus=1.0)
+
+
+@pytest.mark.parametrize(
+    ("wanted", "words"),
+    [
+        (Resources(gpus=1), "1 GPU asked for, the cluster can give 0; use --gpus 0"),
+        (Resources(gpus=0.5, actors=4), "2 GPU asked for"),
+        (Resources(decode_cpus=5), "5 CPU asked for, the cluster can give 4"),
+    ],
+)
+def test_what_can_never_come_is_refused(
+    wanted: Resources, words: str, has: dict[str, dict[str, float]]
+) -> None:
+    """One sentence instead of a hang."""
+    with pytest.raises(UseError, match=words):
+        ray_session.fitted(wanted)
+
+
+def test_gpus_that_an_autoscaler_can_bring_count(has: dict[str, dict[str, float]]) -> None:
+    """No GPU is there yet: one process waits for the first, and asking for one is no error."""
+    has["now"], has["most"] = {}, {"CPU": 64.0, "GPU": 8.0}
+    assert ray_session.fitted(Resources()) == Resources(actors=1, gpus=1.0)
+    assert ray_session.fitted(Resources(actors=8)).actors == 8
+    with pytest.raises(UseError, match="9 GPU asked for, the cluster can give 8"):
+        ray_session.fitted(Resources(actors=9))
+    assert ray_session.gpus_for_training((2, 8), None)
+    assert ray_session.cpus_per_worker(8) == 1.0
+
+
+def test_training_leaves_a_cpu_to_ray_data(has: dict[str, dict[str, float]]) -> None:
+    """However many workers: the sum of what they hold is one below what there is."""
+    for there in (2, 3, 8):
+        has["now"] = {"CPU": float(there)}
+        for workers in (1, 2, 4, 16):
+            assert workers * ray_session.cpus_per_worker(workers) <= there - 1
+
+
+def test_training_without_a_spare_cpu_is_refused(has: dict[str, dict[str, float]]) -> None:
+    """One CPU would be the worker's, and nobody would feed it."""
+    has["now"] = {"CPU": 1.0}
+    with pytest.raises(UseError, match="training needs two CPUs"):
+        ray_session.gpus_for_training(1, None)
+    has["now"] = {"CPU": 2.0}
+    assert not ray_session.gpus_for_training(1, None)
+    with pytest.raises(UseError, match="2 GPU asked for"):
+        ray_session.gpus_for_training(2, 1)
+
+
+def test_waiting_in_vain_ends_with_a_sentence() -> None:
+    """The first item comes, the second does not."""
+
+    def stuck() -> Iterator[int]:
+        yield 1
+        time.sleep(60)
+
+    items = ray_session.watched(stuck(), patience_s=0.2)
+    assert next(items) == 1
+    with pytest.raises(RunError, match="no part was finished"):
+        next(items)
+
+
+def test_watching_changes_nothing_else() -> None:
+    """All items in order; an error of the source is the caller's."""
+    assert list(ray_session.watched(iter(range(5)), 10)) == [0, 1, 2, 3, 4]
+
+    def broken() -> Iterator[int]:
+        yield 1
+        raise ValueError("as it is")
+
+    items = ray_session.watched(broken(), 10)
+    assert next(items) == 1
+    with pytest.raises(ValueError, match="as it is"):
+        next(items)
