@@ -62,6 +62,9 @@ class Card:
         versions: of what decides the numbers.
         calibration: how sure it may be; None before it was calibrated.
         validation: figures on the validation patients, see ``bae.validation``.
+        written_recipe: the recipe as the card's file has it. A later version's recipe has
+            more fields; they must not change the ``model_id``, or every scan would be
+            scored again.
     """
 
     recipe: recipes.Recipe
@@ -69,17 +72,23 @@ class Card:
     versions: dict[str, str] = field(default_factory=dict)
     calibration: Calibration | None = None
     validation: dict[str, Any] = field(default_factory=dict)
+    written_recipe: dict[str, Any] | None = None
 
     @property
     def model_id(self) -> str:
         """Return 12 hex digits that change whenever recipe, weights or calibration do."""
         state: list[Any] = [
-            recipes.to_json(self.recipe),
+            self.recipe_json,
             {name: p.sha256 for name, p in self.parts.items()},
         ]
         if self.calibration is not None:
             state.append(asdict(self.calibration))
         return hashlib.sha256(json.dumps(state, sort_keys=True).encode()).hexdigest()[:12]
+
+    @property
+    def recipe_json(self) -> dict[str, Any]:
+        """Return the recipe as the card's file has, or will have, it."""
+        return self.written_recipe or recipes.to_json(self.recipe)
 
 
 def versions() -> dict[str, str]:
@@ -110,6 +119,7 @@ def load_card(uri: str) -> Card:
             versions=values["versions"],
             calibration=Calibration(**values["calibration"]) if "calibration" in values else None,
             validation=values.get("validation", {}),
+            written_recipe=values["recipe"],
         )
     except (ValueError, KeyError, TypeError, AttributeError, RecipeError) as error:
         raise ModelError(f"{card_uri} is not a card that this version can read: {error}") from error
@@ -145,7 +155,7 @@ def save_card(uri: str, card: Card) -> None:
     """Write the card of a model whose weights are there."""
     values = {
         "model_id": card.model_id,
-        "recipe": recipes.to_json(card.recipe),
+        "recipe": card.recipe_json,
         "parts": {key: vars(value) for key, value in card.parts.items()},
         "versions": card.versions,
         "intended_use": "research on groups; not for the care of a single patient",

@@ -158,7 +158,7 @@ def cluster(**environment: str) -> Iterator[Cluster]:
     token.write_text(secrets.token_hex(32))
     token.chmod(0o600)
     inherited = {k: v for k, v in os.environ.items() if not k.startswith("RAY_")}
-    # a number of metrics interval that a test can wait for
+    # metrics are exported every ten seconds otherwise: too long to wait for in a test
     own = {
         "RAY_AUTH_MODE": "token",
         "RAY_AUTH_TOKEN_PATH": str(token),
