@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test lint bench fuzz clean
+.PHONY: demo test lint bench fuzz audit clean
 
 demo: .venv/installed
 	$(BIN)/python -m jobs.demo
@@ -24,6 +24,11 @@ bench: .venv/installed-test
 # open-ended: SECONDS=600 by default
 fuzz: .venv/installed-test
 	$(BIN)/python -m tests.fuzz --seconds $(or $(SECONDS),600)
+
+# known holes in the packages of the image; asks the internet
+audit: .venv/bin/python
+	$(BIN)/python -m pip install --quiet pip-audit
+	$(BIN)/python -m pip_audit --requirement infra/constraints.txt --no-deps --disable-pip
 
 .venv/bin/python:
 	$(PYTHON) -c "import sys; sys.exit(sys.version_info < (3, 11) and 'bae needs Python 3.11 or newer')"

@@ -202,7 +202,7 @@ def connect(
         if version is not None:
             shown = _runs_of(name, table, last)
         elif hidden := half_published(table, last):
-            shown = f"run_id <> '{hidden}'"
+            shown = f"run_id <> {_text(hidden)}"
         else:
             shown = "TRUE"
         _add_view(connection, name, table, shown)
@@ -216,7 +216,7 @@ def _runs_of(name: str, table: DeltaTable | None, last: DeltaTable | None) -> st
     # Rows are only ever added, so a filter by run shows an old state, even after vacuum.
     runs = pc.unique(dataset_of(name, table).to_table(columns=["run_id"])["run_id"]).to_pylist()
     known = [run for run in runs if last is not None and last.transaction_version(run) is not None]
-    return "run_id IN ({})".format(", ".join(f"'{run}'" for run in known) or "NULL")
+    return "run_id IN ({})".format(", ".join(map(_text, known)) or "NULL")
 
 
 def _add_view(
@@ -226,7 +226,7 @@ def _add_view(
     found = dataset_of(name, table)
     if table is not None and not storage.is_s3(table.table_uri) and files(table):
         # DuckDB's own reader is faster than Arrow's, and needs nothing but the files' names.
-        paths = ", ".join("'" + path.replace("'", "''") + "'" for path in files(table))
+        paths = ", ".join(map(_text, files(table)))
         source = f"read_parquet([{paths}], union_by_name = true)"
         there = {row[0] for row in connection.sql(f"DESCRIBE FROM {source}").fetchall()}
     else:
@@ -235,15 +235,25 @@ def _add_view(
         there = set(found.schema.names)
     # A time zone would ask every Python user for pytz.
     columns = ", ".join(
-        (f'"{field.name}"' if field.name in there else "NULL")
+        (_name(field.name) if field.name in there else "NULL")
         + ("::TIMESTAMP" if pa.types.is_timestamp(field.type) else "")
-        + f' AS "{field.name}"'
+        + f" AS {_name(field.name)}"
         for field in found.schema
     )
     connection.execute(f"CREATE VIEW {view} AS SELECT {columns} FROM {source} WHERE {shown}")
     for field in SCHEMAS[name]:
-        text = (field.metadata or {})[b"description"].decode().replace("'", "''")
-        connection.execute(f"COMMENT ON COLUMN {view}.\"{field.name}\" IS '{text}'")
+        text = _text((field.metadata or {})[b"description"].decode())
+        connection.execute(f"COMMENT ON COLUMN {view}.{_name(field.name)} IS {text}")
+
+
+def _text(value: str) -> str:
+    """Return a value as SQL text: a view's definition takes no parameters."""
+    return "'" + value.replace("'", "''") + "'"
+
+
+def _name(column: str) -> str:
+    """Return a column's name as SQL."""
+    return '"' + column.replace('"', '""') + '"'
 
 
 def heat_array(maps: pa.Table) -> NDArray[np.uint8]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import pickle
 from pathlib import Path
 from urllib.parse import urlparse
 
@@ -80,7 +81,12 @@ def _read(file_name: str, url: str, mirror_uri: str | None) -> dict[str, Tensor]
     expected = file_name.rsplit("-", 1)[-1].split(".")[0]
     if not hashlib.sha256(data).hexdigest().startswith(expected):
         raise ModelError(f"{file_name} is damaged: its SHA-256 does not begin with {expected}")
-    state: dict[str, Tensor] = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+    try:
+        state: dict[str, Tensor] = torch.load(
+            io.BytesIO(data), map_location="cpu", weights_only=True
+        )
+    except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
+        raise ModelError(f"{file_name} is not a plain file of weights; it was not run") from error
     return state
 
 

@@ -101,6 +101,19 @@ def test_the_limit_is_per_file_not_per_object() -> None:
         assert _codes(decoder.scans("x", data)) == ["scan"] * 30
 
 
+def test_the_child_knows_no_key(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Credentials, token and pseudonym key stay with the worker."""
+    keys = ("AWS_SECRET_ACCESS_KEY", "AWS_WEB_IDENTITY_TOKEN_FILE", "BAE_PSEUDONYM_KEY",
+            "BAE_PSEUDONYM_KEY_FILE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH")  # fmt: skip
+    for name in keys:
+        monkeypatch.setenv(name, "hush")
+    with Decoder(reader="tests.unruly") as decoder:
+        [(_, answer)] = decoder.scans("x", b"tell the environment")
+    assert isinstance(answer, ScanError)
+    assert "PATH" in answer.message.split()
+    assert not set(keys) & set(answer.message.split())
+
+
 def test_a_child_killed_while_idle_is_replaced(unruly: Decoder) -> None:
     """The next object has not done anything wrong."""
     assert _codes(unruly.scans("x", b"a")) == ["scan"]

@@ -46,6 +46,8 @@ def decode(data: bytes) -> Scan | ScanError:
         print("DOE^JANE", flush=True)
         print("DOE^JANE", file=sys.stderr, flush=True)
         return ScanError("pixels_broken", "quiet")
+    if data == b"tell the environment":
+        return ScanError("pixels_broken", " ".join(os.environ))
     if data == b"answer nonsense":
         from bae import sandbox
 

@@ -1,0 +1,78 @@
+"""Write down what pip's resolver chose: constraints.txt for the image, licences.md to read.
+
+    python -m pip install . && python infra/lock.py
+
+Run it in the image's Python (see ``infra/Dockerfile``) after every change of pyproject.toml.
+"""
+
+import sys
+from importlib import metadata
+from pathlib import Path
+
+from packaging.requirements import Requirement
+
+HERE = Path(__file__).parent
+CLASSIFIER = "License :: "
+READ_BY_HAND = {
+    "cuda-toolkit": "LicenseRef-NVIDIA-Proprietary",
+    "nvidia-cusparselt-cu13": "LicenseRef-NVIDIA-Proprietary",
+    "python-dateutil": "Apache-2.0 OR BSD-3-Clause",
+    "torch": "BSD-3-Clause",
+}
+"""Of packages whose metadata does not tell, from the licence in their own repositories."""
+
+
+def closure(package: str) -> dict[str, metadata.Distribution]:
+    """Return all that a package needs at run time here, by name, without the package itself."""
+    found: dict[str, metadata.Distribution] = {}
+    waiting = [(package, frozenset[str]())]
+    while waiting:
+        name, extras = waiting.pop()
+        for text in metadata.distribution(name).requires or ():
+            wanted = Requirement(text)
+            marker = wanted.marker
+            if marker and not any(marker.evaluate({"extra": e}) for e in extras | {""}):
+                continue
+            there = metadata.distribution(wanted.name)
+            key = there.metadata["Name"]
+            if key not in found or wanted.extras:
+                waiting.append((key, frozenset(wanted.extras)))
+            found[key] = there
+    return dict(sorted(found.items(), key=lambda item: item[0].lower()))
+
+
+def licence(distribution: metadata.Distribution) -> str:
+    """Return a package's licence as its own metadata tells it, shortest form first."""
+    told = distribution.metadata
+    if told["Name"] in READ_BY_HAND:
+        return READ_BY_HAND[told["Name"]]
+    text = (told.get("License-Expression") or told.get("License") or "").strip()
+    if text and "\n" not in text and len(text) < 80:
+        return text
+    classifiers = [
+        value.removeprefix(CLASSIFIER).removeprefix("OSI Approved :: ")
+        for value in told.get_all("Classifier", ())
+        if value.startswith(CLASSIFIER)
+    ]
+    return ", ".join(classifiers) or "not told"
+
+
+def main() -> None:
+    """Write both files."""
+    packages = closure("bae")
+    version = ".".join(map(str, sys.version_info[:2]))
+    pins = [f"{name}=={there.version}" for name, there in packages.items()]
+    rows = [f"| {n} | {there.version} | {licence(there)} |" for n, there in packages.items()]
+    (HERE / "constraints.txt").write_text(
+        f"# Python {version} on Linux; written by infra/lock.py\n" + "\n".join(pins) + "\n"
+    )
+    (HERE / "licences.md").write_text(
+        "# What `pip install` brings, and under which licence\n\n"
+        "Written by `infra/lock.py` from each package's own metadata; "
+        f"Python {version} on Linux.\n\n"
+        "| package | version | licence |\n|---|---|---|\n" + "\n".join(rows) + "\n"
+    )
+
+
+if __name__ == "__main__":
+    main()
