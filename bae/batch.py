@@ -144,10 +144,7 @@ def _check_model(request: Request) -> str | None:
     """Load the model once here, so that a bad one is refused before anything is written."""
     if request.model_uri is None:
         return None
-    card = model.load_card(request.model_uri)
-    model.load_localizer(request.model_uri, card)
-    model.load_regressor(request.model_uri, card)
-    return card.model_id
+    return model.check(request.model_uri).model_id
 
 
 def _unfinished(request: Request, model_id: str | None) -> bool:

@@ -123,11 +123,13 @@ def bootstrap(
             for scans in _resamples(patients, draws, seed)
         ]
     )
-    # a sample of one patient alone may have no R2
-    low, high = np.nanquantile(drawn, [(1 - level) / 2, (1 + level) / 2], axis=0)
-    return [
-        Estimate(float(v), float(a), float(b)) for v, a, b in zip(whole, low, high, strict=True)
-    ]
+    ends = [(1 - level) / 2, (1 + level) / 2]
+    found = []
+    for value, column in zip(whole, drawn.T, strict=True):
+        there = column[~np.isnan(column)]  # a sample of one age alone has no R2
+        low, high = np.quantile(there, ends) if there.size else (np.nan, np.nan)
+        found.append(Estimate(float(value), float(low), float(high)))
+    return found
 
 
 def _resamples(

@@ -153,7 +153,7 @@ def save_part(uri: str, card: Card, name: str, network: nn.Module, part: dict[st
 
 def save_card(uri: str, card: Card) -> None:
     """Write the card of a model whose weights are there."""
-    values = {
+    values: dict[str, Any] = {
         "model_id": card.model_id,
         "recipe": card.recipe_json,
         "parts": {key: vars(value) for key, value in card.parts.items()},
@@ -163,6 +163,19 @@ def save_card(uri: str, card: Card) -> None:
     if card.calibration is not None:
         values |= {"calibration": asdict(card.calibration), "validation": card.validation}
     storage.write_bytes(storage.join(uri, CARD), json.dumps(values, indent=2).encode())
+
+
+def check(uri: str) -> Card:
+    """Return the card of a model that is whole and can be scored with.
+
+    Raises:
+        ModelError: a part is missing or does not match the card.
+    """
+    card = load_card(uri)
+    if card.recipe.region.parts != "whole":
+        load_localizer(uri, card)
+    load_regressor(uri, card)
+    return card
 
 
 def load_localizer(uri: str, card: Card) -> Localizer:

@@ -102,9 +102,11 @@ class Cache:
 
     Attributes:
         uri: the folder.
+        schema: of its files.
     """
 
     uri: str
+    schema: pa.Schema = SCHEMA
 
     def store(self, number: int, rows: pa.Table) -> None:
         """Write one part's samples whole."""
@@ -119,7 +121,7 @@ class Cache:
         filesystem, path = storage.pyarrow_filesystem(self.file(number))
         try:
             # the schema lies at the file's end: a file cut off has none
-            return bool(pq.read_schema(path, filesystem=filesystem).equals(SCHEMA))
+            return bool(pq.read_schema(path, filesystem=filesystem).equals(self.schema))
         except (pa.ArrowInvalid, OSError):
             return False
 

@@ -6,7 +6,9 @@ Each is a class that an actor builds once (models load there) and calls for each
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
 
 import pyarrow as pa
 
@@ -55,6 +57,62 @@ class Score:
             for (i, _), prediction in zip(chunk, found, strict=True):
                 predictions[i] = prediction if math.isfinite(prediction.age_years) else NO_ANSWER
         return staged(items, predictions, self.predictor.card.model_id)
+
+
+_FLOATS = pa.list_(pa.field("element", pa.float64()))
+
+OUTCOMES = pa.schema(
+    [
+        pa.field("scan_id", pa.string()),
+        pa.field("predicted_age_years", pa.float64()),
+        pa.field("spread_years", pa.float64()),
+        pa.field("age_low_years", pa.float64()),
+        pa.field("age_high_years", pa.float64()),
+        pa.field("group_probabilities", _FLOATS),
+        pa.field("views", pa.list_(pa.field("element", pa.string()))),
+        pa.field("view_ages_years", _FLOATS),
+    ]
+)
+"""What a model says of a scan, for calibration and evaluation; as ``predictor.Prediction``."""
+
+
+class Outcomes:
+    """Keep what the nightly job would answer, with what only an evaluation asks for."""
+
+    def __init__(self, model_uri: str, sexes: Mapping[str, str | None]) -> None:
+        """Load the model once; ``sexes`` are those of the scans to score, by scan_id."""
+        model.use_every_core()
+        self.predictor = Predictor.load(model_uri)
+        self.sexes = sexes
+
+    def __call__(self, items: Sequence[Decoded]) -> pa.Table:
+        """Return rows of ``OUTCOMES``; a zip file may hold other scans beside those wanted."""
+        scans = {
+            item.scan_id: replace(item.outcome, sex=self.sexes[item.scan_id])
+            for item in items
+            if isinstance(item.outcome, Scan) and item.scan_id in self.sexes
+        }
+        names, rows = list(scans), []
+        for start in range(0, len(names), BATCH_SCANS):
+            chunk = names[start : start + BATCH_SCANS]
+            found = self.predictor.predict([scans[scan_id] for scan_id in chunk])
+            rows += [_outcome(*pair) for pair in zip(chunk, found, strict=True)]
+        return pa.Table.from_pylist(rows, schema=OUTCOMES)
+
+
+def _outcome(scan_id: str, found: Prediction) -> dict[str, Any]:
+    views = [view.view for view in found.views]
+    return {
+        "scan_id": scan_id,
+        "predicted_age_years": found.age_years,
+        "spread_years": found.spread_years,
+        "age_low_years": found.low_years,
+        "age_high_years": found.high_years,
+        "group_probabilities": found.probabilities.tolist(),
+        # both views may enter the regressor together
+        "views": views if len(views) == len(found.view_ages_years) else ["both"],
+        "view_ages_years": list(found.view_ages_years),
+    }
 
 
 class LocalizerSamples:

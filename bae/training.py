@@ -9,7 +9,7 @@ import hashlib
 import json
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -22,10 +22,13 @@ import torch
 from bae import (
     figures,
     model,
+    model_card,
+    outcomes,
     ray_session,
     ray_train,
     recipes,
     samples,
+    scorecard,
     scoring,
     storage,
     trackers,
@@ -119,13 +122,15 @@ def train(
     planned: Plan,
     on_samples: Callable[[int, PartDone], None],
     on_epoch: Callable[[dict[str, float]], None],
+    on_scored: Callable[[int, PartDone], None] = lambda parts, done: None,
 ) -> model.Card:
-    """Prepare samples, train, and write weights and card.
+    """Prepare samples, train, calibrate a regressor, and write weights and card.
 
     Args:
         planned: what to train, on what, from what.
         on_samples: called with the number of parts and each finished part.
         on_epoch: called with each epoch's metrics.
+        on_scored: as ``on_samples``, for the validation scans that calibrate.
 
     Raises:
         RunError: training failed; the same call goes on from the last checkpoint.
@@ -175,9 +180,33 @@ def train(
             },
         },
     )
+    if request.part == "regressor":
+        card = _calibrated(request, card, scans, on_scored)
+    storage.write_bytes(
+        storage.join(request.model_uri, "card.md"), model_card.markdown(card).encode()
+    )
     curve = storage.join(request.model_uri, f"{request.part}_learning_curve.png")
     storage.write_bytes(curve, figures.png(figures.learning_curve(history)))
     storage.delete(storage.join(request.model_uri, "checkpoints"))
+    return card
+
+
+def _calibrated(
+    request: Request,
+    card: model.Card,
+    scans: dict[str, pa.Table],
+    on_part: Callable[[int, PartDone], None],
+) -> model.Card:
+    """Score the validation scans as the nightly job would, and write what follows to the card."""
+    found = outcomes.score(request.tables_uri, request.model_uri, scans["validation"], on_part)
+    edges = request.recipe.localizer.group_edges_years
+    mean_age = float(pc.mean(scans["train"]["age_years"]).as_py())
+    card = replace(
+        card,
+        calibration=scorecard.calibrate(found, edges),
+        validation=scorecard.summary(found, edges, mean_age),
+    )
+    model.save_card(request.model_uri, card)
     return card
 
 

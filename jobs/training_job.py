@@ -1,7 +1,7 @@
 """What ``train_localizer`` and ``train_regressor`` share: they differ in one word."""
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from bae import command, monitoring, ray_session, recipes, training
 from bae.ray_data import PartDone
@@ -35,12 +35,6 @@ def main(part: str, argv: Sequence[str] | None) -> int:
         help="GPUs of each training process (default: 1 where the cluster has them)",
     )  # fmt: skip
 
-    prepared: list[int] = []
-
-    def report_samples(parts: int, done: PartDone) -> None:
-        prepared.append(done.number)
-        command.say(f"prepared {len(prepared)} of {parts} parts of the archive")
-
     def job(options: argparse.Namespace) -> None:
         recipe = recipes.recipe(options.recipe, options.changes)
         request = training.Request(
@@ -54,7 +48,12 @@ def main(part: str, argv: Sequence[str] | None) -> int:
         )
         plan = training.plan(request)
         with ray_session.session():
-            card = training.train(plan, report_samples, _report_epoch)
+            card = training.train(
+                plan,
+                _counter("prepared", "the archive"),
+                _report_epoch,
+                _counter("scored", "the validation scans"),
+            )
         done = card.parts[part]
         print(f"trained the {part} of model {card.model_id}, recipe {recipe.name}")
         print(f"  scans      {done.data['train']['scans']} to train on, "
@@ -65,6 +64,16 @@ def main(part: str, argv: Sequence[str] | None) -> int:
               f"{options.model}")  # fmt: skip
 
     return command.run(parser, monitoring.counted(parser, job), argv)
+
+
+def _counter(verb: str, what: str) -> Callable[[int, PartDone], None]:
+    done_so_far: list[int] = []
+
+    def report(parts: int, done: PartDone) -> None:
+        done_so_far.append(done.number)
+        command.say(f"{verb} {len(done_so_far)} of {parts} parts of {what}")
+
+    return report
 
 
 def _workers(text: str) -> int | tuple[int, int]:

@@ -270,11 +270,21 @@ def test_models_card_says_what_it_was_trained_on(chain: Path) -> None:
         assert data["patients"] > 0
         assert len(data["digest"]) == 16
     assert "validation_mae_years" in card["parts"]["regressor"]["metrics"]
+    found = card["validation"]
+    assert found["scans"] == card["parts"]["regressor"]["data"]["validation"]["scans"]
+    assert found["metrics"]["mae_years"]["low"] <= found["metrics"]["mae_years"]["value"]
+    assert {group["by"] for group in found["subgroups"]} == {"all", "sex", "age", "vendor", "view"}
+    assert card["calibration"]["patients"] == found["patients"]
+    page = (chain / "model" / "card.md").read_text()
+    for words in ("Intended use and limits", card["model_id"], "sha256", "share of women",
+                  "Coverage", "Calibration", '"height": 96'):  # fmt: skip
+        assert words in page
+    assert str(chain) not in page
     assert {"bae", "torch", "ray", "pydicom"} <= set(card["versions"])
     assert str(chain) not in text
     names = sorted(p.name for p in (chain / "model").iterdir())
     assert names == [
-        "card.json", "localizer.safetensors", "localizer_learning_curve.png",
+        "card.json", "card.md", "localizer.safetensors", "localizer_learning_curve.png",
         "regressor.safetensors", "regressor_learning_curve.png", "tensorboard",
     ]  # fmt: skip
 

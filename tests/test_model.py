@@ -61,6 +61,20 @@ def test_calibration_comes_back_and_makes_another_model(whole: Path, tmp_path: P
     assert calibrated.model_id != card.model_id
 
 
+def test_model_of_whole_views_is_whole_without_a_localizer(whole: Path, tmp_path: Path) -> None:
+    """Table 1's other methods can be scored with; one with regions needs both networks."""
+    assert model.check(str(whole)) == model.load_card(str(whole))
+    recipe = recipes.recipe("small_xception", ["regressor.width=48", "regressor.height=64"])
+    card = model.Card(recipe=recipe, parts={})
+    model.save_part(str(tmp_path), card, "regressor", Regressor(recipe.regressor), {})
+    assert set(model.check(str(tmp_path)).parts) == {"regressor"}
+    broken = tmp_path / "broken"
+    broken.mkdir()
+    (_copy(whole, broken) / "localizer.safetensors").unlink()
+    with pytest.raises(ModelError, match="missing though the card names it"):
+        model.check(str(broken))
+
+
 def test_folder_holds_two_weight_files_and_a_card(whole: Path) -> None:
     """Nothing else, and no pickle."""
     names = sorted(p.name for p in whole.iterdir())
