@@ -13,7 +13,7 @@ from collections.abc import Callable
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from bae import model, samples, scoring, storage
+from bae import model, ray_session, samples, scoring, storage
 from bae.errors import RunError
 from bae.ray_data import PartDone, Reading, run_parts
 
@@ -26,9 +26,7 @@ def score(
     model_uri: str,
     scans: pa.Table,
     on_part: Callable[[int, PartDone], None] = lambda parts, done: None,
-    *,
-    actors: int = 1,
-    gpus: float = 0.0,
+    resources: ray_session.Resources | None = None,
 ) -> pa.Table:
     """Return one row per scan: the columns of ``SCANS``, then those of ``scoring.OUTCOMES``.
 
@@ -40,7 +38,7 @@ def score(
         model_uri: the model.
         scans: rows of the scans table, as ``samples.training_scans`` returns them.
         on_part: called with the number of parts to do and each that is done.
-        actors, gpus: model processes, and GPUs of each.
+        resources: see ``ray_data.run_parts``.
 
     Raises:
         RunError: a scan of the table can no longer be read, or got no answer.
@@ -57,7 +55,7 @@ def score(
     reading = Reading(tables_uri=tables_uri)
     arguments = (model_uri, sexes)
     for done in run_parts(
-        left, reading, scoring.Outcomes, arguments, cache.store, actors=actors, gpus_per_actor=gpus
+        left, reading, scoring.Outcomes, arguments, cache.store, resources=resources
     ):
         on_part(len(left), done)
     found = [pq.read_table(pa.BufferReader(storage.read_bytes(cache.file(n)))) for n in parts]
