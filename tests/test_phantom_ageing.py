@@ -47,7 +47,7 @@ def test_the_limit_lies_near_two_years() -> None:
 
 def test_every_effect_names_parts_of_the_skeleton_and_says_what_it_stands_for() -> None:
     """No pattern is void; what has no source is listed as an assumption here."""
-    for effect, members in zip(ageing.EFFECTS, ageing._members(), strict=True):
+    for effect, members in zip(ageing.EFFECTS, ageing.effect_parts(), strict=True):
         assert members.any(), effect.name
     assumed = {effect.name for effect in ageing.EFFECTS if not effect.source}
     assert assumed == {"jaw", "shafts", "contrast"}
@@ -151,7 +151,7 @@ def test_fine_evidence_is_lost_in_small_pictures() -> None:
         pictures = []
         for sign in (-1.0, 1.0):
             change = np.zeros(len(NAMES))
-            for effect, members in zip(ageing.EFFECTS, ageing._members(), strict=True):
+            for effect, members in zip(ageing.EFFECTS, ageing.effect_parts(), strict=True):
                 change += members * (effect.name in names) * effect.per_20_years * 0.75 * sign
             older = replace(who, factors=who.factors * np.exp(change))
             pictures.append(rates(older, CAMERA, generator(0))[1])

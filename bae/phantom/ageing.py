@@ -108,7 +108,8 @@ NOT_BONE = ("bladder", "genitals", "larynx", "* kidney", "* injection")
 
 
 @functools.cache
-def _members() -> tuple[NDArray[np.bool_], ...]:
+def effect_parts() -> tuple[NDArray[np.bool_], ...]:
+    """Return for each effect which parts it moves, (parts,)."""
     names = skeleton().names
     bone = np.array([not any(fnmatch.fnmatch(n, p) for p in NOT_BONE) for n in names])
     return tuple(
@@ -134,7 +135,7 @@ def uptake(
     decades = (latent_years - 60.0) / 20.0
     log_uptake = np.zeros(len(skeleton().names))
     shared = {}
-    for effect, members in zip(EFFECTS, _members(), strict=True):
+    for effect, members in zip(EFFECTS, effect_parts(), strict=True):
         slope = effect.per_20_years + (effect.women if sex == "F" else 0.0)
         change = slope * decades + effect.sd * (
             0.9 * person.standard_normal() + 0.436 * scan.standard_normal()

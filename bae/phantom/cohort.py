@@ -90,7 +90,7 @@ def rates(
     front, back = surfaces(placed, who.build, camera.xs, camera.zs)
     weight = bones.weight * who.factors.astype(np.float32)[bones.part]
     anchor, offset, extra = points_of(list(who.foci), bones)
-    activity, slope = _tissue(camera, placed)
+    activity, slope = soft_tissue(camera, placed)
     views = project(
         camera,
         np.concatenate([placed.points, placed.points[anchor] + offset]),
@@ -131,7 +131,7 @@ def make(k: int, *, seed: int = 0, config: PhantomConfig | None = None) -> Phant
     )  # fmt: skip
 
 
-def _tissue(camera: Camera, placed: Placed) -> tuple[Floats32, Floats32]:
+def soft_tissue(camera: Camera, placed: Placed) -> tuple[Floats32, Floats32]:
     """Return soft tissue's activity and its attenuation along the body, both (rows, 1).
 
     The chest has less of both: air. The head's is thin over bone, and the thighs'
