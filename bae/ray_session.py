@@ -15,6 +15,7 @@ from typing import TypeVar
 
 import ray
 import ray.data
+from ray.autoscaler.v2.utils import is_autoscaler_v2
 
 from bae import logs
 from bae.errors import RunError, UseError
@@ -126,11 +127,12 @@ def fitted(wanted: Resources) -> Resources:
     """Fill in what was left open, and refuse what this cluster can never give.
 
     By default a cluster with GPUs gets one model process for each GPU that is there, and
-    one that has none a single process on the CPU. ``decode_cpus`` and ``object_store_gb``
+    one that has none a single process on the CPU: on a cluster that starts GPU nodes when
+    they are asked for, ask (``gpus=1``). ``decode_cpus`` and ``object_store_gb``
     stay None: Ray Data then takes what is free.
 
     Raises:
-        UseError: more is asked for than there is and an autoscaler could add; without
+        UseError: more is asked for than there is, and no autoscaler could add it; without
             this check Ray would wait for it for ever.
     """
     gpus = wanted.gpus
@@ -154,26 +156,31 @@ def limit_object_store(gigabytes: float | None) -> None:
 
 
 def reachable(resource: str) -> float:
-    """Return how much of a resource the cluster has, or its autoscaler could bring.
-
-    A static cluster has no autoscaler's configuration: what is there is all. An
-    autoscaling one may have no GPU now and get some for the first job that waits.
-    """
+    """Return how much of a resource the cluster has, or is known to be able to get."""
     # what Ray Train itself asks; there is no public way yet
     most = ray._private.state.state.get_max_resources_from_cluster_config() or {}
     return max(float(most.get(resource, 0.0)), float(ray.cluster_resources().get(resource, 0.0)))
 
 
+def grows() -> bool:
+    """Say whether an autoscaler (KubeRay's, ``ray up``'s) adds nodes when work waits.
+
+    Open source autoscalers do not tell how far. So what is asked for is then believed;
+    ``watched`` gives up if it does not come.
+    """
+    return bool(is_autoscaler_v2(fetch_from_server=True))
+
+
 def _require(resource: str, needed: float, remedy: str) -> None:
     there = reachable(resource)
-    if needed > there:
+    if needed > there and not grows():
         raise UseError(
             f"{needed:g} {resource} asked for, the cluster can give {there:g}; use {remedy}"
         )
 
 
 def cpus() -> int:
-    """Return the CPUs that the cluster has or can get."""
+    """Return the CPUs that are there, at least one: a growing cluster may have none yet."""
     return max(1, int(reachable("CPU")))
 
 
@@ -191,14 +198,30 @@ def gpus_for_training(workers: int | tuple[int, int], wanted: int | None) -> boo
     least = workers if isinstance(workers, int) else workers[0]
     if wanted:
         _require("GPU", least, "--gpus 0, fewer --workers, or start GPU nodes")
-    if cpus() < 2:
+    if cpus() < 2 and not grows():
         raise UseError("training needs two CPUs, one to feed the other; the cluster has one")
     return reachable("GPU") >= least if wanted is None else wanted > 0
 
 
-def cpus_per_worker(workers: int) -> float:
-    """Return the CPUs to reserve for each training worker: one is left to Ray Data."""
-    return min(1.0, (cpus() - 1) / workers)
+def fitted_workers(
+    workers: int | tuple[int, int],
+) -> tuple[int | tuple[int, int], float]:
+    """Return training workers that leave a CPU to Ray Data, and the CPUs for each.
+
+    An elastic training takes at most what fits beside that CPU; its workers share what
+    there is only where not even the least number would get a CPU each. Where nodes can be
+    added, each has one.
+
+    Args:
+        workers: number of workers, or the least and the most.
+    """
+    least, most = (workers, workers) if isinstance(workers, int) else workers
+    if grows():
+        return workers, 1.0
+    spare = max(1, cpus() - 1)
+    each = min(1.0, spare / least)
+    most = max(least, min(most, int(spare / each)))
+    return least if least == most else (least, most), each
 
 
 def watched(items: Iterable[T], patience_s: float) -> Iterator[T]:

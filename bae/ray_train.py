@@ -73,7 +73,7 @@ def train(
     listener = threading.Thread(target=_relay, args=(queue, done, on_epoch), daemon=True)
     listener.start()
     filesystem, path = storage.pyarrow_filesystem(checkpoints_uri)
-    most = workers if isinstance(workers, int) else workers[1]
+    workers, cpus_each = ray_session.fitted_workers(workers)
     trainer = ray.train.torch.TorchTrainer(
         _work,
         train_loop_config={
@@ -91,7 +91,7 @@ def train(
             num_workers=workers,
             use_gpu=use_gpu,
             resources_per_worker={
-                "CPU": ray_session.cpus_per_worker(most),
+                "CPU": cpus_each,
                 **({"GPU": 1} if use_gpu else {}),
             },
         ),
@@ -228,7 +228,7 @@ def _work(config: dict[str, Any]) -> None:
             for batch in _batches(rows, shape, edges, device)
         )
         metrics |= fit.evaluate(training.answering, batches, task, how.mixed)
-        metrics |= {"epoch": epoch + 1.0, "epochs": float(how.epochs)}
+        metrics |= {"epoch": epoch + 1.0, "epochs": float(how.epochs), "workers": float(world)}
         metrics["seconds"] = time.monotonic() - start
         if device.type == "cuda":
             metrics["gpu_memory_bytes"] = float(torch.cuda.max_memory_allocated(device))

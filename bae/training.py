@@ -174,7 +174,7 @@ def train(
                 "views": counts,
                 "epochs": len(history),
                 "seconds": round(time.monotonic() - start, 1),
-                "workers": request.workers,
+                "workers": int(history[-1].get("workers", 1)),
                 "device": "cuda" if use_gpu else "cpu",
                 "history": history,
             },

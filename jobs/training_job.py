@@ -60,7 +60,8 @@ def main(part: str, argv: Sequence[str] | None) -> int:
               f"{done.data['validation']['scans']} to validate")  # fmt: skip
         for name, value in done.metrics.items():
             print(f"  {name.replace('_', ' '):<26} {value:.3f}")
-        print(f"  {done.fit['epochs']} epochs in {done.fit['seconds']:.0f} s; written to "
+        print(f"  {done.fit['epochs']} epochs in {done.fit['seconds']:.0f} s with "
+              f"{done.fit['workers']} workers; written to "
               f"{options.model}")  # fmt: skip
 
     return command.run(parser, monitoring.counted(parser, job), argv)

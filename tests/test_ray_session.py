@@ -13,8 +13,9 @@ from bae.ray_session import Resources
 
 @pytest.fixture
 def has(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, dict[str, float]]]:
-    """A made-up cluster: what is there now, and what its autoscaler could bring."""
-    made_up: dict[str, dict[str, float]] = {"now": {"CPU": 4.0}, "most": {}}
+    """A made-up cluster: what is there now, what it is known to get, whether it grows."""
+    made_up: dict[str, dict[str, float]] = {"now": {"CPU": 4.0}, "most": {}, "grows": {}}
+    monkeypatch.setattr(ray_session, "grows", lambda: bool(made_up["grows"]))
     monkeypatch.setattr(ray, "cluster_resources", lambda: made_up["now"])
     state = ray._private.state.state
     monkeypatch.setattr(state, "get_max_resources_from_cluster_config", lambda: made_up["most"])
@@ -58,15 +59,31 @@ def test_gpus_that_an_autoscaler_can_bring_count(has: dict[str, dict[str, float]
     with pytest.raises(UseError, match="9 GPU asked for, the cluster can give 8"):
         ray_session.fitted(Resources(actors=9))
     assert ray_session.gpus_for_training((2, 8), None)
-    assert ray_session.cpus_per_worker(8) == 1.0
+    assert ray_session.fitted_workers((2, 8)) == ((2, 8), 1.0)
+
+
+def test_what_a_growing_cluster_is_asked_for_is_believed(has: dict[str, dict[str, float]]) -> None:
+    """KubeRay's autoscaler does not say how far it goes; unasked, only what is there counts."""
+    has["now"], has["grows"] = {}, {"yes": 1.0}
+    assert ray_session.fitted(Resources(gpus=1, actors=4)) == Resources(actors=4, gpus=1)
+    assert ray_session.fitted(Resources(gpus=1)) == Resources(actors=1, gpus=1)
+    assert ray_session.fitted(Resources()) == Resources(actors=1, gpus=0.0)
+    assert ray_session.gpus_for_training(2, 1)
+    assert not ray_session.gpus_for_training(2, None)
+    assert ray_session.fitted_workers((1, 4)) == ((1, 4), 1.0)
 
 
 def test_training_leaves_a_cpu_to_ray_data(has: dict[str, dict[str, float]]) -> None:
     """However many workers: the sum of what they hold is one below what there is."""
     for there in (2, 3, 8):
         has["now"] = {"CPU": float(there)}
-        for workers in (1, 2, 4, 16):
-            assert workers * ray_session.cpus_per_worker(workers) <= there - 1
+        for workers in (1, 2, 4, 16, (1, 4), (2, 16)):
+            taken, each = ray_session.fitted_workers(workers)
+            most = taken if isinstance(taken, int) else taken[1]
+            assert most * each <= there - 1
+    has["now"] = {"CPU": 3.0}
+    assert ray_session.fitted_workers((1, 4)) == ((1, 2), 1.0)
+    assert ray_session.fitted_workers((4, 8)) == (4, 0.5)
 
 
 def test_training_without_a_spare_cpu_is_refused(has: dict[str, dict[str, float]]) -> None:
