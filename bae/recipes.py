@@ -221,7 +221,7 @@ def small() -> Recipe:
             trunk="resnet10", weights="none", width=128, height=160, hidden_neurons=256
         ),
         fit_localizer=fit,
-        fit_regressor=replace(fit, epochs=12),
+        fit_regressor=replace(fit, epochs=24, box_jitter=0.05),
     )
 
 
@@ -243,6 +243,7 @@ def _baseline(trunk: str, multiple_inputs: bool, full: bool) -> Recipe:
             pair=multiple_inputs,
             loss="mean_variance" if multiple_inputs else "squared",
         ),
+        fit_regressor=replace(base.fit_regressor, box_jitter=0.0),  # there is no box
     )
 
 
