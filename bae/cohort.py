@@ -211,7 +211,7 @@ def outliers(connection: duckdb.DuckDBPyConnection, choice: Choice, most: int) -
     found = _rows(
         connection,
         f"""
-        SELECT cohort.*, object_uri, source_uri, etag
+        SELECT cohort.*, object_uri, source_uri, etag, views, pixel_mm, pixel_column_mm
         FROM (FROM cohort WHERE age_gap_years IS NOT NULL
               ORDER BY abs(age_gap_years) DESC, scan_id LIMIT {most}) AS cohort
         LEFT JOIN scans USING (scan_id, object_version)

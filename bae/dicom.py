@@ -57,7 +57,7 @@ def decode(data: bytes) -> Scan:
     Raises:
         ScanError: it is no whole-body bone scan, or cannot be read; see ``bae.rejects``.
     """
-    with _quiet():
+    with quiet():
         return _decode(data)
 
 
@@ -87,8 +87,23 @@ def _decode(data: bytes) -> Scan:
         )
 
 
+def references(data: bytes) -> tuple[Dataset, list[int]]:
+    """Return an object's data set and the frame, from 0, of each view that ``decode`` reads.
+
+    For an object that ``decode`` has read before, to make others that refer to it.
+
+    Raises:
+        ScanError: as ``decode``; it does not look at the pixels.
+    """
+    with quiet():
+        ds, syntax = _parse(data)
+        with _refusing("header_broken", "the header cannot be understood"):
+            chosen, _ = views.choose(header.read(ds, syntax))
+    return ds, [frame for frame, _ in chosen]
+
+
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Keep pydicom's warnings from logs and consoles: they quote values of the header."""
     logging.getLogger("pydicom").setLevel(logging.CRITICAL)
     with warnings.catch_warnings(), pydicom.config.disable_value_validation():

@@ -21,6 +21,8 @@ from bae.upkeep import committed, no_check, vacuum, without_retry
 
 SAMPLES = "restricted/samples"
 """Where ``bae.samples`` keeps prepared pictures."""
+EXPORTS = "restricted/dicom"
+"""Where ``bae.exports`` writes unless another place is named; elsewhere it is not found here."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,12 +31,14 @@ class Erased:
 
     Attributes:
         rows: table to rows removed.
+        exports: DICOM objects removed below ``restricted/dicom``.
         files_searched: Parquet files and log files searched afterwards for the keys.
         still_in_archive: the patient's objects that the archive still holds; the next
             run would read them again.
     """
 
     rows: dict[str, int]
+    exports: int
     files_searched: int
     still_in_archive: int
 
@@ -77,9 +81,10 @@ def erase(tables_uri: str, patient_key: str, check: Callable[[], None] = no_chec
         rows[name] = _delete(tables.delta(tables_uri, name), column, gone[column], check)
     vacuum(tables_uri, keep_days=0)
     _drop_samples(tables_uri, [patient_key, *scan_ids.to_pylist()])
+    exports = _drop_exports(tables_uri, scan_ids.to_pylist())
     searched = _prove(tables_uri, [patient_key, *scan_ids.to_pylist()])
     left = sum(storage.exists(uri) for uri in pc.unique(scans["source_uri"]).to_pylist())
-    return Erased(rows=rows, files_searched=searched, still_in_archive=left)
+    return Erased(rows=rows, exports=exports, files_searched=searched, still_in_archive=left)
 
 
 def _delete(
@@ -114,6 +119,18 @@ def _drop_samples(tables_uri: str, keys: list[str]) -> None:
             storage.delete(storage.join(folder, name))
 
 
+def _drop_exports(tables_uri: str, scan_ids: list[str]) -> int:
+    """Delete the DICOM exports of some scans, which are named after them; return how many."""
+    folder = storage.join(storage.normal(tables_uri), EXPORTS)
+    if not storage.exists(folder):
+        return 0
+    found = storage.list_objects(folder, hidden=True)["object_uri"].to_pylist()
+    mine = [uri for uri in found if any(scan_id in uri for scan_id in scan_ids)]
+    for uri in mine:
+        storage.delete(uri)
+    return len(mine)
+
+
 def _prove(tables_uri: str, keys: list[str]) -> int:
     """Search every file below the tables for keys; return how many were searched.
 
@@ -129,7 +146,7 @@ def _prove(tables_uri: str, keys: list[str]) -> int:
             continue
         for uri in storage.list_objects(name, hidden=True)["object_uri"].to_pylist():
             data = storage.read_bytes(uri)
-            found = any(key.encode() in data for key in keys)
+            found = any(key.encode() in data or key in uri for key in keys)
             if uri.endswith(".parquet"):
                 found = found or _holds(pq.ParquetFile(pa.BufferReader(data)), keys)
             if found:

@@ -120,6 +120,10 @@ def panels(
     return {scan_id: own for scan_id, own in found.items() if own}
 
 
+COLD = {"heat": b"\0", "rows": 1, "columns": 1}
+"""Heat map of a model that makes none."""
+
+
 def region_panels(
     scan: Scan, heatmaps: Sequence[dict[str, Any]], boxes: Sequence[dict[str, Any]]
 ) -> list[RegionPanel]:
@@ -127,17 +131,22 @@ def region_panels(
 
     Args:
         scan: as indexed.
-        heatmaps: rows of one model, one per scored view, by ``view_index``.
+        heatmaps: rows of one model, one per scored view; none where it makes none.
         boxes: rows of the same.
+
+    Returns:
+        One panel per scored view, by ``view_index``.
     """
     left = list(scan.views)
+    heats = {row["view_index"]: row for row in heatmaps}
     panels = []
-    for heat in heatmaps:
+    for box in sorted(boxes, key=lambda row: row["view_index"]):
+        if box["box_index"]:
+            continue
         # a recipe of one view scores no other; two may both be of unknown name
-        view = next(view for view in left if view.name == heat["view"])
+        view = next(view for view in left if view.name == box["view"])
         left.remove(view)
-        key = (heat["view_index"], 0)
-        box = next(box for box in boxes if (box["view_index"], box["box_index"]) == key)
+        heat = heats.get(box["view_index"], COLD)
         panels.append(
             RegionPanel(
                 title=view.name,

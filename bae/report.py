@@ -12,7 +12,6 @@ from bae import charts, cohort, drift, figure3, reread, storage, tables
 from bae.cohort import Choice, Row
 from bae.errors import ModelError
 from bae.sandbox import Decoder
-from bae.scan import Scan
 
 OUTLIERS = 6
 CARD = "card.json"
@@ -177,22 +176,21 @@ def _pictures(outliers: list[Row]) -> list[bytes | None]:
 
 
 def _picture(row: Row, decoder: Decoder) -> bytes | None:
-    if row["source_uri"] is None or not row["heatmaps"]:
+    if row["source_uri"] is None:
         return None
     data = reread.content(row["object_uri"], row["source_uri"], row["etag"])
-    if data is None:
-        return None
-    [(_, scan)] = decoder.scans("", data)
-    if not isinstance(scan, Scan):
+    scan = None if data is None else reread.as_indexed(data, row, decoder)
+    if scan is None:
         return None
     panels = figure3.region_panels(scan, row["heatmaps"], row["boxes"])
-    return charts.webp(charts.thumbnail(panels)) if panels else None
+    return charts.webp(charts.thumbnail(panels))
 
 
 def _shown(row: Row, picture: bytes | None) -> Row:
     """Return what the page may know of an outlier: no place, no heat map."""
-    hidden = {"object_uri", "source_uri", "etag", "boxes", "heatmaps", "patient_key"}
-    views = " and ".join(f"{heat['view']} view" for heat in row["heatmaps"])
+    hidden = {"object_uri", "source_uri", "etag", "boxes", "heatmaps", "patient_key",
+              "views", "pixel_mm", "pixel_column_mm"}  # fmt: skip
+    views = " and ".join(f"{box['view']} view" for box in row["boxes"] if not box["box_index"])
     return {key: value for key, value in row.items() if key not in hidden} | {
         "picture": base64.b64encode(picture).decode() if picture else None,
         "alt": f"{views}, each with the heat map laid over it and the region cropped".capitalize(),

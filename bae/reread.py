@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from bae import archive, privacy, storage, tables
-from bae.errors import ScanError, StorageError
+from bae.errors import StorageError
 from bae.sandbox import Decoder
 from bae.scan import Scan, View
 
@@ -27,18 +27,29 @@ def content(object_uri: str, source_uri: str, etag: str) -> bytes | None:
     Returns:
         None where it is gone, was replaced since, or cannot be reached.
     """
+    return next((data for _, data in contents(source_uri, etag, [object_uri])), None)
+
+
+def contents(source_uri: str, etag: str, wanted: Collection[str]) -> Iterator[tuple[str, bytes]]:
+    """Read several members of one zip file at once, or one plain object.
+
+    Args:
+        source_uri, etag: as in ``restricted/scans``.
+        wanted: values of ``object_uri`` there.
+
+    Yields:
+        (object_uri, bytes) of those that are there; see ``content``.
+    """
     try:
-        listed = storage.list_objects(source_uri)
-        if listed["etag"].to_pylist() != [etag]:
-            return None
+        if storage.list_objects(source_uri)["etag"].to_pylist() != [etag]:
+            return
         data = storage.read_bytes(source_uri)
     except StorageError:
-        return None
-    wanted = object_uri.removeprefix(source_uri).removeprefix("!/")
+        return
     for member, found in archive.members(data):
-        if member == wanted:
-            return None if isinstance(found, ScanError) else found
-    return None
+        object_uri = f"{source_uri}!/{member}" if member else source_uri
+        if object_uri in wanted and isinstance(found, bytes):
+            yield object_uri, found
 
 
 def scans(tables_uri: str, scan_ids: Sequence[str]) -> Iterator[tuple[str, Scan]]:
@@ -75,13 +86,24 @@ def _read(row: dict[str, Any], decoder: Decoder) -> Scan | None:
     data = content(row["object_uri"], row["source_uri"], row["etag"])
     if data is None:
         return None
+    return as_indexed(data, row, decoder)
+
+
+def as_indexed(data: bytes, row: dict[str, Any], decoder: Decoder) -> Scan | None:
+    """Decode an object to the scan that the table describes.
+
+    Args:
+        data: what ``content`` returned.
+        row: of ``restricted/scans``.
+        decoder: a running one.
+
+    Returns:
+        The scan with the table's age, sex, view names and pixel size, identity gone; None
+        where it decodes to something else now.
+    """
     found = [outcome for _, outcome in decoder.scans("", data)]
-    return _as_indexed(found[0], row) if len(found) == 1 and isinstance(found[0], Scan) else None
-
-
-def _as_indexed(scan: Scan, row: dict[str, Any]) -> Scan | None:
-    """Return the scan with the table's age, sex, view names and pixel size, identity gone."""
-    if len(row["views"]) != len(scan.views):
+    scan = found[0] if len(found) == 1 else None
+    if not isinstance(scan, Scan) or len(row["views"]) != len(scan.views):
         return None
     named = zip(row["views"], scan.views, strict=True)
     sizes = (row["pixel_mm"], row["pixel_column_mm"])

@@ -1,14 +1,18 @@
 """What ``index`` and ``predict`` share: flags, progress, summary."""
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from bae import batch, command, monitoring, ray_session
 from bae.ray_data import PATIENCE_S, PartDone
 
 
-def main(parser: command.Parser, argv: Sequence[str] | None) -> int:
-    """Run over an archive; with ``--model`` among the flags, score it."""
+def main(
+    parser: command.Parser,
+    argv: Sequence[str] | None,
+    after: Callable[[argparse.Namespace], None] = lambda options: None,
+) -> int:
+    """Run over an archive; with ``--model`` among the flags, score it; then do what comes after."""
     parser.add_argument("--archive", required=True, metavar="URI", help="where the objects are")
     parser.add_argument("--tables", required=True, metavar="URI", help="root of the tables")
     parser.add_argument(
@@ -60,6 +64,7 @@ def main(parser: command.Parser, argv: Sequence[str] | None) -> int:
         for bar in bars:
             bar.close()
         _print(request, summary)
+        after(options)
 
     return command.run(parser, monitoring.counted(parser, job), argv)
 

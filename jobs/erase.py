@@ -27,6 +27,7 @@ def _job(options: argparse.Namespace) -> None:
         erased = erasure.erase(options.tables, options.patient, held.check)
     for name, rows in erased.rows.items():
         print(f"{name:<24} {rows} rows removed")
+    print(f"{'DICOM exports':<24} {erased.exports} objects removed below {erasure.EXPORTS}")
     print(f"searched {erased.files_searched} files: the patient is in none")
     if erased.still_in_archive:
         print(

@@ -1,9 +1,10 @@
 """Archive and model to ages, boxes, heat maps and rejects. This is the nightly job."""
 
+import argparse
 import sys
 from collections.abc import Sequence
 
-from bae import command
+from bae import command, exports, model, ray_export
 from jobs import archive_job
 
 
@@ -24,7 +25,32 @@ def main(argv: Sequence[str] | None = None) -> int:
         "--gpus", type=float, metavar="N",
         help="GPUs for each, a share such as 0.5 too (default: 1 where the cluster has any)",
     )  # fmt: skip
-    return archive_job.main(parser, argv)
+    parser.add_argument(
+        "--export-dicom", nargs="?", const="", metavar="URI",
+        help="also write a DICOM report and picture of each scan, with the patient's name; "
+        f"without a place: below {exports.FOLDER} of the tables",
+    )  # fmt: skip
+    return archive_job.main(parser, argv, _export)
+
+
+def _export(options: argparse.Namespace) -> None:
+    if options.export_dicom is None:
+        return
+    target = options.export_dicom or exports.folder(options.tables)
+    model_id = model.load_card(options.model).model_id
+    bars: list[command.Progress] = []
+    done = ray_export.run(
+        options.tables,
+        options.archive,
+        model_id,
+        target,
+        lambda scans: bars.append(command.Progress(scans, "exporting", "scans")),
+        lambda scans: bars[0].add(scans),
+    )
+    bars[0].close()
+    print(f"exported   {done.pop(exports.WRITTEN, 0)} scans to {target}")
+    for reason, count in done.most_common():
+        print(f"             {reason:<41} {count}")
 
 
 if __name__ == "__main__":

@@ -164,6 +164,28 @@ def test_every_object_is_scored_or_refused_once(chain: Path) -> None:
 
 
 @pytest.mark.ray
+@pytest.mark.slow
+def test_export_writes_a_report_and_a_picture_of_each_scan(
+    chain: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Nothing to score, all to export, in Ray tasks; the second time nothing at all."""
+    archive, tables_, model, target = (
+        str(place) for place in (*(chain / n for n in ("archive", "tables", "model")), tmp_path)
+    )
+    flags = ["--archive", archive, "--tables", tables_, "--model", model, "--export-dicom", target]
+    assert _job("predict", *flags) == 0
+    scans = tables.read(tables_, "restricted/scans")["scan_id"].to_pylist()
+    said = capsys.readouterr().out
+    assert "nothing to do" in said and f"exported   {len(scans)} scans" in said
+    names = [path.name for path in tmp_path.iterdir()]
+    for kind in ("sr.dcm", "sc.dcm"):
+        assert sorted(n.split("-")[0] for n in names if n.endswith(kind)) == sorted(scans)
+    assert len(names) == 2 * len(scans)
+    assert _job("predict", *flags) == 0
+    assert "exported   0 scans" in capsys.readouterr().out
+
+
+@pytest.mark.ray
 def test_bad_objects_are_refused_with_their_codes(chain: Path) -> None:
     """A text file and a truncated scan, beside whatever the odd encodings give."""
     rejects = tables.read(str(chain / "tables"), "restricted/rejects").to_pylist()
