@@ -228,8 +228,8 @@ def test_images_are_named_by_digest_in_one_place(overlay: str) -> None:
 def test_ray_up_runs_the_image_of_the_kustomize_place() -> None:
     """One digest for both ways."""
     images = _documents(CLUSTER / "image" / "kustomization.yaml")[0]["images"]
-    (cuda,) = [item for item in images if item["name"] == "bae-cuda"]
-    assert AWS["docker"]["image"] == f"{cuda['newName']}@{cuda['digest']}"
+    (ec2,) = [item for item in images if item["name"] == "bae-ec2"]
+    assert AWS["docker"]["image"] == f"{ec2['newName']}@{ec2['digest']}"
 
 
 @pytest.mark.parametrize("overlay", ["development", "gpu"])
