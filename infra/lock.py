@@ -6,6 +6,7 @@ Run it in the image's Python (see ``infra/Dockerfile``) after every change of py
 """
 
 import sys
+import tomllib
 from importlib import metadata
 from pathlib import Path
 
@@ -22,22 +23,23 @@ READ_BY_HAND = {
 """Of packages whose metadata does not tell, from the licence in their own repositories."""
 
 
-def closure(package: str) -> dict[str, metadata.Distribution]:
-    """Return all that a package needs at run time here, by name, without the package itself."""
+def closure() -> dict[str, metadata.Distribution]:
+    """Return all that bae needs at run time here, by name: pyproject.toml's and what those need."""
+    project = tomllib.loads((HERE.parent / "pyproject.toml").read_text())["project"]
     found: dict[str, metadata.Distribution] = {}
-    waiting = [(package, frozenset[str]())]
+    seen: set[tuple[str, frozenset[str]]] = set()
+    waiting = [(Requirement(text), frozenset[str]()) for text in project["dependencies"]]
     while waiting:
-        name, extras = waiting.pop()
-        for text in metadata.distribution(name).requires or ():
-            wanted = Requirement(text)
-            marker = wanted.marker
-            if marker and not any(marker.evaluate({"extra": e}) for e in extras | {""}):
-                continue
-            there = metadata.distribution(wanted.name)
-            key = there.metadata["Name"]
-            if key not in found or wanted.extras:
-                waiting.append((key, frozenset(wanted.extras)))
-            found[key] = there
+        wanted, extras = waiting.pop()
+        marker = wanted.marker
+        if marker and not any(marker.evaluate({"extra": extra}) for extra in extras | {""}):
+            continue
+        there = metadata.distribution(wanted.name)
+        name = there.metadata["Name"]
+        found[name] = there
+        if (name, of_package := frozenset(wanted.extras)) not in seen:
+            seen.add((name, of_package))
+            waiting += [(Requirement(text), of_package) for text in there.requires or ()]
     return dict(sorted(found.items(), key=lambda item: item[0].lower()))
 
 
@@ -59,7 +61,7 @@ def licence(distribution: metadata.Distribution) -> str:
 
 def main() -> None:
     """Write both files."""
-    packages = closure("bae")
+    packages = closure()
     version = ".".join(map(str, sys.version_info[:2]))
     pins = [f"{name}=={there.version}" for name, there in packages.items()]
     rows = [f"| {n} | {there.version} | {licence(there)} |" for n, there in packages.items()]

@@ -109,7 +109,7 @@ CLOSED = re.compile(
 def test_no_runtime_dependency_forbids_commercial_or_clinical_use() -> None:
     """All that is installed with bae is open, but NVIDIA's libraries, which the README names."""
     lock = _lock()
-    packages = lock.closure("bae")
+    packages = lock.closure()
     assert {"ray", "torch", "pydicom"} <= packages.keys() and len(packages) > 80
     for name, there in packages.items():
         told = lock.licence(there)
