@@ -10,10 +10,10 @@ from dataclasses import dataclass
 
 # ---- measured -------------------------------------------------------------------------------
 
-SCORED_CPU_S = 1.1
+SCORED_CPU_S = 0.65
 """CPU time of one two-view scan through both networks of recipe ``paper``: AMD EPYC with AVX-512
 bf16, `python -m tests.bench_paper`."""
-TRAINED_CPU_S = {"localizer": 1.2, "regressor": 0.5}
+TRAINED_CPU_S = {"localizer": 0.6, "regressor": 0.17}
 """CPU time of one view, forward, backward and step; the same command."""
 DECODE_CPU_S = 0.020
 """CPU time to decode one two-view object, JPEG 2000 (45 ms a view) left aside: bae/README.md."""

@@ -345,6 +345,32 @@ def test_environment_variables_are_ones_that_somebody_reads() -> None:
     assert PLACES.keys() - {"AWS_REGION"} <= set(re.findall(r"\$(\w+)", lines))
 
 
+def test_the_readme_makes_every_secret_that_the_manifests_ask_for() -> None:
+    """Each Secret with each of its keys; KubeRay wants the token under ``auth_token``."""
+    text = (CLUSTER / "README.md").read_text().replace("\\\n", " ")
+    made: dict[str, set[str]] = {}
+    for name, rest in re.findall(r"create secret generic (\S+)([^\n]*)", text):
+        made[name] = set(re.findall(r"--from-file=([\w.-]+)", rest))
+    wanted: dict[str, set[str]] = {"bae-ray-token": {"auth_token"}}
+    for overlay in OVERLAYS:
+        items = list(_rendered(overlay))
+        for ref in _inside(items, "secretKeyRef"):
+            wanted.setdefault(ref["name"], set()).add(ref["key"])
+        for volume in _inside(items, "secret"):
+            keys = {item["key"] for item in volume.get("items", ())}
+            wanted.setdefault(volume["secretName"], set()).update(keys)
+        paths = [
+            entry["value"]
+            for entries in _inside(items, "env")
+            for entry in entries
+            if entry.get("value", "").startswith("/run/secrets/bae/")
+        ]
+        every_key = set().union(*made.values())
+        assert {Path(path).name for path in paths} <= every_key
+    assert wanted.keys() == made.keys()
+    assert all(keys <= made[name] for name, keys in wanted.items())
+
+
 def test_workers_have_what_the_jobs_ask_for(monkeypatch: pytest.MonkeyPatch) -> None:
     """At their largest: a GPU and a CPU for each actor or trainer, and CPUs left to decode."""
     (cluster,) = _of_kind("gpu", "RayCluster")
