@@ -255,6 +255,16 @@ def test_clusters_ask_for_a_token_and_close_the_dashboard(overlay: str) -> None:
             assert rule.get("to") or ports == [443], f"{name} lets anything out"
 
 
+def test_ray_jobs_ask_for_nothing_that_kuberay_refuses() -> None:
+    """On a cluster that is there already it knows no retries and no clean-up."""
+    jobs = _of_kind("jobs", "RayJob")
+    assert len(jobs) == 3
+    for job in jobs:
+        assert job["spec"]["clusterSelector"] == {"ray.io/cluster": "bae"}
+        refused = {"backoffLimit", "ttlSecondsAfterFinished", "shutdownAfterJobFinishes", "suspend"}
+        assert not refused & job["spec"].keys()
+
+
 def test_the_nightly_job_is_a_lock_with_a_date() -> None:
     """Forbid keeps two pods apart, the submission id two nights."""
     (night,) = _of_kind("gpu", "CronJob")
@@ -296,12 +306,11 @@ def test_the_gpu_cluster_survives_its_head_and_its_spot_nodes() -> None:
 def _commands() -> dict[str, str]:
     """Find every job's command line in the manifests and in the README."""
     found = {}
-    for overlay in ("gpu", "jobs"):
-        for item in _rendered(overlay):
+    for path in [*(CLUSTER / "jobs").glob("*.yaml"), CLUSTER / "gpu" / "nightly.yaml"]:
+        for item in _documents(path):
             for text in [*_inside(item, "entrypoint"), *_inside(item, "args")]:
                 line = text if isinstance(text, str) else " ".join(text)
-                name = f"{overlay} {item['metadata']['name']}"
-                found[name] = line[line.index("python -m jobs.") :]
+                found[item["metadata"]["name"]] = line[line.index("python -m jobs.") :]
     readme = (CLUSTER / "README.md").read_text().replace("\\\n", " ")
     for line in re.findall(r"python -m jobs\.[^\n]*", readme):
         found[f"README {line.split()[2]}"] = line
