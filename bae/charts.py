@@ -140,8 +140,8 @@ def thumbnail(panels: Sequence[RegionPanel]) -> Figure:
                 "aspect": row_mm / column_mm, "interpolation": "antialiased"}  # fmt: skip
         heat = roi.enlarge(panel.heat, (rows, columns))
         over.imshow(body, **scan)
-        over.imshow(heat, alpha=0.45 * (heat / 255.0), cmap=HEAT_COLOURS, vmin=0, vmax=255,
-                    aspect=row_mm / column_mm)  # fmt: skip
+        over.imshow(heat, alpha=0.6 * np.clip(heat / 127.5 - 1, 0, 1), cmap=HEAT_COLOURS,
+                    vmin=0, vmax=255, aspect=row_mm / column_mm)  # fmt: skip
         size = (box.x1 - box.x0, box.y1 - box.y0)
         over.add_patch(
             Rectangle((box.x0 - 0.5, box.y0 - 0.5), *size, fill=False, color="#0072b2", linewidth=2)

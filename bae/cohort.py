@@ -10,7 +10,7 @@ from typing import Any
 
 import duckdb
 
-from bae import tables
+from bae import metrics, tables
 from bae.errors import UseError
 from bae.rejects import REJECT_CODES
 
@@ -26,6 +26,10 @@ class Choice:
 
     model_id: str
     run_id: str
+
+
+DRAWS = 500
+"""Bootstrap samples for a page: a second's work for the held-out sixth of 100,000 scans."""
 
 
 def connect(tables_uri: str) -> duckdb.DuckDBPyConnection:
@@ -141,6 +145,26 @@ def errors(connection: duckdb.DuckDBPyConnection) -> list[Row]:
               WHERE age_gap_years IS NOT NULL)
         GROUP BY part ORDER BY part = 'all'""",
     )
+
+
+def held_out_mae(connection: duckdb.DuckDBPyConnection) -> metrics.Estimate | None:
+    """Return the held-out mean absolute error with a 95 % interval over patients.
+
+    None where no held-out scan has a known age.
+    """
+    held = connection.sql(
+        """SELECT patient_key, age_years, predicted_age_years FROM cohort
+           WHERE split = 'test' AND age_gap_years IS NOT NULL ORDER BY patient_key, scan_id"""
+    ).to_arrow_table()
+    if not held.num_rows:
+        return None
+    [found] = metrics.bootstrap(
+        lambda age, predicted: [metrics.mean_absolute_error(age, predicted)],
+        [held["age_years"].to_numpy(), held["predicted_age_years"].to_numpy()],
+        held["patient_key"].to_numpy(),
+        draws=DRAWS,
+    )
+    return found
 
 
 def refusals(connection: duckdb.DuckDBPyConnection, choice: Choice) -> list[Row]:

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import base64
-import json
 from typing import Any
 
 import jinja2
+import markupsafe
 
-from bae import charts, cohort, drift, figure3, reread, storage, tables
+from bae import charts, cohort, drift, figure3, report_card, reread, tables
 from bae.cohort import Choice, Row
-from bae.errors import ModelError
 from bae.sandbox import Decoder
 
 OUTLIERS = 6
-CARD = "card.json"
 
 
 def build(tables_uri: str, model_uri: str | None = None, run_id: str | None = None) -> str:
@@ -30,10 +28,10 @@ def build(tables_uri: str, model_uri: str | None = None, run_id: str | None = No
         UseError: no tables, no such run.
         ModelError: no such model.
     """
-    card = None if model_uri is None else _card(model_uri)
+    card = None if model_uri is None else report_card.read(model_uri)
     connection = cohort.connect(tables_uri)
     with tables.storage_errors("read the tables"):
-        choice = cohort.choose(connection, card["model_id"] if card else None, run_id)
+        choice = cohort.choose(connection, card.model_id if card else None, run_id)
         refusals = cohort.refusals(connection, choice)
         outliers = cohort.outliers(connection, choice, OUTLIERS)
         groups = cohort.gap_groups(connection)
@@ -41,9 +39,12 @@ def build(tables_uri: str, model_uri: str | None = None, run_id: str | None = No
         drifts = _drifts(nights, tables_uri, choice)
         page = {
             "choice": choice,
-            "card": card,
+            "card": card and card.values,
+            # our own rendering, which escapes what the card says
+            "card_page": markupsafe.Markup(card.html) if card and card.html else None,
             "totals": cohort.totals(connection),
             "errors": cohort.errors(connection),
+            "held_out": cohort.held_out_mae(connection),
             "refusals": refusals,
             "groups": groups,
             "charts": _charts(connection, groups) if groups else None,
@@ -97,23 +98,6 @@ def _short(value: object) -> str:
     if isinstance(value, list) and any(isinstance(item, dict | list) for item in value):
         return f"{len(value)} entries"
     return ", ".join(map(_short, value)) if isinstance(value, list) else str(value)
-
-
-def _card(model_uri: str) -> dict[str, Any]:
-    """Read a card as it stands, without torch.
-
-    Raises:
-        ModelError: no such folder, or no card in it.
-    """
-    data = storage.read_or_none(storage.join(storage.normal(model_uri), CARD))
-    if data is None:
-        raise ModelError(f"no model at {model_uri}: {CARD} is missing")
-    try:
-        card: dict[str, Any] = json.loads(data)
-        card["model_id"] = str(card["model_id"])
-    except (ValueError, KeyError, TypeError) as error:
-        raise ModelError(f"the {CARD} of {model_uri} cannot be understood") from error
-    return card
 
 
 def _drifts(nights: list[Row], tables_uri: str, choice: Choice) -> list[drift.Drift]:

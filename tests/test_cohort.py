@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import statistics
 from collections import Counter, defaultdict
 from typing import Any
@@ -70,6 +71,33 @@ def test_totals_and_errors_equal_a_loop(place: str, newest: list[dict[str, Any]]
         assert part["mean_predictor_mae_years"] == pytest.approx(
             statistics.mean(abs(r["age_years"] - mean_age) for r in mine)
         )
+
+
+def test_held_out_error_has_the_interval_of_a_plain_bootstrap(
+    place: str, newest: list[dict[str, Any]]
+) -> None:
+    """Drawn here person by person with Python's own random numbers."""
+    connection = cohort.connect(place)
+    cohort.choose(connection, "one")
+    found = cohort.held_out_mae(connection)
+    people = defaultdict(list)
+    for row in newest:
+        if row["split"] == "test":
+            people[row["patient_key"]].append(abs(row["age_gap_years"]))
+    draw = random.Random(0)
+    means = [
+        statistics.mean(gap for gaps in draw.choices(list(people.values()), k=len(people))
+                        for gap in gaps)
+        for _ in range(4000)
+    ]  # fmt: skip
+    assert found is not None
+    assert found.value == pytest.approx(
+        statistics.mean(g for gaps in people.values() for g in gaps)
+    )
+    spread = statistics.stdev(means)
+    assert [found.low, found.high] == pytest.approx(
+        np.quantile(means, [0.025, 0.975]).tolist(), abs=spread / 3
+    )
 
 
 def test_groups_cells_and_bins_equal_a_loop(place: str, newest: list[dict[str, Any]]) -> None:

@@ -202,8 +202,40 @@ def test_any_number_of_scans_gives_a_whole_page(scans: int, tmp_path: Path) -> N
     assert len(text) < 250_000, "charts hold counts, not scans"
 
 
+CARD = """\
+# Model one
+
+Recipe `small` <script>alert(1)</script> [elsewhere](https://example.org).
+
+## Figures
+
+| measure | value |
+| --- | --- |
+| mean absolute error, years | 3.25 (3.01 to 3.50) |
+
+```json
+{"gamma": 150}
+```
+"""
+
+
+def test_readable_card_is_part_of_the_page(scored: str, tmp_path: Path) -> None:
+    """Its tables and headings fit in; what it says stays text, and nothing is fetched."""
+    (tmp_path / "card.json").write_text('{"model_id": "one"}')
+    (tmp_path / "card.md").write_text(CARD)
+    found = Page(report.build(scored, str(tmp_path)))
+    assert "3.25 (3.01 to 3.50)" in found.text and '{"gamma": 150}' in found.text
+    assert "<script>alert(1)</script>" in found.text and not found.all("script")
+    assert all(link["href"].startswith("#") for link in found.all("a"))
+    _check_names(found)
+
+
 def test_every_picture_table_and_region_has_a_name(page: Page) -> None:
     """Language, title, one h1, no heading level left out, alt texts, scopes, unique ids."""
+    _check_names(page)
+
+
+def _check_names(page: Page) -> None:
     assert page.all("html")[0]["lang"] == "en"
     levels = [int(tag[1]) for tag, _ in page.elements if re.fullmatch(r"h\d", tag)]
     assert levels.count(1) == 1 and levels[0] == 1
