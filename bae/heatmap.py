@@ -33,7 +33,9 @@ def class_heatmap(features_NKVU: Tensor, weight_CK: Tensor, group_N: Tensor) -> 
     if weight_CK.shape[1] != k:
         raise ValueError(f"features have {k} channels, the head {weight_CK.shape[1]}")
     weights_NK = weight_CK[group_N].float() / (u * v)
-    return torch.einsum("nk,nkvu->nvu", weights_NK, features_NKVU.float())
+    # autocast would round the sum over thousands of channels to three digits
+    with torch.autocast(features_NKVU.device.type, enabled=False):
+        return torch.einsum("nk,nkvu->nvu", weights_NK, features_NKVU.float())
 
 
 def to_byte_scale(heat_NVU: Tensor) -> Tensor:

@@ -1,6 +1,7 @@
 """Counts to network input, and the exact map between both pixel grids.
 
-Shape suffixes: N views, R rows, C columns of the stored scan; H, W of the input.
+Shape suffixes: N views, R rows, C columns of the stored scan; H, W of the input,
+L levels of a histogram.
 """
 
 from __future__ import annotations
@@ -50,13 +51,10 @@ class Grid:
 
 
 def to_tensor(counts_RC: NDArray[np.uint16] | NDArray[np.float32], device: str = "cpu") -> Tensor:
-    """Move one view's counts to the device and make them float there.
-
-    uint16 travels as it is (half the bytes of float32) and becomes float32 on the device.
-    """
+    """Move one view's counts to the device as they are: uint16 is half the bytes of float32."""
     # from_numpy refuses read-only arrays and foreign byte orders; both occur in decoded scans
     counts = np.require(counts_RC, requirements=["C", "W"])
-    return torch.from_numpy(counts).to(device, non_blocking=True).to(torch.float32)
+    return torch.from_numpy(counts).to(device, non_blocking=True)
 
 
 def window(counts_RC: Tensor, config: Windowing) -> Tensor:
@@ -66,18 +64,57 @@ def window(counts_RC: Tensor, config: Windowing) -> Tensor:
     injection site can lie a hundred times above bone (``bae/README.md``, windowing).
     The map is monotone, so a crop of the result is the result of the crop.
 
+    Whole counts are looked up: their histogram gives the percentile exactly, and each
+    of its levels is raised to the power once.
+
     Args:
-        counts_RC: one view, float32, counts.
+        counts_RC: one view, uint16 or float32 counts.
         config: percentile and power.
 
     Returns:
         (R, C) float32 in [0, 1]; all zero for a view without counts.
     """
+    if counts_RC.dtype != torch.uint16:
+        return _window_numbers(counts_RC, config)
+    histogram_L = _histogram(counts_RC)
+    held_L = histogram_L[1:].cumsum(0)
+    if held_L.numel() == 0 or held_L[-1] == 0:
+        return torch.zeros(counts_RC.shape, device=counts_RC.device)
+    white = 1 + int(torch.searchsorted(held_L, _rank(int(held_L[-1]), config)))
+    level_L = torch.arange(len(histogram_L), dtype=torch.float32)
+    grey_L = (level_L / white).clamp_(0.0, 1.0).pow_(config.power)
+    if counts_RC.device.type == "cpu":  # indexing by torch wants int64: eight bytes a pixel
+        return torch.from_numpy(grey_L.numpy().take(counts_RC.numpy()))
+    return grey_L.to(counts_RC.device)[counts_RC.int()]
+
+
+_BLOCK = 1 << 15
+"""Pixels counted at once: numpy widens them to int64, which then stays in the CPU's cache."""
+
+
+def _histogram(counts_RC: Tensor) -> Tensor:
+    """Return how many pixels hold 0, 1, 2, ... counts."""
+    if counts_RC.device.type != "cpu":
+        return torch.bincount(counts_RC.int().flatten()).cpu()
+    values = counts_RC.numpy().ravel()
+    levels = int(values.max(initial=0)) + 1
+    total = np.zeros(levels, np.int64)
+    step = max(_BLOCK, levels)
+    for start in range(0, values.size, step):
+        total += np.bincount(values[start : start + step], minlength=levels)
+    return torch.from_numpy(total)
+
+
+def _rank(held: int, config: Windowing) -> int:
+    return max(1, round(config.percentile / 100 * held))
+
+
+def _window_numbers(counts_RC: Tensor, config: Windowing) -> Tensor:
+    """Window counts that are no whole numbers: a rescale slope, or values below zero."""
     held = counts_RC[counts_RC > 0]
     if held.numel() == 0:
         return torch.zeros_like(counts_RC)
-    rank = max(1, round(config.percentile / 100 * held.numel()))
-    white = held.kthvalue(rank).values
+    white = held.kthvalue(_rank(held.numel(), config)).values
     return (counts_RC / white).clamp_(0.0, 1.0).pow_(config.power)
 
 

@@ -223,7 +223,12 @@ def onto(network: N, device: str) -> N:
 
 def use_every_core() -> None:
     """Let torch use all cores of this process; Ray sets one thread for an actor of no CPUs."""
-    torch.set_num_threads(len(os.sched_getaffinity(0)))
+    torch.set_num_threads(cores())
+
+
+def cores() -> int:
+    """Return the cores that this process may use."""
+    return len(os.sched_getaffinity(0))
 
 
 def has_bf16(device_type: str) -> bool:

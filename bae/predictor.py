@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
-from bae import image, model, roi
+from bae import fused, image, model, roi
 from bae.heatmap import class_heatmap, to_byte_scale
 from bae.networks import Localizer, Regressor
 from bae.recipes import Recipe, with_margin
@@ -191,13 +191,20 @@ class Predictor:
         regressor: Regressor,
         card: model.Card,
         device: str = "cpu",
+        precision: str | None = None,
     ) -> None:
-        """Move the networks to the device; a recipe of whole views has no localizer."""
+        """Move the networks to the device; a recipe of whole views has no localizer.
+
+        ``localizer`` and ``regressor`` stay as they are, to look into; predictions come
+        from their fast forms, see ``fused.fast`` for these and for ``precision``.
+        """
         self.card = card
         self.recipe = card.recipe
         self.device = device
         self.localizer = None if localizer is None else model.onto(localizer, device).eval()
         self.regressor = model.onto(regressor, device).eval()
+        self._localizer = self.localizer and fused.fast(self.localizer, precision)
+        self._regressor = fused.fast(self.regressor, precision)
 
     @classmethod
     def load(cls, uri: str, device: str | None = None) -> Predictor:
@@ -237,9 +244,9 @@ class Predictor:
         )
         with _inference(self.device):
             stacked = torch.stack([picture for own in inputs for picture in own])
-            pooled = self.regressor.pooled(stacked)
-            ages = self.regressor.answer(pooled, male_N).tolist()
-            ensemble = self.regressor.ensemble(pooled, male_N).T.cpu().numpy()
+            pooled = self._regressor.pooled(stacked)
+            ages = self._regressor.answer(pooled, male_N).tolist()
+            ensemble = self._regressor.ensemble(pooled, male_N).T.cpu().numpy()
         each = iter(zip(ages, ensemble, strict=True))
         return [
             self._combine(scan, views, [next(each) for _ in own])
@@ -247,9 +254,9 @@ class Predictor:
         ]
 
     def _regions(self, views: list[View]) -> list[LocalizedView]:
-        if self.localizer is None:
+        if self._localizer is None:
             return whole_views(self.recipe, views, self.device)
-        return localize(self.localizer, self.recipe, views, self.device)
+        return localize(self._localizer, self.recipe, views, self.device)
 
     def _combine(
         self,

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
+from scipy import sparse
 
 from bae.recipes import Region
 
@@ -67,27 +67,22 @@ def find_boxes(heat_VU: NDArray[np.uint8], size: tuple[int, ...], config: Region
     rows, columns = size
     heat_RC = enlarge(heat_VU, size)
     mask_RC = heat_RC >= config.gamma
-    total = float(heat_RC.sum(dtype=np.float64))
-    if not mask_RC.any():
+    used_rows = np.flatnonzero(mask_RC.any(axis=1))
+    if not used_rows.size:
         return [Box(0, 0, columns, rows, 1.0)]
     if config.parts == "all":
-        slices = ndimage.find_objects(mask_RC.astype(np.int8))
+        used_columns = np.flatnonzero(mask_RC.any(axis=0))
+        edges = np.array([[used_columns[0], used_rows[0], used_columns[-1] + 1, used_rows[-1] + 1]])
     else:
-        parts_RC, count = ndimage.label(mask_RC)
-        peaks = ndimage.maximum(heat_RC, parts_RC, np.arange(1, count + 1))
-        areas = np.bincount(parts_RC.ravel())[1:]
-        rank = np.asarray(peaks if config.parts == "hottest" else areas, np.float64)
-        found = ndimage.find_objects(parts_RC)
-        slices = [found[i] for i in np.argsort(-rank, kind="stable")]
+        runs = _Runs(mask_RC)
+        part, count = runs.connected()
+        edges = runs.edges(part, count)
+        rank = runs.peaks(heat_RC, part, count) if config.parts == "hottest" else runs.areas(part)
+        edges = edges[np.argsort(-rank, kind="stable")]
+    share = _heat_shares(heat_VU, size, edges)
     return [
-        Box(
-            s[1].start,
-            s[0].start,
-            s[1].stop,
-            s[0].stop,
-            float(heat_RC[s].sum(dtype=np.float64)) / total if total > 0 else 0.0,
-        )
-        for s in slices
+        Box(int(x0), int(y0), int(x1), int(y1), float(s))
+        for (x0, y0, x1, y1), s in zip(edges, share, strict=True)
     ]
 
 
@@ -134,3 +129,81 @@ def elsewhere(
     chosen = rng.permutation(np.flatnonzero(fits))[:count]
     return [Box(int(x), int(y), int(x) + wide, int(y) + high, float("nan")) for y, x in
             zip(top[chosen], left[chosen], strict=True)]  # fmt: skip
+
+
+class _Runs:
+    """A mask as stretches of a row: a few thousand numbers in place of millions of pixels."""
+
+    def __init__(self, mask_RC: NDArray[np.bool_]) -> None:
+        rows, columns = mask_RC.shape
+        framed = np.zeros((rows, columns + 2), np.bool_)
+        framed[:, 1:-1] = mask_RC
+        flat = framed.ravel()
+        # starts and ends alternate: no stretch touches the frame
+        edges = np.flatnonzero(flat[1:] != flat[:-1])
+        self.row, self.start = np.divmod(edges[::2], columns + 2)
+        self.stop = edges[1::2] - self.row * (columns + 2)
+        self.columns = columns
+
+    def connected(self) -> tuple[NDArray[np.int64], int]:
+        """Return each stretch's part, numbered from 0 in reading order, and their number.
+
+        Stretches of neighbouring rows belong together where they share a column.
+        """
+        # places in a picture with one column to spare, so that rows do not touch
+        wide = self.columns + 1
+        first, last = self.row * wide + self.start, self.row * wide + self.stop - 1
+        # in the row below: from the first stretch that ends at or behind our start
+        low = np.searchsorted(last, first + wide, side="left")
+        high = np.searchsorted(first, last + wide, side="right")
+        below = np.maximum(high - low, 0)
+        upper = np.repeat(np.arange(len(first)), below)
+        lower = np.arange(len(upper)) - np.repeat(np.cumsum(below) - below, below) + low[upper]
+        touching = sparse.coo_array((np.ones(len(upper), np.bool_), (upper, lower)),
+                                    shape=(len(first), len(first)))  # fmt: skip
+        count, part = sparse.csgraph.connected_components(touching, directed=False)
+        return part.astype(np.int64), int(count)
+
+    def edges(self, part: NDArray[np.int64], count: int) -> NDArray[np.int64]:
+        """Return (count, 4): x0, y0, x1, y1 of each part."""
+        low = np.full((count, 2), np.iinfo(np.int64).max)
+        high = np.zeros((count, 2), np.int64)
+        np.minimum.at(low, part, np.stack([self.start, self.row], axis=1))
+        np.maximum.at(high, part, np.stack([self.stop, self.row + 1], axis=1))
+        return np.concatenate([low, high], axis=1)
+
+    def peaks(
+        self, heat_RC: NDArray[np.float32], part: NDArray[np.int64], count: int
+    ) -> NDArray[np.float64]:
+        """Return each part's highest heat."""
+        ends = np.stack([self.row * self.columns + self.start,
+                         self.row * self.columns + self.stop], axis=1).ravel()  # fmt: skip
+        # reduceat wants places inside the array; the last stretch may end with it
+        inside = np.append(heat_RC.ravel(), np.float32(0)) if ends[-1] == heat_RC.size else heat_RC
+        of_runs = np.maximum.reduceat(inside.ravel(), ends)[::2]
+        peaks = np.zeros(count)
+        np.maximum.at(peaks, part, of_runs)
+        return peaks
+
+    def areas(self, part: NDArray[np.int64]) -> NDArray[np.float64]:
+        """Return each part's number of pixels."""
+        return np.bincount(part, weights=self.stop - self.start).astype(np.float64)
+
+
+def _heat_shares(
+    heat_VU: NDArray[np.uint8], size: tuple[int, ...], edges: NDArray[np.int64]
+) -> NDArray[np.float64]:
+    """Return the part of the enlarged map's heat inside each box.
+
+    The enlarged map is By H Bx', so its sum over a box is (sum of rows of By) H (sum of rows
+    of Bx)': no pixel is touched.
+    """
+    sums_y, sums_x = (
+        np.concatenate([np.zeros((1, pair[0])), _blend(*pair).cumsum(axis=0, dtype=np.float64)])
+        for pair in zip(heat_VU.shape, size, strict=True)
+    )
+    heat = heat_VU.astype(np.float64)
+    total = float(sums_y[-1] @ heat @ sums_x[-1])
+    x0, y0, x1, y1 = edges.T
+    inside = np.einsum("nv,vu,nu->n", sums_y[y1] - sums_y[y0], heat, sums_x[x1] - sums_x[x0])
+    return inside / total if total > 0 else np.zeros(len(edges))

@@ -118,16 +118,17 @@ def test_picture_without_contrast_is_flagged_not_fatal(predictor: Predictor) -> 
 
 
 def test_mixed_precision_stays_near_float32(predictor: Predictor) -> None:
-    """Autocast moves the age of an untrained network by less than a tenth of a year."""
+    """bf16 moves the age of an untrained network by less than a tenth of a year."""
     scans = [_scan(_view("anterior", seed)) for seed in range(6)]
-    fast = [p.age_years for p in predictor.predict(scans)]
-    supported = torch.cpu._is_avx512_bf16_supported
-    try:
-        torch.cpu._is_avx512_bf16_supported = lambda: False
-        slow = [p.age_years for p in predictor.predict(scans)]
-    finally:
-        torch.cpu._is_avx512_bf16_supported = supported
+    fast, slow = (
+        [p.age_years for p in _again(predictor, precision).predict(scans)]
+        for precision in ("bfloat16", "float32")
+    )
     np.testing.assert_allclose(fast, slow, atol=0.1)
+
+
+def _again(one: Predictor, precision: str) -> Predictor:
+    return Predictor(one.localizer, one.regressor, one.card, precision=precision)
 
 
 def test_no_scans_give_no_predictions(predictor: Predictor) -> None:

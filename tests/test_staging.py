@@ -35,8 +35,9 @@ def _prediction(age: float) -> Prediction:
         boxes=[Box(1, 2, 3, 7, 0.5), Box(0, 8, 1, 9, 0.1)], grey=torch.zeros(10, 4),
     )  # fmt: skip
     return Prediction(
-        age_years=age, low_years=age - 5, high_years=age + 5, view_ages_years=(age,),
-        group=2, probabilities=view.probabilities, views=(view,), flags=("c",),
+        age_years=age, spread_years=1.0, low_years=age - 5, high_years=age + 5,
+        view_ages_years=(age,), group=2, probabilities=view.probabilities, views=(view,),
+        flags=("c",),
     )  # fmt: skip
 
 
@@ -83,7 +84,7 @@ def test_age_that_is_no_number_is_refused_for_this_model(monkeypatch: pytest.Mon
 
     class Broken:
         def __init__(self) -> None:
-            self.card = card
+            self.card, self.device = card, "cpu"
 
         def predict(self, scans: list[Scan]) -> list[Prediction]:
             return [_prediction(math.nan) for _ in scans]

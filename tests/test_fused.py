@@ -1,0 +1,69 @@
+"""The fast form of a trunk gives what the trunk gives."""
+
+import logging
+
+import pytest
+import torch
+from torch import nn
+
+from bae import fused, recipes
+from bae.networks import TRUNKS, Localizer, Trunk
+
+SIZES = {"inception_v3": (160, 128), "xception": (128, 96)}
+
+
+def _lived_in(network: nn.Module) -> None:
+    """Give batch norms other statistics than those they are born with."""
+    generator = torch.Generator().manual_seed(1)
+    for layer in network.modules():
+        if isinstance(layer, nn.BatchNorm2d):
+            layer.running_mean.uniform_(-0.3, 0.3, generator=generator)
+            layer.running_var.uniform_(0.6, 1.4, generator=generator)
+            layer.weight.data.uniform_(0.7, 1.3, generator=generator)
+            layer.bias.data.uniform_(-0.3, 0.3, generator=generator)
+
+
+def _trunk(name: str) -> Trunk:
+    torch.manual_seed(0)
+    trunk = Trunk(name).eval().requires_grad_(False)
+    _lived_in(trunk)
+    return trunk
+
+
+@pytest.mark.parametrize("name", sorted(TRUNKS))
+def test_fast_trunk_equals_the_trunk_also_at_the_border(name: str) -> None:
+    """Folding, fusing and one grey channel change float32 features by rounding alone."""
+    trunk = _trunk(name)
+    grey = torch.rand(2, 1, *SIZES.get(name, (96, 64)))
+    with torch.inference_mode():
+        expected, got = trunk(grey), fused.FusedTrunk(trunk, torch.float32)(grey)
+        largest = expected.abs().amax()
+        assert ((got - expected).abs().amax(dim=(0, 1)) / largest).max() < 1e-4
+
+
+def test_without_fused_kernels_plain_ones_are_used_and_one_line_says_so(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """torch promises nothing about these operators: what gives other numbers is not used."""
+    trunk, grey = _trunk("resnet10"), torch.rand(1, 1, 96, 64)
+    with torch.inference_mode():
+        expected = fused.FusedTrunk(trunk, torch.float32)(grey)
+    fused._fused_kernels.cache_clear()
+    monkeypatch.setattr(fused._Convolution, "_onednn", lambda self, x, residual: x * 0)
+    with caplog.at_level(logging.WARNING), torch.inference_mode():
+        got = [fused.FusedTrunk(trunk, torch.float32)(grey) for _ in range(2)]
+    fused._fused_kernels.cache_clear()
+    torch.testing.assert_close(got[0], expected, rtol=1e-4, atol=1e-4)
+    assert len(caplog.messages) == 1
+
+
+def test_fast_network_leaves_the_network_as_it_was() -> None:
+    """The plain one can still be looked into, layer by layer."""
+    network = Localizer(recipes.small().localizer).eval()
+    names = list(network.state_dict())
+    quick = fused.fast(network, "float32")
+    assert list(network.state_dict()) == names
+    assert quick.head is network.head
+    grey = torch.rand(3, 1, 96, 64)
+    with torch.inference_mode():
+        torch.testing.assert_close(quick(grey)[0], network(grey)[0], rtol=1e-4, atol=1e-4)
