@@ -9,21 +9,17 @@ from __future__ import annotations
 
 import argparse
 import functools
-import logging
 import os
 from collections.abc import Callable, Mapping
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import ray
 from ray.util.metrics import Counter, Gauge
 
 from bae import ray_session
 from bae.errors import BaeError, UseError
 
 Job = Callable[[argparse.Namespace], None]
-
-log = logging.getLogger(__name__)
 
 COUNTERS: dict[str, tuple[str, tuple[str, ...]]] = {
     "bae_jobs": ("jobs that ended: done, failed, or refused as wrong use", ("job", "outcome")),
@@ -94,28 +90,20 @@ def stored(step: str, scans: int, rows: pa.Table) -> None:
 def counted(parser: argparse.ArgumentParser, job: Job) -> Job:
     """Return a job that also counts its end on its cluster: done, failed, or refused.
 
-    Without ``RAY_ADDRESS`` nobody would look, and nothing is counted; nor is an
-    interruption, which somebody wanted.
+    The job then has one connection to its cluster from beginning to end. Without
+    ``RAY_ADDRESS`` nobody would look, and nothing is counted; nor is an interruption,
+    which somebody wanted.
     """
     name = parser.prog.rpartition(".")[2]
 
     def counting(options: argparse.Namespace) -> None:
-        try:
-            job(options)
-        except BaeError as error:
-            _job_ended(name, "refused" if isinstance(error, UseError) else "failed")
-            raise
-        _job_ended(name, "done")
-
-    return counting
-
-
-def _job_ended(name: str, outcome: str) -> None:
-    if "RAY_ADDRESS" not in os.environ:
-        return
-    try:
         with ray_session.session():
-            count("bae_jobs", 1, job=name, outcome=outcome)
-    except (ConnectionError, ray.exceptions.RayError) as error:
-        # the job has ended as it has ended, whether or not it can be counted
-        log.warning("the end of the job could not be counted: %s", type(error).__name__)
+            try:
+                job(options)
+            except BaeError as error:
+                outcome = "refused" if isinstance(error, UseError) else "failed"
+                count("bae_jobs", 1, job=name, outcome=outcome)
+                raise
+            count("bae_jobs", 1, job=name, outcome="done")
+
+    return counting if "RAY_ADDRESS" in os.environ else job

@@ -16,6 +16,7 @@ from typing import TypeVar
 import ray
 import ray.data
 from ray.autoscaler.v2.utils import is_autoscaler_v2
+from ray.exceptions import RayError
 
 from bae import logs
 from bae.errors import RunError, UseError
@@ -224,6 +225,16 @@ def fitted_workers(
     return least if least == most else (least, most), each
 
 
+def root_cause(error: BaseException) -> str:
+    """Return the message of the innermost cause: Ray wraps a worker's error several times."""
+    failures = getattr(error, "worker_failures", None)
+    if failures:
+        error = next(iter(failures.values()))
+    while (cause := getattr(error, "cause", None) or error.__cause__) is not None:
+        error = cause
+    return str(error).strip().splitlines()[-1] if str(error).strip() else type(error).__name__
+
+
 def watched(items: Iterable[T], patience_s: float) -> Iterator[T]:
     """Yield the items, and stop waiting for one that does not come.
 
@@ -231,7 +242,8 @@ def watched(items: Iterable[T], patience_s: float) -> Iterator[T]:
     waiting goes on in a thread of its own, which ends with Ray's session.
 
     Raises:
-        RunError: nothing came for ``patience_s`` seconds.
+        RunError: nothing came for ``patience_s`` seconds, or a worker failed more often than
+            Ray tries again; in one sentence, where Ray has pages.
     """
     found: queue.Queue[tuple[str, T | BaseException | None]] = queue.Queue(maxsize=1)
 
@@ -255,6 +267,10 @@ def watched(items: Iterable[T], patience_s: float) -> Iterator[T]:
             ) from None
         if kind == "end":
             return
+        if isinstance(value, RayError):
+            raise RunError(
+                f"{root_cause(value)}; the same command goes on with what is left"
+            ) from value
         if isinstance(value, BaseException):
             raise value
         yield value  # type: ignore[misc]

@@ -113,8 +113,8 @@ def train(
             raise RunError(ruined.get())
     except ray.train.TrainingFailedError as error:
         raise RunError(
-            f"training the {part} failed: {_root(error)}; the last checkpoint is whole, "
-            "the same command goes on from it"
+            f"training the {part} failed: {ray_session.root_cause(error)}; the last checkpoint "
+            "is whole, the same command goes on from it"
         ) from error
     finally:
         done.set()
@@ -131,16 +131,6 @@ def train(
     with result.checkpoint.as_directory() as folder:
         history = json.loads((Path(folder) / "progress.json").read_text())["history"]
     return training.answering, history
-
-
-def _root(error: BaseException) -> str:
-    """Return the message of the innermost cause: Ray wraps a worker's error several times."""
-    failures = getattr(error, "worker_failures", None)
-    if failures:
-        error = next(iter(failures.values()))
-    while (cause := getattr(error, "cause", None) or error.__cause__) is not None:
-        error = cause
-    return str(error).strip().splitlines()[-1] if str(error).strip() else type(error).__name__
 
 
 def _relay(

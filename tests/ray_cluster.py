@@ -114,7 +114,7 @@ class Cluster:
     ) -> subprocess.CompletedProcess[str]:
         """Run ``ray job submit --working-dir . -- python ...`` to its end."""
         process = self.start(*words, flags=flags, environment=environment)
-        out, errors = process.communicate(timeout=280)
+        out, errors = process.communicate(timeout=1200)
         return subprocess.CompletedProcess(process.args, process.returncode, out, errors)
 
     def start(
@@ -134,7 +134,7 @@ class Cluster:
         """Run another ``ray job`` command: stop, status, logs."""
         command = [RAY, "job", words[0], "--address", self.dashboard, *words[1:]]
         return subprocess.run(
-            command, env=self.environment, capture_output=True, text=True, check=False, timeout=60
+            command, env=self.environment, capture_output=True, text=True, check=False, timeout=300
         )
 
     def metrics(self) -> str:
@@ -165,6 +165,7 @@ def cluster(**environment: str) -> Iterator[Cluster]:
         "RAY_metrics_report_interval_ms": "1000",
         "RAY_DISABLE_IMPORT_WARNING": "1",
         "OMP_NUM_THREADS": "1",
+        "RAY_JOB_STOP_WAIT_TIME_S": "60",
     }
     found = Cluster(
         folder, inherited | own | environment, free_port(), f"http://127.0.0.1:{free_port()}"
@@ -202,7 +203,7 @@ def workers_below(pid: int, word: str) -> list[psutil.Process]:
     return found
 
 
-def wait_for(condition, seconds: float = 90.0) -> None:  # type: ignore[no-untyped-def]
+def wait_for(condition, seconds: float = 300.0) -> None:  # type: ignore[no-untyped-def]
     """Wait until a condition holds."""
     give_up = time.monotonic() + seconds
     while not condition():

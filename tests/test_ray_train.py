@@ -1,14 +1,16 @@
 """Training through Ray Train."""
 
 import json
+import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from tests import train_once
+from tests import chaos, fault_proxy, s3_server, train_once
 
 ROOT = Path(__file__).parent.parent
 
@@ -25,7 +27,7 @@ def test_killed_training_goes_on_and_ends_like_an_undisturbed_one(
 ) -> None:
     """SIGKILL after the second epoch, the same call again: the same losses to 1e-6."""
     undisturbed = [m["train_loss"] for m in train_once.train(tmp_path / "whole")]
-    killed = _process(tmp_path / "broken", "2")
+    killed = _process(tmp_path / "broken", "--kill-at-epoch", "2")
     assert killed.returncode == -9
     again = _process(tmp_path / "broken")
     assert again.returncode == 0, again.stderr
@@ -142,3 +144,52 @@ def test_a_lost_worker_is_replaced(tmp_path: Path, local_ray: None) -> None:
     history = train_once.train(tmp_path, on_epoch=kill_once)
     assert killed
     assert [m["epoch"] for m in history] == [1, 2, 3, 4]
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+def test_elastic_training_takes_what_the_cluster_has_and_says_so(
+    tmp_path: Path, local_ray: None
+) -> None:
+    """One to four workers where fewer than five CPUs are: one CPU stays with Ray Data."""
+    from bae import ray_session
+
+    fits = min(4, ray_session.cpus() - 1)
+    settings = [*train_once.SETTINGS, "fit_regressor.epochs=1"]
+    history = train_once.train(tmp_path, workers=(1, 4), settings=settings)
+    assert [m["workers"] for m in history] == [fits]
+
+
+@pytest.mark.ray
+@pytest.mark.s3
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_a_store_that_stays_away_is_one_error_and_training_goes_on_when_it_is_back(
+    s3: s3_server.Server, proxy: fault_proxy.Proxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No answer from S3 after the first checkpoint: exit, one sentence, checkpoint whole."""
+    place = "s3://tables/away"
+    command = [sys.executable, "-m", "tests.train_once", place, "--epochs", "6"]
+    environment = os.environ | s3_server.environment(proxy.endpoint)
+    process = subprocess.Popen(
+        [*command, "--max-failures", "0"], cwd=ROOT, env=environment, text=True,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    )  # fmt: skip
+    for name, value in s3.environment().items():  # we look past the proxy
+        monkeypatch.setenv(name, value)
+    while not chaos.epochs_stored(place):
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.2)
+    proxy.outage(3600)
+    _, errors = process.communicate(timeout=500)
+    assert process.returncode == 1
+    last = errors.strip().splitlines()[-1]
+    assert "the last checkpoint is whole, the same command goes on from it" in last
+    before = chaos.epochs_stored(place)
+    assert 1 <= before < 6
+    again = subprocess.run(
+        command, cwd=ROOT, env=os.environ | s3.environment(), capture_output=True, text=True,
+        check=False,
+    )  # fmt: skip
+    assert again.returncode == 0, again.stderr
+    assert len(json.loads(again.stdout.splitlines()[-1])) == 6

@@ -1,13 +1,13 @@
-"""Train a tiny regressor once: ``python train_once.py FOLDER [KILL_AT_EPOCH]``; prints its losses.
+"""Train a tiny regressor once: ``python -m tests.train_once PLACE``; prints its losses.
 
 A process of its own, so that a test can kill it.
 """
 
+import argparse
 import json
 import math
 import os
 import signal
-import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -47,16 +47,25 @@ def dataset(split: str) -> ray.data.Dataset:
 
 
 def train(
-    folder: Path,
+    folder: Path | str,
     on_epoch: Callable[[dict[str, float]], None] = lambda metrics: None,
     workers: int | tuple[int, int] = 1,
     settings: Sequence[str] = SETTINGS,
+    max_failures: int = 3,
 ) -> list[dict[str, float]]:
     """Train with checkpoints in ``folder``."""
     recipe = recipes.recipe("small", settings)
     data = {split: dataset(split) for split in ROWS}
     _, history = ray_train.train(
-        "regressor", recipe, data, ROWS, str(folder), "run", workers=workers, on_epoch=on_epoch
+        "regressor",
+        recipe,
+        data,
+        ROWS,
+        str(folder),
+        "run",
+        workers=workers,
+        on_epoch=on_epoch,
+        max_failures=max_failures,
     )
     return history
 
@@ -70,6 +79,17 @@ def _kill_at(epoch: float) -> Callable[[dict[str, float]], None]:
 
 
 if __name__ == "__main__":
+    parser = argparse.ArgumentParser()
+    parser.add_argument("place")
+    parser.add_argument("--kill-at-epoch", type=float, default=0)
+    parser.add_argument("--epochs", type=int, default=4)
+    parser.add_argument("--max-failures", type=int, default=3)
+    options = parser.parse_args()
     with ray_session.session():
-        history = train(Path(sys.argv[1]), _kill_at(float(sys.argv[2]) if len(sys.argv) > 2 else 0))
+        history = train(
+            options.place,
+            _kill_at(options.kill_at_epoch),
+            settings=[*SETTINGS, f"fit_regressor.epochs={options.epochs}"],
+            max_failures=options.max_failures,
+        )
     print(json.dumps([metrics["train_loss"] for metrics in history]))
