@@ -19,6 +19,10 @@ from bae import metrics
 LEVEL = 0.9
 """Share of future patients' scans that an interval promises to hold."""
 
+FLOORS = (0.5, 1.0, 2.0, 4.0, 16.0)
+"""Floors to choose from, as multiples of the mean spread: where the spread foretells no error
+the largest wins, and all widths are nearly one. The narrowest on average is taken."""
+
 LEAST_FLOOR_YEARS = 0.5
 """Keeps the width above zero for a model without dropout, whose ensemble is of one mind."""
 
@@ -90,13 +94,20 @@ def fit(
         np.asarray(values, dtype=np.float64)
         for values in (actual_years, predicted_years, spread_years)
     )
-    floor = max(float(spread.mean()), LEAST_FLOOR_YEARS)
-    scores = np.abs(predicted - actual) / (spread + floor)
+    mean_spread = max(float(spread.mean()), LEAST_FLOOR_YEARS)
+    tried = []
+    for floor in (times * mean_spread for times in FLOORS):
+        quantile = conformal_quantile(
+            np.abs(predicted - actual) / (spread + floor), patients, LEVEL
+        )
+        width = math.inf if quantile is None else quantile * float((spread + floor).mean())
+        tried.append((width, floor, quantile))
+    _, floor, factor = min(tried, key=lambda each: each[0])
     slope, intercept = metrics.line(actual, predicted)
     return Calibration(
         patients=len(set(patients)),
         scans=len(patients),
-        factor=conformal_quantile(scores, patients, LEVEL),
+        factor=factor,
         floor_years=floor,
         temperature=1.0 if probabilities is None else temperature(probabilities, groups),
         bias_slope=slope,

@@ -6,16 +6,21 @@ an erased patient's answers go with the samples.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 from collections.abc import Callable
+from dataclasses import asdict
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 
-from bae import model, ray_session, samples, scoring, storage
+from bae import model, ray_session, recipes, ridge, samples, scoring, storage
 from bae.errors import RunError
-from bae.ray_data import PartDone, Reading, run_parts
+from bae.ray_data import LastStep, PartDone, Reading, run_parts
+from bae.scan import SEX_CODE
 
 SCANS = ("scan_id", "patient_key", "sex", "age_years", "manufacturer", "object_uri", "split")
 """What an outcome keeps of the scans table."""
@@ -41,37 +46,71 @@ def score(
         resources: see ``ray_data.run_parts``.
 
     Raises:
-        RunError: a scan of the table can no longer be read, or got no answer.
+        RunError: a scan of the table can no longer be read.
     """
     card = model.load_card(model_uri)
-    state = [card.model_id, samples.digest(scans)]
-    key = hashlib.sha256(json.dumps(state).encode()).hexdigest()[:16]
-    uri = storage.join(tables_uri, "restricted", "samples", f"outcomes-{key}")
-    cache = samples.Cache(uri=uri, schema=scoring.OUTCOMES)
-    parts = samples.cut({"": scans})[""]
-    left = {number: objects for number, objects in parts.items() if not cache.holds(number)}
     # sex as the scans table has it: a labels file may have told
     sexes = dict(zip(scans["scan_id"].to_pylist(), scans["sex"].to_pylist(), strict=True))
+    step = functools.partial(scoring.Outcomes, model_uri, sexes)
+    found = _answers(
+        tables_uri, "outcomes", card.model_id, scans, step, scoring.OUTCOMES, on_part, resources
+    )
+    joined = scans.select(list(SCANS))
+    for name in scoring.OUTCOMES.names[1:]:
+        joined = joined.append_column(scoring.OUTCOMES.field(name), found[name])
+    return joined
+
+
+def thumbnails(
+    tables_uri: str,
+    windowing: recipes.Windowing,
+    scans: pa.Table,
+    on_part: Callable[[int, PartDone], None] = lambda parts, done: None,
+) -> NDArray[np.float64]:
+    """Return small pictures of scans for ``bae.ridge``, with their sex; kept like ``score``'s.
+
+    Returns:
+        (N, K): the grey values of ``ridge.ROWS`` x ``ridge.COLUMNS`` pixels, anterior, then
+        posterior, NaN where there is no such view, and last the sex's code.
+    """
+    step = functools.partial(scoring.Thumbnails, windowing, scans["scan_id"].to_pylist())
+    state = json.dumps([asdict(windowing), ridge.ROWS, ridge.COLUMNS])
+    found = _answers(
+        tables_uri, "thumbnails", state, scans, step, scoring.THUMBNAILS, on_part, None
+    )
+    pixels = np.array(found["pixels"].to_pylist(), dtype=np.float64)
+    sexes = [SEX_CODE[sex] for sex in scans["sex"].to_pylist()]
+    return np.column_stack([pixels, sexes])
+
+
+def _answers(
+    tables_uri: str,
+    name: str,
+    made_by: str,
+    scans: pa.Table,
+    step: Callable[[], LastStep],
+    schema: pa.Schema,
+    on_part: Callable[[int, PartDone], None],
+    resources: ray_session.Resources | None,
+) -> pa.Table:
+    """Return what a step says of each scan, in the scans' order, done before or now."""
+    key = hashlib.sha256(json.dumps([made_by, samples.digest(scans)]).encode()).hexdigest()[:16]
+    uri = storage.join(tables_uri, "restricted", "samples", f"{name}-{key}")
+    cache = samples.Cache(uri=uri, schema=schema)
+    parts = samples.cut({"": scans})[""]
+    left = {number: objects for number, objects in parts.items() if not cache.holds(number)}
     reading = Reading(tables_uri=tables_uri)
-    arguments = (model_uri, sexes)
-    for done in run_parts(
-        left, reading, scoring.Outcomes, arguments, cache.store, resources=resources
-    ):
+    for done in run_parts(left, reading, step, (), cache.store, resources=resources):
         on_part(len(left), done)
     found = [pq.read_table(pa.BufferReader(storage.read_bytes(cache.file(n)))) for n in parts]
     answers = pa.concat_tables(found)
-    missing = scans.num_rows - answers.num_rows
-    if missing:
-        # a later call must not find the gap in the cache
-        storage.delete(cache.uri)
-        raise RunError(
-            f"{missing} of {scans.num_rows} scans can no longer be read or got no answer; "
-            "run jobs.index over the archive, then again"
-        )
-    # Arrow's join has no lists: put the answers in the scans' order instead
     place = {scan_id: row for row, scan_id in enumerate(answers["scan_id"].to_pylist())}
-    answers = answers.take([place[scan_id] for scan_id in scans["scan_id"].to_pylist()])
-    joined = scans.select(list(SCANS))
-    for name in scoring.OUTCOMES.names[1:]:
-        joined = joined.append_column(scoring.OUTCOMES.field(name), answers[name])
-    return joined
+    wanted = scans["scan_id"].to_pylist()
+    missing = sum(scan_id not in place for scan_id in wanted)
+    if missing:
+        storage.delete(cache.uri)  # a later call must not find the gap in the cache
+        raise RunError(
+            f"{missing} of {len(wanted)} scans of the table can no longer be read; run jobs.index "
+            "over the archive, then again"
+        )
+    return answers.take([place[scan_id] for scan_id in wanted])

@@ -11,10 +11,11 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import torch
 
-from bae import fused, image, model, networks, recipes, samples
+from bae import fused, image, model, networks, recipes, ridge, samples
 from bae.errors import ScanError
 from bae.predictor import (
     Prediction,
@@ -24,7 +25,7 @@ from bae.predictor import (
     regressor_inputs,
     whole_views,
 )
-from bae.scan import Scan
+from bae.scan import POSTERIOR, Scan
 from bae.staging import Decoded, staged
 
 NO_ANSWER = ScanError("score_failed", "the networks gave no finite age")
@@ -139,6 +140,32 @@ def _outcome(scan_id: str, found: Prediction) -> dict[str, Any]:
         "views": views if len(views) == len(found.view_ages_years) else ["both"],
         "view_ages_years": list(found.view_ages_years),
     }
+
+
+THUMBNAILS = pa.schema([pa.field("scan_id", pa.string()), pa.field("pixels", _FLOATS)])
+
+
+class Thumbnails:
+    """Shrink both views to what ``bae.ridge`` learns from."""
+
+    def __init__(self, windowing: recipes.Windowing, wanted: Sequence[str]) -> None:
+        """Keep how to window, and which scans."""
+        self.windowing, self.wanted = windowing, set(wanted)
+
+    def __call__(self, items: Sequence[Decoded]) -> pa.Table:
+        """Return rows of ``THUMBNAILS``: anterior, then posterior; NaN where a view is missing."""
+        rows = []
+        for item in items:
+            if not isinstance(item.outcome, Scan) or item.scan_id not in self.wanted:
+                continue
+            pixels = np.full((2, ridge.ROWS, ridge.COLUMNS), np.nan)
+            for view in item.outcome.views:
+                grey = image.window(image.to_tensor(view.counts), self.windowing)
+                # a view of unknown name counts as anterior, which most single views are
+                place = int(view.name == POSTERIOR)
+                pixels[place] = image.resize(grey, ridge.ROWS, ridge.COLUMNS).numpy()
+            rows.append({"scan_id": item.scan_id, "pixels": pixels.ravel().tolist()})
+        return pa.Table.from_pylist(rows, schema=THUMBNAILS)
 
 
 class LocalizerSamples:

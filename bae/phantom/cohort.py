@@ -104,19 +104,24 @@ def rates(
     return views[0] * scale, views[1] * scale, placed
 
 
-def make(k: int, *, seed: int = 0, config: PhantomConfig | None = None) -> PhantomScan:
+def make(
+    k: int, *, seed: int = 0, config: PhantomConfig | None = None, noise: int = 0
+) -> PhantomScan:
     """Simulate scan k of a cohort.
 
     Args:
         k: which scan, from 0.
         seed: which cohort.
         config: what the cohort is made of.
+        noise: which realisation of the counts; 0 is the one that archives hold.
     """
     config = config or PhantomConfig()
     who = visit(k, seed, config)
     camera, enlarge = camera_for(config)
     rng = generator(seed, 3, k)
     anterior, posterior, placed = rates(who, camera, rng)
+    if noise:
+        rng = generator(seed, 3, k, noise)
     views = []
     for name, rate in ((ANTERIOR, anterior), (POSTERIOR, posterior)):
         counts = rng.poisson(np.maximum(rate, 0.0) + BACKGROUND)

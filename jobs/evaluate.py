@@ -1,0 +1,50 @@
+"""Held-out patients and models to Table 1, figures, intervals, repeatability."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+from bae import command, evaluation, ray_session, storage
+from bae.ray_data import PartDone
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the job; see ``--help``."""
+    parser = command.Parser(
+        "evaluate",
+        "Score the held-out patients with each model and write Table 1 and the figures.",
+        "python -m jobs.evaluate --tables s3://research/tables"
+        " --model s3://research/models/one --out evaluation",
+    )
+    parser.add_argument("--tables", required=True, metavar="URI", help="root of the tables")
+    parser.add_argument(
+        "--model", required=True, action="append", metavar="URI", dest="models",
+        help="model folder; may be repeated",
+    )  # fmt: skip
+    parser.add_argument("--out", required=True, metavar="URI", help="folder to write")
+    return command.run(parser, _job, argv)
+
+
+def _job(options: argparse.Namespace) -> None:
+    request = evaluation.Request(
+        tables_uri=options.tables, model_uris=tuple(options.models), out_uri=options.out
+    )
+    planned = evaluation.plan(request)
+    with ray_session.session():
+        table = evaluation.evaluate(planned, _progress)
+    print(f"held out   {table[0]['scans']} scans of {table[0]['patients']} patients")
+    for row in table:
+        interval = "" if row["mae_years_low"] is None else (
+            f" ({row['mae_years_low']:.2f} to {row['mae_years_high']:.2f})"
+        )  # fmt: skip
+        name = f"{row['method']}, {row['sex']} sex"
+        print(f"  {name:<44} MAE {row['mae_years']:.2f}{interval} years")
+    print(f"written    {storage.join(options.out, 'evaluation.md')}")
+
+
+def _progress(parts: int, done: PartDone) -> None:
+    command.say(f"part {done.number} of {parts}: {done.scans} scans in {done.seconds:.1f} s")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
