@@ -14,6 +14,7 @@ import numpy as np
 import pyarrow as pa
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from bae import metrics, scorecard
@@ -38,6 +39,7 @@ def ages_and_sex(scans: pa.Table) -> Figure:
         label=[f"{SEXES[sex][0]} ({(sexes == sex).sum()})" for sex in there],
         hatch=hatches[: len(there)],
     )  # fmt: skip
+    axis.yaxis.set_major_locator(MaxNLocator(integer=True))
     _legend_above(axis)
     return figure
 
@@ -178,10 +180,10 @@ def _by_group(groups: Sequence[Subgroup], name: str, label: str) -> Figure:
             range(len(own)), middle, yerr=np.abs(reach), color=BLUE, marker="o", linestyle="none",
             capsize=3,
         )  # fmt: skip
-        names = [f"{'' if g.group == 'all' else g.group}\nn = {g.scans}" for g in own]
-        axis.set_xticks(range(len(own)), names, fontsize=8, rotation=30 if len(own) > 2 else 0)
+        names = [f"{g.group}\nn = {g.scans}" for g in own]
+        axis.set_xticks(range(len(own)), names, fontsize=8)
         axis.set_xlim(-0.6, len(own) - 0.4)
-        axis.set_title("all scans" if by == "all" else f"by {by}", fontsize=10)
+        axis.set_title("" if by == "all" else f"by {by}", fontsize=10)
         _plain(axis)
     axes[0].set_ylabel(label)
     axes[0].set_ylim(bottom=0)

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 ROWS, COLUMNS = 64, 16
 """Size of a thumbnail, pixels."""
 
-PENALTIES = tuple(10.0**power for power in range(-1, 6))
+PENALTIES = tuple(10.0**power for power in range(-2, 5))
 """Tried on the validation patients."""
 
 Floats = NDArray[np.float64]
@@ -21,22 +21,22 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Ridge:
-    """A fitted ridge regression of standardised columns.
+    """A fitted ridge regression. Columns keep their scale: a border pixel that once in the
+    training scans held a count would be an outlier in every other scan.
 
     Attributes:
-        mean, spread: (K,) of the training columns; a column that never varies has spread 1.
-        slopes: (K,) years per standard deviation.
+        mean: (K,) of the training columns.
+        slopes: (K,) years per unit of a column.
         intercept: years.
     """
 
     mean: Floats
-    spread: Floats
     slopes: Floats
     intercept: float
 
     def predict(self, columns: Floats) -> Floats:
         """Return years (N,) of (N, K) columns; a value that is NaN counts as the mean."""
-        return np.asarray(_standardised(self, columns) @ self.slopes + self.intercept)
+        return np.asarray(np.nan_to_num(columns - self.mean) @ self.slopes + self.intercept)
 
 
 def fit(columns: Floats, years: Floats, penalty: float) -> Ridge:
@@ -47,18 +47,13 @@ def fit(columns: Floats, years: Floats, penalty: float) -> Ridge:
         years: (N,) ages.
         penalty: of the slopes' squares, as scikit-learn's ``alpha``.
     """
-    spread = np.nanstd(columns, axis=0)
     mean, intercept = np.nanmean(columns, axis=0), float(years.mean())
-    spread[spread == 0] = 1.0
-    empty = Ridge(mean=mean, spread=spread, slopes=np.zeros(len(mean)), intercept=intercept)
-    x = _standardised(empty, columns)
+    x = np.nan_to_num(columns - mean)
     middle = x.mean(axis=0)  # not quite zero where values were NaN
     centred = x - middle
     gram = centred @ centred.T + penalty * np.eye(len(years))
     slopes = centred.T @ np.linalg.solve(gram, years - intercept)
-    return Ridge(
-        mean=mean, spread=spread, slopes=slopes, intercept=intercept - float(middle @ slopes)
-    )
+    return Ridge(mean=mean, slopes=slopes, intercept=intercept - float(middle @ slopes))
 
 
 def chosen(train: tuple[Floats, Floats], validation: tuple[Floats, Floats]) -> Ridge:
@@ -66,7 +61,3 @@ def chosen(train: tuple[Floats, Floats], validation: tuple[Floats, Floats]) -> R
     fitted = [fit(*train, penalty) for penalty in PENALTIES]
     columns, years = validation
     return min(fitted, key=lambda model: float(np.abs(model.predict(columns) - years).mean()))
-
-
-def _standardised(model: Ridge, columns: Floats) -> Floats:
-    return np.asarray(np.nan_to_num((columns - model.mean) / model.spread))

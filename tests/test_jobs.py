@@ -2,6 +2,7 @@
 
 import importlib
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -20,6 +21,7 @@ JOBS = [
     "train_localizer",
     "train_regressor",
     "predict",
+    "evaluate",
     "demo",
     "erase",
     "maintain",
@@ -329,3 +331,32 @@ def test_model_and_cohort_hold_no_identity_of_the_archive(chain: Path) -> None:
             if path.suffix == ".parquet":
                 data += str(parquet.read_table(path).to_pydict()).encode()
             assert not {s for s in secrets if s.encode() in data}, path
+
+
+@pytest.mark.ray
+def test_evaluation_shows_the_held_out_patients(
+    chain: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Table 1 as the tables have it, all links alive, and a second run that scores nothing."""
+    place, out = str(chain / "tables"), tmp_path / "out"
+    flags = ["--tables", place, "--model", str(chain / "model"), "--out", str(out)]
+    assert _job("evaluate", *flags) == 0
+    assert "always the mean age" in capsys.readouterr().out
+    rows = parquet.read_table(out / "table1.parquet").to_pylist()
+    assert rows[0]["method"] == "always the mean age"
+    assert rows[-1]["method"] == "known limit of the phantoms"
+    ages = [
+        row for row in tables.read(place, "cohort/ages").to_pylist()
+        if row["split"] == "test" and row["age_gap_years"] is not None
+    ]  # fmt: skip
+    mine = next(row for row in rows if row["model_id"])
+    assert mine["scans"] == len(ages)
+    mae = np.mean([abs(row["age_gap_years"]) for row in ages])
+    assert mine["mae_years"] == pytest.approx(mae, abs=0.5)
+    page = (out / "evaluation.md").read_text()
+    for link in re.findall(r"\]\(([^)]+)\)", page):
+        assert (out / link).stat().st_size > 0
+    assert str(chain) not in page
+    assert _job("evaluate", *flags) == 0
+    assert "part" not in capsys.readouterr().err
+    assert (out / "evaluation.md").read_text() == page
