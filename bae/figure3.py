@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 
 from bae import figures, reread, tables
 from bae.figures import RegionPanel
+from bae.labels import age_group
 from bae.roi import Box
 from bae.scan import ANTERIOR, FEMALE, MALE, POSTERIOR, Scan
 
@@ -20,23 +21,23 @@ WORDS = {FEMALE: "woman, ", MALE: "man, ", None: ""}
 
 
 def draw(
-    tables_uri: str, ages: pa.Table, edges_years: Sequence[float], gamma: float
+    outcomes: pa.Table,
+    edges_years: Sequence[float],
+    read: Callable[[Sequence[str]], Mapping[str, Sequence[RegionPanel]]],
 ) -> dict[str, Figure]:
     """Draw Figure 3 for each age group and sex, and for the five worst predictions.
 
     Args:
-        tables_uri: root of the tables; their archive must be within reach.
-        ages: rows of ``cohort/ages`` of one model.
+        outcomes: scan_id, sex, age_years and predicted_age_years of one model.
         edges_years: the recipe's edges of the age groups.
-        gamma: the recipe's threshold, for the contour.
+        read: scan_ids to panels of each scan that can still be read.
 
     Returns:
         ``figure3_anterior`` and ``figure3_posterior``, women left and men right, and
         ``figure3_worst``, one scan a row; without those that would be empty.
     """
-    chosen, bad = typical(ages, edges_years), worst(ages)
-    wanted = [scan_id for scan_id in dict.fromkeys([*chosen, *bad]) if scan_id]
-    found = panels(tables_uri, ages, wanted, gamma)
+    chosen, bad = typical(outcomes, edges_years), worst(outcomes)
+    found = read([scan_id for scan_id in dict.fromkeys([*chosen, *bad]) if scan_id])
     shown = {
         f"figure3_{view}": [_one(found.get(scan_id or "", []), view) for scan_id in chosen]
         for view in (ANTERIOR, POSTERIOR)
@@ -58,43 +59,50 @@ def _pair(own: Sequence[RegionPanel]) -> list[RegionPanel | None]:
     return [panel or (others.pop(0) if others else None) for panel in pair]
 
 
-def typical(ages: pa.Table, edges_years: Sequence[float]) -> list[str | None]:
+def typical(outcomes: pa.Table, edges_years: Sequence[float]) -> list[str | None]:
     """Choose one scan of each age group and sex, neither the best nor the worst.
 
     It is the one whose absolute error is the median of its group's (the lower of two).
 
     Args:
-        ages: rows of ``cohort/ages`` of one model; others than those with age and sex
-            are left aside.
+        outcomes: see ``draw``; scans without age or sex are left aside.
         edges_years: the recipe's edges of the age groups.
 
     Returns:
         scan_id of woman and man of each group, youngest group first; None where the
         cohort has none.
     """
-    rows = [row for row in ages.to_pylist() if row["age_gap_years"] is not None]
-    inner = edges_years[1:-1]
+    rows = _errors(outcomes)
     chosen: list[str | None] = []
     for group in range(len(edges_years) - 1):
         for sex in (FEMALE, MALE):
             mine = sorted(
-                (abs(row["age_gap_years"]), row["scan_id"])
-                for row in rows
-                if row["sex"] == sex and int(np.digitize(row["age_years"], inner)) == group
+                (error, row["scan_id"])
+                for error, row in rows
+                if row["sex"] == sex and age_group(row["age_years"], edges_years) == group
             )
             chosen.append(mine[(len(mine) - 1) // 2][1] if mine else None)
     return chosen
 
 
-def worst(ages: pa.Table, count: int = 5) -> list[str]:
+def worst(outcomes: pa.Table, count: int = 5) -> list[str]:
     """Choose the scans with the largest absolute errors, the largest first."""
-    rows = [row for row in ages.to_pylist() if row["age_gap_years"] is not None]
-    order = sorted(rows, key=lambda row: (-abs(row["age_gap_years"]), row["scan_id"]))
-    return [row["scan_id"] for row in order[:count]]
+    order = sorted(_errors(outcomes), key=lambda pair: (-pair[0], pair[1]["scan_id"]))
+    return [row["scan_id"] for _, row in order[:count]]
+
+
+def _errors(outcomes: pa.Table) -> list[tuple[float, dict[str, Any]]]:
+    """Return absolute error and row of each scan of known age."""
+    columns = ["scan_id", "sex", "age_years", "predicted_age_years"]
+    return [
+        (abs(row["predicted_age_years"] - row["age_years"]), row)
+        for row in outcomes.select(columns).to_pylist()
+        if row["age_years"] is not None
+    ]
 
 
 def panels(
-    tables_uri: str, ages: pa.Table, scan_ids: Sequence[str], gamma: float | None = None
+    tables_uri: str, ages: pa.Table, scan_ids: Sequence[str]
 ) -> dict[str, list[RegionPanel]]:
     """Return each scan's panels, one per scored view, in the order of the views.
 
@@ -102,7 +110,6 @@ def panels(
         tables_uri: root of the tables; their archive must be within reach.
         ages: rows of ``cohort/ages`` of one model that hold the scans.
         scan_ids: which scans, each once; those that left the archive are missing from the answer.
-        gamma: the recipe's threshold, for the contour.
     """
     said = {row["scan_id"]: row for row in ages.to_pylist()}
     found: dict[str, list[RegionPanel]] = {scan_id: [] for scan_id in scan_ids}
@@ -114,7 +121,7 @@ def panels(
             for rows in (heats, boxes)
         ]
         found[scan_id] = [
-            replace(panel, title=_title(said[scan_id], panel.view), gamma=gamma)
+            replace(panel, title=title(said[scan_id], panel.view))
             for panel in region_panels(scan, *own)
         ]
     return {scan_id: own for scan_id, own in found.items() if own}
@@ -172,7 +179,8 @@ def _rows(
     return rows
 
 
-def _title(age: dict[str, Any], view: str) -> str:
+def title(age: dict[str, Any], view: str) -> str:
+    """Return what stands above a panel: sex, age, predicted age and view, as far as known."""
     known = "" if age["age_years"] is None else f"{age['age_years']:.0f} years, "
     side = f", {view}" if view in (ANTERIOR, POSTERIOR) else ""
     return f"{WORDS[age['sex']]}{known}predicted {age['predicted_age_years']:.0f} years{side}"

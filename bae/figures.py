@@ -7,17 +7,23 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.image import AxesImage
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from bae import roi
+from bae.atlas import CELL_MM, FRAME, Mean
 from bae.roi import Box
-from bae.scan import ANTERIOR, POSTERIOR
+from bae.scan import ANTERIOR, FEMALE, MALE, POSTERIOR
 
 HEAT_COLOURS = "inferno"
 """Rises evenly in lightness, so it reads in print and with any colour vision."""
+
+ATLAS_COLOURS = "YlOrRd"
+"""ColorBrewer's: hotter is darker, so it stands out on white, prints, and any eye sees it."""
 
 REGION_COLOUR = "#0072b2"
 """Blue of Okabe and Ito, distinct from the heat with any colour vision."""
@@ -75,6 +81,66 @@ def regions(panels: Sequence[RegionPanel | None], across: int = 1) -> Figure:
         place.suptitle(panel.title, fontsize=9)
         _region(place.subplots(1, 4, width_ratios=(1, 1, 1, 1.25)), panel)
     return figure
+
+
+def atlas(means: Mapping[tuple[str, str, int], Mean], groups: Sequence[str]) -> Figure:
+    """Draw where age shows: mean heat on the mean body, by age group and sex.
+
+    The body is grey, the heat's upper half of the scale runs from light to dark red; the
+    lines are its levels 128 and 192, so the picture also reads without any colour.
+
+    Args:
+        means: (view, sex, group) to mean, as ``bae.regions.means`` gives them.
+        groups: what each age group is called, youngest first.
+    """
+    figure = Figure(figsize=(1.8 * len(groups) + 0.3, 6.6))
+    # two views close together, then a gap
+    grid = figure.add_gridspec(
+        2, 3 * len(groups) - 1, width_ratios=([1, 1, 0.15] * len(groups))[:-1],
+        left=0.04, right=0.99, top=0.92, bottom=0.12, wspace=0.06, hspace=0.1,
+    )  # fmt: skip
+    shown = None
+    for row, (sex, word) in enumerate(((FEMALE, "women"), (MALE, "men"))):
+        for column in range(3 * len(groups) - 1):
+            if column % 3 == 2:
+                continue
+            group, view = column // 3, (ANTERIOR, POSTERIOR)[column % 3]
+            axis, mean = figure.add_subplot(grid[row, column]), means.get((view, sex, group))
+            axis.set_xticks([])
+            axis.set_yticks([])
+            axis.set_title(f"{view}, {mean.scans if mean else 0}", fontsize=6, pad=3)
+            if column == 0:
+                axis.set_ylabel(word, fontsize=9)
+            if row == 0 and column % 3 == 0:
+                axis.annotate(groups[group], (1.03, 1.07), xycoords="axes fraction", ha="center",
+                              fontsize=9)  # fmt: skip
+            if mean is None:
+                axis.set_aspect(FRAME[0] / FRAME[1], "box")
+            else:
+                shown = _mean(axis, mean)
+    if shown is not None:
+        bar = figure.colorbar(shown, cax=figure.add_axes((0.3, 0.065, 0.4, 0.015)),
+                              orientation="horizontal", alpha=0.75)  # fmt: skip
+        bar.set_label("mean heat, 0-255; lines at 128 (thin) and 192 (thick)", fontsize=7)
+        bar.ax.tick_params(labelsize=6)
+    return figure
+
+
+def _mean(axis: Axes, mean: Mean) -> AxesImage:
+    """Draw one mean body with its heat, and return the heat's picture."""
+    rows_mm, columns_mm = (CELL_MM * cells for cells in FRAME)
+    extent = (0.0, columns_mm, rows_mm, 0.0)
+    white = float(np.percentile(mean.scan, 99.5))
+    axis.imshow(mean.scan, cmap="gray_r", vmin=0, vmax=white, extent=extent)
+    strength = 0.75 * np.clip((mean.heat - 96) / 96, 0, 1)
+    shown = axis.imshow(
+        mean.heat, cmap=ATLAS_COLOURS, vmin=96, vmax=255, alpha=strength, extent=extent
+    )
+    for level, width in ((128, 0.5), (192, 1.1)):
+        if mean.heat.min() < level < mean.heat.max():
+            axis.contour(mean.heat, [level], colors="black", extent=extent, origin="upper",
+                         linewidths=width)  # fmt: skip
+    return shown
 
 
 def _region(axes: NDArray[np.object_], panel: RegionPanel) -> None:

@@ -119,6 +119,13 @@ def night(
     return run
 
 
+def publish_staged(tables_uri: str, archive: str, objects: pa.Table, rows: pa.Table) -> None:
+    """Publish staged rows of real scans, all in one part, without Ray."""
+    run = runs.open_run(tables_uri, archive, None, objects)
+    run.stage(0, rows, run.remaining()[0])
+    publish.finish(run, lambda: None)
+
+
 def content(tables_uri: str) -> dict[str, list[dict[str, Any]]]:
     """Return all rows of all tables, sorted, without run and time: what two runs must share."""
     run_columns = {"run_id", "indexed_at", "rejected_at", "predicted_at", "removed_at"}

@@ -1,6 +1,7 @@
 """Figure 3: the right scans, the right boxes on the right counts."""
 
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +22,7 @@ def _ages(*rows: tuple[str, str | None, float | None, float]) -> pa.Table:
     return pa.Table.from_pylist(
         [
             {"scan_id": name, "sex": sex, "age_years": age,
-             "age_gap_years": None if age is None else gap}
+             "predicted_age_years": (age or 50.0) + gap}
             for name, sex, age, gap in rows
         ]
     )  # fmt: skip
@@ -99,7 +100,7 @@ def test_panels_join_counts_heat_and_box_of_one_view(archive: tuple[str, list[st
     """Read again, every view meets its own heat map and box."""
     tables_uri, scan_ids = archive
     ages = tables.read(tables_uri, "cohort/ages")
-    found = figure3.panels(tables_uri, ages, scan_ids[::-1], 150.0)
+    found = figure3.panels(tables_uri, ages, scan_ids[::-1])
     assert list(found) == scan_ids[::-1]
     for number, scan_id in enumerate(scan_ids):
         scan = dict(reread.scans(tables_uri, [scan_id]))[scan_id]
@@ -132,13 +133,14 @@ def test_figures_are_drawn_and_those_without_scans_left_out(
     """Both formats; one view only gives no figure of the other."""
     tables_uri, _ = archive
     ages = tables.read(tables_uri, "cohort/ages")
-    drawn = figure3.draw(tables_uri, ages, EDGES, 150.0)
+    read = partial(figure3.panels, tables_uri, ages)
+    drawn = figure3.draw(ages, EDGES, read)
     assert set(drawn) <= {"figure3_anterior", "figure3_posterior", "figure3_worst"}
     assert "figure3_worst" in drawn
     for kind in ("png", "pdf"):
         drawn["figure3_worst"].savefig(tmp_path / f"worst.{kind}")
         assert (tmp_path / f"worst.{kind}").stat().st_size > 10_000
-    assert figure3.draw(tables_uri, ages.slice(0, 0), EDGES, 150.0) == {}
+    assert figure3.draw(ages.slice(0, 0), EDGES, read) == {}
 
 
 def _panel(box: Box, **changes: object) -> figures.RegionPanel:
