@@ -77,7 +77,7 @@ def test_examination_has_every_figure_and_every_check(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """From tables, archive and a model alone; every number has an interval round it."""
-    monkeypatch.setattr(regions, "MOST_CHECKS", 2)
+    monkeypatch.setattr(regions, "MOST_CHECKS", 3)
     found = regions.examine(indexed[0], predictor, indexed[1])
     assert found is not None
     assert {"figure3_worst", "atlas"} <= set(found.figures)
