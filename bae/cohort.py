@@ -29,7 +29,7 @@ class Choice:
 
 
 DRAWS = 500
-"""Bootstrap samples for a page: a second's work for the held-out sixth of 100,000 scans."""
+"""Bootstrap samples for a page, which shows two digits."""
 
 
 def connect(tables_uri: str) -> duckdb.DuckDBPyConnection:

@@ -54,8 +54,8 @@ class Page:
 
     Attributes:
         source: the elements of the source object that are carried over or referred to.
-        names: keyword to name of the people in it; apart, since highdicom quotes in its log
-            and refuses what is not formed as PS3.5 wants it.
+        names: keyword to name of the people in it; apart, since highdicom checks their form
+            and quotes those it doubts in a warning.
         frames: number (from 1) of each panel's frame in the source object; None where its
             SOP class has one frame only and must not be referred to by frame.
         age: the scan's row of ``cohort/ages``.
