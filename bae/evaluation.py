@@ -25,6 +25,7 @@ from bae import (
     outcomes,
     pages,
     phantom,
+    regions,
     repeatability,
     ridge,
     samples,
@@ -133,7 +134,8 @@ def evaluate(
     per_model = []
     for method in methods:
         facts = describe(method, planned.edges, out)
-        # every section is a plain call: more of one model's pictures go here
+        facts["regions"] = show_regions(request.tables_uri, method, out)
+        facts["figures"] += facts["regions"]
         per_model.append((method, facts))
     out.page("evaluation.md", _summary(planned, table, tests, repeated, per_model))
     return table
@@ -222,6 +224,24 @@ def describe(method: Method, edges: Sequence[float], out: Output) -> Row:
     }
 
 
+def show_regions(tables_uri: str, method: Method, out: Output) -> list[str]:
+    """Write Figure 3, the atlas and the checks of one model's regions; return the figures' names.
+
+    A model that reads whole views has none.
+    """
+    seen = regions.examine(tables_uri, Predictor.load(method.uri), method.outcomes)
+    if seen is None:
+        return []
+    for name, figure in seen.figures.items():
+        out.figure(f"{method.folder}/{name}", figure)
+    rows = seen.checks.to_pylist()
+    if rows:
+        out.table(f"{method.folder}/regions", rows, pages.page_of(rows))
+    else:
+        out.page(f"{method.folder}/regions.md", pages.page_of(rows))
+    return list(seen.figures)
+
+
 def _summary(
     planned: Plan,
     table: Sequence[Row],
@@ -267,6 +287,8 @@ def _model_page(method: Method, facts: Row) -> str:
         )
     if facts["ece"] is not None:
         lines.append(f"- Expected calibration error of the age group: {facts['ece']:.3f}.")
+    if facts["regions"]:
+        lines.append(f"- [Is the region right?]({method.folder}/regions.md)")
     pictures = [
         f"![{name.replace('_', ' ')}]({method.folder}/{name}.png)\n"
         f"[PDF]({method.folder}/{name}.pdf)"

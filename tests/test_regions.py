@@ -9,7 +9,18 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from bae import atlas, figures, model, privacy, recipes, region_truth, regions, storage
+from bae import (
+    atlas,
+    evaluation,
+    figures,
+    model,
+    pages,
+    privacy,
+    recipes,
+    region_truth,
+    regions,
+    storage,
+)
 from bae.networks import Localizer, Regressor
 from bae.phantom import PhantomConfig, evidence, make, objects, truth
 from bae.predictor import Predictor
@@ -17,6 +28,7 @@ from bae.roi import Box
 from bae.sandbox import Decoder
 from bae.scan import Scan
 from bae.staging import Decoded, staged
+from bae.table_one import Method
 from tests import rows as made_up
 
 CONFIG = PhantomConfig(columns=64, rows=256)
@@ -89,6 +101,22 @@ def test_examination_has_every_figure_and_every_check(
         assert row["low"] - 1e-9 <= row["value"] <= row["high"] + 1e-9
     layers = [r["what"] for r in found.checks.to_pylist() if r["check"] == "randomised: map"]
     assert layers[:2] == ["another scan's map", "random down to head"]
+
+
+def test_evaluation_writes_figures_and_checks_beside_each_other(
+    indexed: tuple[str, pa.Table],
+    predictor: Predictor,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Each figure as PDF and PNG, the checks as a table in three formats."""
+    monkeypatch.setattr(regions, "MOST_CHECKS", 1)
+    monkeypatch.setattr(Predictor, "load", lambda uri: predictor)
+    method = Method(name="small", sex=True, uri="", card=predictor.card, outcomes=indexed[1])
+    names = evaluation.show_regions(indexed[0], method, pages.Output(str(tmp_path)))
+    written = {path.name for path in (tmp_path / method.folder).iterdir()}
+    assert {f"{name}.{ending}" for name in names for ending in ("pdf", "png")} <= written
+    assert {"regions.md", "regions.csv", "regions.parquet"} <= written
 
 
 def test_without_localizer_or_scans_there_is_nothing_to_show(
