@@ -203,7 +203,8 @@ class _Last:
     def __init__(
         self, last_step: Callable[..., LastStep], arguments: tuple[object, ...], store: Store
     ) -> None:
-        self.step, self.name = last_step(*arguments), last_step.__name__
+        self.step = last_step(*arguments)
+        self.name = type(self.step).__name__
         self.store = store
         self.idle_since = time.monotonic()
 

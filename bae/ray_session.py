@@ -230,9 +230,13 @@ def root_cause(error: BaseException) -> str:
     failures = getattr(error, "worker_failures", None)
     if failures:
         error = next(iter(failures.values()))
-    while (cause := getattr(error, "cause", None) or error.__cause__) is not None:
-        error = cause
-    return str(error).strip().splitlines()[-1] if str(error).strip() else type(error).__name__
+    said = type(error).__name__
+    cause: BaseException | None = error
+    while cause is not None:
+        # Ray Data's innermost is a SystemException without a word
+        said = (str(cause).strip().splitlines() or [said])[-1]
+        cause = getattr(cause, "cause", None) or cause.__cause__
+    return said
 
 
 def watched(items: Iterable[T], patience_s: float) -> Iterator[T]:

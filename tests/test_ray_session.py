@@ -140,3 +140,15 @@ def test_a_workers_error_is_one_sentence(local_ray: None) -> None:
     assert str(caught.value) == (
         "cannot read an object: the bucket is gone; the same command goes on with what is left"
     )
+
+
+def test_the_root_cause_is_the_innermost_that_says_something() -> None:
+    """Ray Data wraps the error of a worker round an exception without a message."""
+    try:
+        try:
+            raise SystemError
+        except SystemError as error:
+            raise RuntimeError("The actor died:\nValueError: what happened") from error
+    except RuntimeError as error:
+        assert ray_session.root_cause(error) == "ValueError: what happened"
+    assert ray_session.root_cause(SystemError()) == "SystemError"
