@@ -6,6 +6,7 @@ the machine are left alone. Jobs go in through the Jobs API with a token, as on 
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import secrets
@@ -39,7 +40,7 @@ class Node:
     def metrics(self) -> str:
         """Return what Prometheus would scrape from this node."""
         url = f"http://127.0.0.1:{self.metrics_port}/metrics"
-        with urllib.request.urlopen(url, timeout=10) as answer:
+        with urllib.request.urlopen(url, timeout=30) as answer:
             return str(answer.read().decode())
 
     def kill(self) -> None:
@@ -138,8 +139,13 @@ class Cluster:
         )
 
     def metrics(self) -> str:
-        """Return the metrics of all living nodes."""
-        return "".join(node.metrics() for node in self.nodes if node.process.poll() is None)
+        """Return the metrics of all living nodes that answer."""
+        found = ""
+        for node in self.nodes:
+            if node.process.poll() is None:
+                with contextlib.suppress(OSError):  # a busy machine; asked again soon
+                    found += node.metrics()
+        return found
 
     def stop(self) -> None:
         """End every node, and leave no note of the cluster to other Rays of this machine."""

@@ -21,6 +21,7 @@ ROWS = {"train": 48, "validation": 16}
 SETTINGS = [
     "regressor.width=32", "regressor.height=32", "regressor.hidden_neurons=16",
     "fit_regressor.epochs=4", "fit_regressor.batch_size=16", "fit_regressor.average_decay=0.8",
+    "fit_regressor.box_jitter=0",
 ]  # fmt: skip
 FULL_BATCH = [
     "regressor.trunk=vgg16", "regressor.width=32", "regressor.height=32",
@@ -28,6 +29,7 @@ FULL_BATCH = [
     "fit_regressor.batch_size=48", "fit_regressor.average_decay=0", "fit_regressor.mirror=0",
     "fit_regressor.rotate_degrees=0", "fit_regressor.scale=0", "fit_regressor.shift=0",
     "fit_regressor.intensity=0", "fit_regressor.warmup_epochs=0", "fit_regressor.mixed=false",
+    "fit_regressor.box_jitter=0",
 ]  # fmt: skip
 """Each epoch is one step over all pictures, without batch norm, random numbers and bf16."""
 
