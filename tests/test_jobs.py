@@ -358,5 +358,5 @@ def test_evaluation_shows_the_held_out_patients(
         assert (out / link).stat().st_size > 0
     assert str(chain) not in page
     assert _job("evaluate", *flags) == 0
-    assert "part" not in capsys.readouterr().err
+    assert " scans in " not in capsys.readouterr().err, "scored once"
     assert (out / "evaluation.md").read_text() == page
