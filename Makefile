@@ -17,6 +17,7 @@ lint: .venv/installed-test
 
 # what reading and querying cost on this machine
 bench: .venv/installed-test
+	$(BIN)/python -m jobs.benchmark
 	$(BIN)/python -m tests.bench_decode
 	$(BIN)/python -m tests.bench_tables
 	$(BIN)/python -m tests.bench_report

@@ -196,15 +196,16 @@ class Predictor:
         """Move the networks to the device; a recipe of whole views has no localizer.
 
         ``localizer`` and ``regressor`` stay as they are, to look into; predictions come
-        from their fast forms, see ``fused.fast`` for these and for ``precision``.
+        from ``fast_localizer`` and ``fast_regressor``, see ``fused.fast`` for these and
+        for ``precision``.
         """
         self.card = card
         self.recipe = card.recipe
         self.device = device
         self.localizer = None if localizer is None else model.onto(localizer, device).eval()
         self.regressor = model.onto(regressor, device).eval()
-        self._localizer = self.localizer and fused.fast(self.localizer, precision)
-        self._regressor = fused.fast(self.regressor, precision)
+        self.fast_localizer = self.localizer and fused.fast(self.localizer, precision)
+        self.fast_regressor = fused.fast(self.regressor, precision)
 
     @classmethod
     def load(cls, uri: str, device: str | None = None) -> Predictor:
@@ -244,9 +245,9 @@ class Predictor:
         )
         with _inference(self.device):
             stacked = torch.stack([picture for own in inputs for picture in own])
-            pooled = self._regressor.pooled(stacked)
-            ages = self._regressor.answer(pooled, male_N).tolist()
-            ensemble = self._regressor.ensemble(pooled, male_N).T.cpu().numpy()
+            pooled = self.fast_regressor.pooled(stacked)
+            ages = self.fast_regressor.answer(pooled, male_N).tolist()
+            ensemble = self.fast_regressor.ensemble(pooled, male_N).T.cpu().numpy()
         each = iter(zip(ages, ensemble, strict=True))
         return [
             self._combine(scan, views, [next(each) for _ in own])
@@ -254,9 +255,9 @@ class Predictor:
         ]
 
     def _regions(self, views: list[View]) -> list[LocalizedView]:
-        if self._localizer is None:
+        if self.fast_localizer is None:
             return whole_views(self.recipe, views, self.device)
-        return localize(self._localizer, self.recipe, views, self.device)
+        return localize(self.fast_localizer, self.recipe, views, self.device)
 
     def _combine(
         self,

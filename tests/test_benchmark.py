@@ -1,0 +1,42 @@
+"""The benchmark measures what it says."""
+
+import time
+
+import pytest
+
+from bae import benchmark, meter, recipes
+from jobs.benchmark import _table, _values
+
+
+def test_meter_counts_cpu_time_of_children_and_not_sleep() -> None:
+    """A child that computes for a while is seen, waiting is not."""
+    import subprocess
+    import sys
+
+    code = "import time; t = time.process_time()\nwhile time.process_time() - t < 1.5: pass"
+    with meter.measured() as cost:
+        subprocess.run([sys.executable, "-c", code], check=True)
+    assert 0.8 < cost.cpu_s < 4
+    assert cost.peak_bytes > 1e6
+    with meter.measured() as idle:
+        time.sleep(0.7)
+    assert idle.cpu_s < 0.6 < idle.wall_s
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+def test_table_and_json_have_every_row(local_ray: None) -> None:
+    """Bare networks, job, loop and each stage, with the ratios that the README states."""
+    plan = benchmark.Plan(
+        views=8, recipe=recipes.recipe("small", ["localizer.width=48", "localizer.height=96"]),
+        repeats=1,
+    )  # fmt: skip
+    result = benchmark.run(plan)
+    values, table = _values(result), _table(result)
+    for key in ("bare_views_per_s", "job_views_per_s", "loop_views_per_s", "job_per_bare",
+                "job_per_loop", "device", "precision", "matrix"):  # fmt: skip
+        assert key in values
+    for stage in ("list", "fetch", "decode RLELossless", "prepare", "localize", "heat map",
+                  "boxes", "crop", "regress", "write"):  # fmt: skip
+        assert result.row(stage), stage
+        assert f"\n{stage} " in table
