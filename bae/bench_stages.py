@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import io
+import functools
 import statistics
 import time
 from collections.abc import Callable, Sequence
@@ -11,7 +11,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pyarrow.parquet as pq
-import pydicom
 import torch
 from pydicom.uid import UID, ExplicitVRLittleEndian
 from torch import Tensor
@@ -19,12 +18,12 @@ from torch import Tensor
 from bae import archive, image, model, recipes, roi, storage
 from bae.heatmap import class_heatmap, to_byte_scale
 from bae.networks import Localizer, Regressor
-from bae.phantom import PhantomConfig, codecs, headers, make
+from bae.phantom import PhantomConfig, PhantomScan, codecs, headers, make
 from bae.predictor import Prediction, Predictor, localize, regressor_inputs
 from bae.scan import Scan, View
 from bae.staging import Decoded, staged
 
-DISTINCT = 4
+DISTINCT = 2
 """Simulated scans; the rest of an archive are copies under other names."""
 PLAIN = str(ExplicitVRLittleEndian)
 
@@ -54,15 +53,19 @@ class Row:
         return 1 / statistics.median(self.wall_s)
 
 
-def phantoms(columns: int, rows: int) -> list[bytes]:
+def phantoms(columns: int, rows: int, syntax: str = PLAIN) -> list[bytes]:
     """Return a few simulated scans as DICOM objects of two frames."""
-    config = PhantomConfig(columns=columns, rows=rows)
     made = []
     for k in range(DISTINCT):
-        scan = make(k, config=config)
-        how = replace(headers.layout(scan, 0), capture=False, windows=1, syntax=PLAIN)
+        scan = _simulated(k, columns, rows)
+        how = replace(headers.layout(scan, 0), capture=False, windows=1, syntax=syntax)
         made.append(headers.encode(headers.build(scan, 0, how)[0][1]))
     return made
+
+
+@functools.cache
+def _simulated(k: int, columns: int, rows: int) -> PhantomScan:
+    return make(k, config=PhantomConfig(columns=columns, rows=rows))
 
 
 def write_copies(uri: str, objects: Sequence[bytes], count: int) -> None:
@@ -125,6 +128,7 @@ def stages(predictor: Predictor, objects: Sequence[bytes], home: Path, place: st
     recipe, device = predictor.recipe, predictor.device
     scans = [read(data) for data in objects]
     views = [view for scan in scans for view in scan.views]
+    rows, columns = views[0].counts.shape
     stored = sum(view.counts.nbytes for view in views) / len(views)
     once = storage.join(place, "once")
     listing = storage.list_objects(once)
@@ -149,18 +153,18 @@ def stages(predictor: Predictor, objects: Sequence[bytes], home: Path, place: st
     def no_grad(call: Callable[[], object]) -> Callable[[], object]:
         return torch.inference_mode()(call)
 
-    rows = [
+    found = [
         _stage("list", 2 * listing.num_rows, lambda: storage.list_objects(once)),
         _stage("fetch", len(views), lambda: [storage.read_bytes(name) for name in names], stored),
     ]
     for syntax in codecs.SHARES:
-        coded = _coded(objects, syntax)
+        coded = phantoms(columns, rows, syntax)
         volume = sum(map(len, coded)) / len(views)
-        rows.append(
+        found.append(
             _stage(f"decode {UID(syntax).keyword}", len(views),
                    lambda coded=coded: [read(data) for data in coded], volume)  # type: ignore[misc]
         )  # fmt: skip
-    rows += [
+    found += [
         _stage("prepare", len(views), lambda: image.prepare(
             [image.window(image.to_tensor(v.counts, device), recipe.windowing) for v in views],
             *size), stored),
@@ -175,20 +179,11 @@ def stages(predictor: Predictor, objects: Sequence[bytes], home: Path, place: st
         _stage("regress", len(views), no_grad(lambda: predictor.fast_regressor(crops, male))),
         _stage("write", len(views), lambda: _write(items, predictions, home)),
     ]  # fmt: skip
-    return rows
+    return found
 
 
 def _write(items: list[Decoded], predictions: Sequence[Prediction], home: Path) -> None:
     pq.write_table(staged(items, predictions, "m"), home / "rows.parquet", compression="zstd")
-
-
-def _coded(objects: Sequence[bytes], syntax: str) -> list[bytes]:
-    coded = []
-    for data in objects:
-        ds = pydicom.dcmread(io.BytesIO(data))
-        codecs.put_pixels(ds, ds.pixel_array, syntax)
-        coded.append(headers.encode(ds))
-    return coded
 
 
 def _stage(name: str, views: int, call: Callable[[], object], bytes_per_view: float = 0.0) -> Row:

@@ -99,6 +99,10 @@ def run(plan: Plan, say: Callable[[str], None] = lambda line: None) -> Result:
                 say(f"the user's loop, {repeat + 1} of {plan.repeats}")
                 rows["loop"].append(_loop(files, model_uri, plan.recipe, home / "loop.parquet"))
         views = {"bare": plan.views, "job": plan.views, "loop": 2 * max(4, plan.views // 8)}
+        for name, costs in rows.items():
+            for cost in costs:
+                wall, cpu = cost.wall_s / views[name], cost.cpu_s / views[name]
+                say(f"{name}: {wall:.3f} s a view, {cpu:.3f} s of CPU")
         measured = [_row(name, views[name], costs) for name, costs in rows.items() if costs]
         say("each stage alone")
         measured += stages(predictor, objects, home, place)
