@@ -2,13 +2,17 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test lint bench fuzz audit clean
+.PHONY: demo test chaos lint bench fuzz audit clean
 
 demo: .venv/installed
 	$(BIN)/python -m jobs.demo
 
 test: .venv/installed-test
 	$(BIN)/python -m pytest
+
+# kills workers, a node, the S3 server and the job at random: ten minutes
+chaos: .venv/installed-test
+	$(BIN)/python -m pytest -m chaos
 
 lint: .venv/installed-test
 	$(BIN)/ruff check .

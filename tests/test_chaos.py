@@ -5,7 +5,7 @@ import pytest
 from tests import chaos
 
 pytestmark = [
-    pytest.mark.cluster, pytest.mark.s3, pytest.mark.slow, pytest.mark.timeout(2400),
+    pytest.mark.chaos, pytest.mark.cluster, pytest.mark.s3, pytest.mark.timeout(2400),
 ]  # fmt: skip
 
 
