@@ -179,7 +179,7 @@ def test_any_header_is_understood_or_refused(changes: dict[str, Any]) -> None:
     """Header, rules and views end in values or a ScanError, whatever elements hold."""
     ds = Dataset()
     ds.Modality, ds.Rows, ds.Columns = "NM", 1024, 256
-    with dicom._quiet():
+    with dicom.quiet():
         for keyword, value in changes.items():
             try:
                 setattr(ds, keyword, value)
