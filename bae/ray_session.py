@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import queue
+import re
 import signal
 import sys
 import threading
@@ -22,6 +23,11 @@ from bae import logs
 from bae.errors import RunError, UseError
 
 T = TypeVar("T")
+
+_RAISED = re.compile(r"^[A-Za-z_][\w.]*: .+$", re.MULTILINE)
+"""The line of a traceback that says what was raised; the first is the innermost cause."""
+_OURS = re.compile(r"^bae\.errors\.\w+: (.+)$", re.MULTILINE)
+"""The same of an error of ours: a sentence for people, whatever caused it."""
 
 log = logging.getLogger(__name__)
 
@@ -230,13 +236,16 @@ def root_cause(error: BaseException) -> str:
     failures = getattr(error, "worker_failures", None)
     if failures:
         error = next(iter(failures.values()))
-    said = type(error).__name__
-    cause: BaseException | None = error
-    while cause is not None:
-        # Ray Data's innermost is a SystemException without a word
-        said = (str(cause).strip().splitlines() or [said])[-1]
-        cause = getattr(cause, "cause", None) or cause.__cause__
-    return said
+    chain = [error]
+    while (cause := getattr(chain[-1], "cause", None) or chain[-1].__cause__) is not None:
+        chain.append(cause)
+    said = [e for e in chain if not isinstance(e, RayError) and str(e).strip()]
+    if said:
+        return str(said[-1]).strip().splitlines()[-1]
+    # Ray Data keeps a worker's error as the text of its traceback only
+    text = str(chain[0])
+    ours, raised = _OURS.findall(text), _RAISED.search(text)
+    return ours[-1] if ours else raised[0] if raised else type(chain[-1]).__name__
 
 
 def watched(items: Iterable[T], patience_s: float) -> Iterator[T]:

@@ -152,3 +152,15 @@ def test_the_root_cause_is_the_innermost_that_says_something() -> None:
     except RuntimeError as error:
         assert ray_session.root_cause(error) == "ValueError: what happened"
     assert ray_session.root_cause(SystemError()) == "SystemError"
+
+
+def test_the_root_cause_is_found_in_the_text_of_a_traceback() -> None:
+    """Ray Data's own error carries the worker's traceback and ends with advice."""
+    error = ray.exceptions.UserCodeException(
+        "ray::Map() (pid=1)\n  File 'a.py', line 4\nOSError: [Errno 28]\n\nThe above exception was "
+        "the direct cause of the following:\nbae.errors.StorageError: the disk is full\n\n"
+        "The above exception was the direct cause of the following:\nRayTaskError: UDF failed"
+    )
+    assert ray_session.root_cause(error) == "the disk is full"
+    other = ray.exceptions.UserCodeException("ray::Map()\n  File 'a.py'\nKeyError: 'x'\n\nadvice")
+    assert ray_session.root_cause(other) == "KeyError: 'x'"
