@@ -64,7 +64,7 @@ def run(
         signal.signal(signal.SIGTERM, _interrupt)
     try:
         logs.setup()
-        logs.bind(job=name)
+        logs.bind(job=name, run_id=None)  # the demo runs jobs one after the other
         log.info("begins")
         job(options)
         log.info("done")
