@@ -40,7 +40,9 @@ def job(options: argparse.Namespace) -> None:
         demo.add_real_scans(archive)
         places = ("--archive", archive, "--tables", tables)
         _step("index", index_job.main, *places)
-        training = ("--tables", tables, "--model", model, "--recipe", "small")
+        # the paper's threshold: small's own is lower and takes nearly the whole body
+        gamma = ("--set", "region.gamma=150")
+        training = ("--tables", tables, "--model", model, "--recipe", "small", *gamma)
         _step("train_localizer", train_localizer.main, *training)
         _step("train_regressor", train_regressor.main, *training)
         _step("predict", predict.main, *places, "--model", model)
