@@ -75,6 +75,45 @@ def camera_for(config: PhantomConfig) -> tuple[Camera, int]:
     return Camera(columns=columns, rows=rows, pixel_mm=pixel), enlarge
 
 
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Sources:
+    """What shines in one visit, before the camera looks.
+
+    Attributes:
+        placed: where the bones lie.
+        points, weights: of bones, then of foci; mm, and uptake relative to muscle.
+        front, back: depth of the body's surfaces, mm, (rows, columns).
+        activity, slope: of soft tissue, see ``soft_tissue``.
+    """
+
+    placed: Placed
+    points: Floats32
+    weights: Floats32
+    front: Floats32
+    back: Floats32
+    activity: Floats32
+    slope: Floats32
+
+
+def sources(who: Visit, camera: Camera) -> Sources:
+    """Place one visit's bones, foci and soft tissue before the camera."""
+    bones = skeleton()
+    placed = place(bones, who.build, who.pose)
+    front, back = surfaces(placed, who.build, camera.xs, camera.zs)
+    weight = bones.weight * who.factors.astype(np.float32)[bones.part]
+    anchor, offset, extra = points_of(list(who.foci), bones)
+    activity, slope = soft_tissue(camera, placed)
+    return Sources(
+        placed=placed,
+        points=np.concatenate([placed.points, placed.points[anchor] + offset]),
+        weights=np.concatenate([weight, extra]),
+        front=front,
+        back=back,
+        activity=activity,
+        slope=slope,
+    )
+
+
 def rates(
     who: Visit, camera: Camera, rng: np.random.Generator
 ) -> tuple[Floats32, Floats32, Placed]:
@@ -85,23 +124,11 @@ def rates(
         camera: detector and matrix.
         rng: draws the unevenness of soft tissue.
     """
-    bones = skeleton()
-    placed = place(bones, who.build, who.pose)
-    front, back = surfaces(placed, who.build, camera.xs, camera.zs)
-    weight = bones.weight * who.factors.astype(np.float32)[bones.part]
-    anchor, offset, extra = points_of(list(who.foci), bones)
-    activity, slope = soft_tissue(camera, placed)
-    views = project(
-        camera,
-        np.concatenate([placed.points, placed.points[anchor] + offset]),
-        np.concatenate([weight, extra]),
-        front,
-        back,
-        activity * _texture(camera, rng),
-        slope,
-    )
+    s = sources(who, camera)
+    uneven = s.activity * _texture(camera, rng)
+    views = project(camera, s.points, s.weights, s.front, s.back, uneven, s.slope)
     scale = np.float32(2.0 * who.counts / float(views[0].sum() + views[1].sum()))
-    return views[0] * scale, views[1] * scale, placed
+    return views[0] * scale, views[1] * scale, s.placed
 
 
 def make(

@@ -31,13 +31,11 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from bae.phantom import ageing
-from bae.phantom.body import Placed, place
+from bae.phantom.body import Placed
 from bae.phantom.camera import COARSE, Camera, project
-from bae.phantom.cohort import BACKGROUND, camera_for, soft_tissue
-from bae.phantom.lesions import points_of
+from bae.phantom.cohort import BACKGROUND, camera_for, sources
 from bae.phantom.people import PhantomConfig, Visit, visit
 from bae.phantom.skeleton import skeleton
-from bae.phantom.tissue import surfaces
 from bae.roi import Box
 from bae.scan import ANTERIOR, FEMALE, POSTERIOR
 
@@ -154,21 +152,13 @@ def pictures(who: Visit, camera: Camera) -> tuple[Floats, Floats32]:
         (2, Y, X) expected counts without background, and (parts, 2, Y, X) counts of each
         part, blurred as at a middle depth and without scattered photons.
     """
-    bones = skeleton()
-    placed = place(bones, who.build, who.pose)
-    front, back = surfaces(placed, who.build, camera.xs, camera.zs)
-    weight = bones.weight * who.factors.astype(np.float32)[bones.part]
-    anchor, offset, extra = points_of(list(who.foci), bones)
-    activity, slope = soft_tissue(camera, placed)
-    views = project(
-        camera,
-        np.concatenate([placed.points, placed.points[anchor] + offset]),
-        np.concatenate([weight, extra]),
-        front, back, activity * np.ones_like(front), slope,
-    )  # fmt: skip
+    s = sources(who, camera)
+    even = s.activity * np.ones_like(s.front)
+    views = project(camera, s.points, s.weights, s.front, s.back, even, s.slope)
     scale = 2.0 * who.counts / float(views[0].sum() + views[1].sum())
-    attenuation = camera.attenuation_per_mm * np.broadcast_to(slope, front.shape)
-    parts = _parts(camera, placed, weight, (front, -back), attenuation)
+    attenuation = camera.attenuation_per_mm * np.broadcast_to(s.slope, s.front.shape)
+    weight = s.weights[: len(s.placed.points)]  # without the foci
+    parts = _parts(camera, s.placed, weight, (s.front, -s.back), attenuation)
     return scale * np.stack(views).astype(float), np.float32(scale) * parts
 
 
