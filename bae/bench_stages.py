@@ -130,7 +130,7 @@ def stages(predictor: Predictor, objects: Sequence[bytes], home: Path, place: st
     views = [view for scan in scans for view in scan.views]
     rows, columns = views[0].counts.shape
     stored = sum(view.counts.nbytes for view in views) / len(views)
-    once = storage.join(place, "once")
+    once = storage.join(place, "archive")
     listing = storage.list_objects(once)
     names = listing["object_uri"].to_pylist()[: len(objects)]
     size = (recipe.localizer.height, recipe.localizer.width)

@@ -6,17 +6,23 @@ so that a machine's moods touch all of them. ``jobs.benchmark`` prints what come
 
 from __future__ import annotations
 
+import json
 import os
+import subprocess
+import sys
 import tempfile
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 
+import numpy as np
 import torch
 
-from bae import batch, meter, model, recipes, storage
+from bae import logs, meter, model, recipes, storage
 from bae.bench_stages import Row, bare, phantoms, read, ready, stages, untrained, write_copies
+from bae.errors import RunError
 from bae.predictor import Predictor
 from bae.scan import Scan
 from bae.scoring import SCANS_AT_ONCE
@@ -27,7 +33,8 @@ class Plan:
     """What to measure.
 
     Attributes:
-        views: of the job's shorter run; the longer one has twice as many. Even.
+        views: of the job's run. Even, and enough for three parts of ``runs.PART_OBJECTS``
+            scans, or there is no steady state to see.
         columns, rows: the stored matrix.
         recipe: of a model with random weights.
         repeats: how often everything is measured.
@@ -35,7 +42,7 @@ class Plan:
         loop: whether to run the user's loop too.
     """
 
-    views: int = 128
+    views: int = 512
     columns: int = 256
     rows: int = 1024
     recipe: recipes.Recipe = field(default_factory=recipes.paper)
@@ -62,56 +69,75 @@ class Result:
 def run(plan: Plan, say: Callable[[str], None] = lambda line: None) -> Result:
     """Measure everything.
 
-    The job's steady state is what further scans cost: the time of a run over twice as many
-    scans less the time of a run over one times as many. Its start-up is the rest: starting
-    Ray, listing, loading the model, publishing.
-
     Args:
         plan: what to measure.
-        say: called with a line before each measurement.
+        say: called with a line before each measurement, and with what it came to.
+
+    Raises:
+        RunError: the job failed, or its run was too short.
     """
-    # Ray's workers are nicer than others by default; on a busy machine the job would starve
-    os.environ.setdefault("RAY_worker_niceness", "0")
     with tempfile.TemporaryDirectory(prefix="bae-benchmark-") as folder:
         home = Path(folder)
         place = plan.place or folder
         say("making phantoms")
         objects = phantoms(plan.columns, plan.rows)
-        for name, count in (("once", plan.views // 2), ("twice", plan.views)):
-            write_copies(storage.join(place, name), objects, count)
+        write_copies(storage.join(place, "archive"), objects, plan.views // 2)
         files = home / "files"
-        write_copies(str(files), objects, max(4, plan.views // 8))
+        of_loop = max(8, plan.views // 16 * 2)
+        write_copies(str(files), objects, of_loop // 2)
         model_uri = untrained(home / "model", plan.recipe)
         predictor = Predictor.load(model_uri)
         scans = [read(data) for data in objects]
-        rows: dict[str, list[meter.Cost]] = {"bare": [], "job": [], "loop": []}
+        found: dict[str, list[Measured]] = {"bare": [], "job": [], "loop": []}
         start_ups = []
+
+        def note(name: str, made: Measured) -> None:
+            found[name].append(made)
+            say(f"{name}: {made.wall_s:.4f} s a view, {made.cpu_s:.4f} s of CPU")
+
         for repeat in range(plan.repeats):
-            say(f"bare networks, {repeat + 1} of {plan.repeats}")
-            rows["bare"].append(_bare(predictor, scans, plan))
-            say(f"jobs.predict, {repeat + 1} of {plan.repeats}")
-            once, twice = (_job(place, name, model_uri, repeat) for name in ("once", "twice"))
-            rows["job"].append(
-                meter.Cost(twice.wall_s - once.wall_s, twice.cpu_s - once.cpu_s, twice.peak_bytes)
-            )
-            start_ups.append(2 * once.wall_s - twice.wall_s)
+            say(f"repeat {repeat + 1} of {plan.repeats}")
+            note("bare", _bare(predictor, scans, plan))
+            measured, start_up_s = _job(place, model_uri, repeat)
+            note("job", measured)
+            start_ups.append(start_up_s)
             if plan.loop:
-                say(f"the user's loop, {repeat + 1} of {plan.repeats}")
-                rows["loop"].append(_loop(files, model_uri, plan.recipe, home / "loop.parquet"))
-        views = {"bare": plan.views, "job": plan.views, "loop": 2 * max(4, plan.views // 8)}
-        for name, costs in rows.items():
-            for cost in costs:
-                wall, cpu = cost.wall_s / views[name], cost.cpu_s / views[name]
-                say(f"{name}: {wall:.3f} s a view, {cpu:.3f} s of CPU")
-        measured = [_row(name, views[name], costs) for name, costs in rows.items() if costs]
+                out = home / "loop.parquet"
+                note("loop", _loop(files, of_loop, model_uri, plan.recipe, out))
+        rows = [
+            Row(
+                name=name,
+                views=of_loop if name == "loop" else plan.views,
+                wall_s=[each.wall_s for each in measurements],
+                cpu_s=[each.cpu_s for each in measurements],
+                peak_bytes=max(each.peak_bytes for each in measurements),
+            )
+            for name, measurements in found.items()
+            if measurements
+        ]
         say("each stage alone")
-        measured += stages(predictor, objects, home, place)
+        rows += stages(predictor, objects, home, place)
     return Result(
         plan=plan,
         device=predictor.device,
         precision=precision(predictor),
-        rows=measured,
+        rows=rows,
         start_up_s=start_ups,
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Measured:
+    """One measurement of a row: seconds per view, and most memory."""
+
+    wall_s: float
+    cpu_s: float
+    peak_bytes: int
+
+
+def _per_view(cost: meter.Cost, views: int) -> Measured:
+    return Measured(
+        wall_s=cost.wall_s / views, cpu_s=cost.cpu_s / views, peak_bytes=cost.peak_bytes
     )
 
 
@@ -121,23 +147,14 @@ def precision(predictor: Predictor) -> str:
     return " and ".join(sorted({str(trunk.dtype).removeprefix("torch.") for trunk in trunks}))
 
 
-def _row(name: str, views: int, costs: Sequence[meter.Cost]) -> Row:
-    return Row(
-        name=name,
-        views=views,
-        wall_s=[cost.wall_s / views for cost in costs],
-        cpu_s=[cost.cpu_s / views for cost in costs],
-        peak_bytes=max(cost.peak_bytes for cost in costs),
-    )
-
-
-def _bare(predictor: Predictor, scans: Sequence[Scan], plan: Plan) -> meter.Cost:
+def _bare(predictor: Predictor, scans: Sequence[Scan], plan: Plan) -> Measured:
     """Both networks on ready tensors, in as many lanes as the job has."""
     views = [view for scan in scans for view in scan.views]
     at_once = 2 * SCANS_AT_ONCE[predictor.device]
     chosen = [views[i % len(views)] for i in range(at_once)]
     inputs_N1HW, crops_N1HW, male_N = ready(predictor, chosen)
     lanes = model.cores() if predictor.device == "cpu" else 1
+    rounds = -(-plan.views // at_once)
     torch.set_num_threads(1)
 
     def once(_: int) -> None:
@@ -146,21 +163,49 @@ def _bare(predictor: Predictor, scans: Sequence[Scan], plan: Plan) -> meter.Cost
     with ThreadPoolExecutor(lanes) as pool:
         list(pool.map(once, range(lanes)))
         with meter.measured() as cost:
-            list(pool.map(once, range(-(-plan.views // at_once))))
-    return cost
+            list(pool.map(once, range(rounds)))
+    return _per_view(cost, rounds * at_once)
 
 
-def _job(place: str, name: str, model_uri: str, repeat: int) -> meter.Cost:
-    tables_uri = storage.join(place, f"tables-{name}-{repeat}")
-    request = batch.Request(
-        archive_uri=storage.join(place, name), tables_uri=tables_uri, model_uri=model_uri
-    )
-    with meter.measured() as cost:
-        batch.run(request)
-    return cost
+def _job(place: str, model_uri: str, repeat: int) -> tuple[Measured, float]:
+    """Run ``jobs.predict`` as a user does: what a view costs once it runs, and its start-up.
+
+    The steady state lies between the first and the last part's end, as the job's log has
+    them. Start-up is all the rest: importing, starting Ray, listing, loading the model,
+    publishing.
+    """
+    flags = {"archive": storage.join(place, "archive"), "model": model_uri,
+             "tables": storage.join(place, f"tables-{repeat}")}  # fmt: skip
+    command = [sys.executable, "-m", "jobs.predict"]
+    command += [word for flag, value in flags.items() for word in (f"--{flag}", value)]
+    with subprocess.Popen(
+        command, env=os.environ | {logs.VARIABLE: "json"},
+        stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
+    ) as job, meter.measured(job.pid) as cost:  # fmt: skip
+        assert job.stderr is not None
+        said = list(job.stderr)
+    parts = [line for line in map(_json, said) if "number" in line]
+    if job.returncode or len(parts) < 2:
+        raise RunError(f"the job came to {len(parts)} parts: {said[-1:]}")
+    ends = [datetime.fromisoformat(str(part["time"])).timestamp() for part in parts]
+    views = 2 * sum(int(str(part["scans"])) for part in parts[1:])
+    seen, cpu_s = zip(*cost.history, strict=True)
+    steady = np.diff(np.interp([ends[0], ends[-1]], seen, cpu_s))[0] / views
+    wall_s = (ends[-1] - ends[0]) / views
+    all_views = 2 * sum(int(str(part["scans"])) for part in parts)
+    measured = Measured(wall_s=wall_s, cpu_s=float(steady), peak_bytes=cost.peak_bytes)
+    return measured, cost.wall_s - all_views * wall_s
 
 
-def _loop(files: Path, model_uri: str, recipe: recipes.Recipe, out: Path) -> meter.Cost:
+def _json(line: str) -> dict[str, object]:
+    try:
+        found = json.loads(line)
+    except ValueError:
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _loop(files: Path, views: int, model_uri: str, recipe: recipes.Recipe, out: Path) -> Measured:
     from bae import user_loop
 
     card = model.load_card(model_uri)
@@ -170,4 +215,4 @@ def _loop(files: Path, model_uri: str, recipe: recipes.Recipe, out: Path) -> met
     torch.set_num_threads(model.cores())
     with meter.measured() as cost:
         user_loop.run(sorted(files.iterdir()), localizer, regressor, recipe, out)
-    return cost
+    return _per_view(cost, views)

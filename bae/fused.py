@@ -23,6 +23,7 @@ import copy
 import functools
 import logging
 import operator
+import threading
 from typing import TypeVar
 
 import torch
@@ -43,6 +44,9 @@ PIXELS_AT_ONCE = 600_000
 
 LARGE_PARAMETERS = 10_000_000
 """From here on a network runs in bf16; one of ``small``'s costs no more than reading a scan."""
+
+_ONE_GRAPH = threading.Lock()
+"""A CUDA graph reads and writes memory of its own: threads take turns."""
 
 _ADD = (operator.add, operator.iadd, torch.add)
 _RELU = (F.relu, torch.relu, torch.relu_)
@@ -112,9 +116,10 @@ class FusedTrunk(nn.Module):
         n = len(input_NKHW)
         full = 1 << (n - 1).bit_length()
         padded = F.pad(input_NKHW, (0, 0, 0, 0, 0, 0, 0, full - n))
-        if padded.shape not in self.graphs:
-            self.graphs[padded.shape] = _Graph(self.body, padded)
-        return self.graphs[padded.shape](padded)[:n].clone()
+        with _ONE_GRAPH:
+            if padded.shape not in self.graphs:
+                self.graphs[padded.shape] = _Graph(self.body, padded)
+            return self.graphs[padded.shape](padded)[:n].clone()
 
 
 class _Graph:

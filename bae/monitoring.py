@@ -10,6 +10,8 @@ from __future__ import annotations
 import argparse
 import functools
 import os
+import threading
+import time
 from collections.abc import Callable, Mapping
 
 import pyarrow as pa
@@ -27,7 +29,7 @@ COUNTERS: dict[str, tuple[str, tuple[str, ...]]] = {
     "bae_refused": ("objects refused, by code", ("step", "code")),
     "bae_read_bytes": ("bytes of objects read from the archive", ()),
     "bae_stage_seconds": ("seconds in each stage: fetch, decode, model, store", ("stage",)),
-    "bae_model_idle_seconds": ("seconds a last step waited for its next part", ("step",)),
+    "bae_model_seconds": ("seconds a model process had a part, or waited", ("step", "state")),
     "bae_age_gap_scans": ("scored scans whose age is known", ()),
     "bae_age_gap_over_years": ("their age gaps above zero, in years, added up", ()),
     "bae_age_gap_under_years": ("their age gaps below zero, in years, added up", ()),
@@ -59,6 +61,29 @@ def stages(seconds: Mapping[str, float]) -> None:
     """Add the seconds that stages took."""
     for stage, took in seconds.items():
         count("bae_stage_seconds", took, stage=stage)
+
+
+class Busy:
+    """Counts a process's seconds as busy while any of its threads is in a ``with`` block."""
+
+    def __init__(self, step: str) -> None:
+        """Begin idle; ``step`` is the last step's name."""
+        self._step, self._inside = step, 0
+        self._since, self._lock = time.monotonic(), threading.Lock()
+
+    def __enter__(self) -> None:
+        """Begin work."""
+        self._changed(+1)
+
+    def __exit__(self, *_: object) -> None:
+        """End it."""
+        self._changed(-1)
+
+    def _changed(self, by: int) -> None:
+        with self._lock:
+            now, state = time.monotonic(), "busy" if self._inside else "idle"
+            count("bae_model_seconds", now - self._since, step=self._step, state=state)
+            self._since, self._inside = now, self._inside + by
 
 
 def parts_left(parts: int) -> None:

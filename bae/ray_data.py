@@ -31,6 +31,10 @@ PATIENCE_S = 1800.0
 """Seconds without a finished part before a run counts as stuck: a GPU node may take ten
 minutes to come, and a part takes seconds."""
 
+PARTS_AT_ONCE = 2
+"""Parts in the hands of one last step: while the networks have one, another is unpacked or
+stored. Last steps are called from as many threads."""
+
 FETCH_THREADS = 8
 """Objects fetched at once by one decode task; S3 answers in about 30 ms, so one is slow."""
 
@@ -87,7 +91,7 @@ def run_parts(
         parts: number to objects, with the columns of ``storage.LISTING``.
         reading: how to fetch and decode.
         last_step: called once in each actor with ``arguments``; what it returns turns
-            the decoded objects of a part into the table to store.
+            the decoded objects of a part into the table to store, in several threads.
         arguments: picklable.
         store: picklable; writes one part's table whole.
         resources: what ``ray_session.fitted`` returned; by default one process without GPU.
@@ -115,14 +119,22 @@ def run_parts(
         batch_size=1,
         batch_format="pyarrow",
         fn_constructor_args=(last_step, arguments, store),
-        compute=ray.data.ActorPoolStrategy(size=taken.actors or 1),
+        compute=ray.data.ActorPoolStrategy(
+            size=taken.actors or 1,
+            max_concurrent_calls_per_actor=PARTS_AT_ONCE,
+            enable_true_multi_threading=True,
+        ),
         num_cpus=1 if taken.gpus else 0,
         num_gpus=taken.gpus or None,
     )
     monitoring.parts_left(len(parts))
-    for left, row in enumerate(ray_session.watched(done.iter_rows(), patience_s), 1):
-        monitoring.parts_left(len(parts) - left)
-        yield PartDone(**row)
+    # iter_rows would hand over each part only once the next is done
+    batches = done.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0)
+    left = len(parts)
+    for batch in ray_session.watched(batches, patience_s):
+        left -= batch.num_rows
+        monitoring.parts_left(left)
+        yield from (PartDone(**row) for row in batch.to_pylist())
 
 
 def _numbered(number: int, objects: pa.Table) -> pa.Table:
@@ -206,26 +218,29 @@ class _Last:
         self.step = last_step(*arguments)
         self.name = type(self.step).__name__
         self.store = store
-        self.idle_since = time.monotonic()
+        self.busy = monitoring.Busy(self.name)
 
     def __call__(self, batch: pa.Table) -> pa.Table:
+        with self.busy:
+            return self._done(batch)
+
+    def _done(self, batch: pa.Table) -> pa.Table:
         start = time.monotonic()
-        monitoring.count("bae_model_idle_seconds", start - self.idle_since, step=self.name)
         number = batch["number"][0].as_py()
         # our own pickle, made by _decode_part in this job; it never touches storage
         items: list[Decoded] = pickle.loads(batch["items"][0].as_buffer())
         rows = self.step(items)
         stepped = time.monotonic()
         self.store(number, rows)
+        stored = time.monotonic()
         scans = sum(isinstance(item.outcome, Scan) for item in items)
-        self.idle_since = time.monotonic()
-        monitoring.stages({"model": stepped - start, "store": self.idle_since - stepped})
+        monitoring.stages({"model": stepped - start, "store": stored - stepped})
         monitoring.stored(self.name, scans, rows)
         return pa.table(
             {
                 "number": [number],
                 "scans": [scans],
                 "refused": [len(items) - scans],
-                "seconds": [time.monotonic() - start],
+                "seconds": [stored - start],
             }
         )

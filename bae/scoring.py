@@ -1,6 +1,7 @@
 """The last steps of ``ray_data.run_parts``: what becomes of a part's decoded scans.
 
-Each is a class that an actor builds once (models load there) and calls for each part.
+Each is a class that an actor builds once (models load there) and calls for each part, for
+more than one at a time, in threads.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ from bae.staging import Decoded, staged
 
 NO_ANSWER = ScanError("score_failed", "the networks gave no finite age")
 
-SCANS_AT_ONCE = {"cpu": 2, "cuda": 64}
+SCANS_AT_ONCE = {"cpu": 1, "cuda": 64}
 """Scans that go through the networks together: on a GPU many; a CPU's caches hold few."""
 
 

@@ -1,18 +1,21 @@
-"""Decoded scans and predictions to rows of ``tables.STAGED``: the last step before storage."""
+"""Decoded scans and predictions to rows of ``contract.STAGED``: the last step before storage."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
-from bae import privacy, tables
+from bae import privacy
+from bae.contract import STAGED
 from bae.errors import ScanError
-from bae.predictor import LocalizedView, Prediction
 from bae.rejects import REJECT_CODES
 from bae.scan import Scan
+
+if TYPE_CHECKING:  # decode workers need no torch: 400 MB and two seconds each
+    from bae.predictor import LocalizedView, Prediction
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -40,7 +43,7 @@ def staged(
     predictions: Sequence[Prediction | ScanError | None],
     model_id: str | None,
 ) -> pa.Table:
-    """Return one row of ``tables.STAGED`` per item.
+    """Return one row of ``contract.STAGED`` per item.
 
     Args:
         items: scans and refusals.
@@ -49,7 +52,7 @@ def staged(
         model_id: the model that made the predictions, None where there is none.
     """
     rows = [_row(item, found, model_id) for item, found in zip(items, predictions, strict=True)]
-    return pa.Table.from_pylist(rows, schema=tables.STAGED)
+    return pa.Table.from_pylist(rows, schema=STAGED)
 
 
 def _row(

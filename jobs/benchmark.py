@@ -18,11 +18,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         "benchmark",
         "Measure the nightly job beside its bare networks and beside a plain loop, and each "
         "stage alone. The model has random weights, the scans are simulated.",
-        "python -m jobs.benchmark --views 128 --json",
+        "python -m jobs.benchmark --views 512 --json",
     )
-    parser.add_argument(
-        "--views", type=int, default=128, help="of the job's shorter run (default 128)"
-    )
+    parser.add_argument("--views", type=int, default=512, help="of the job's run (default 512)")
     parser.add_argument(
         "--matrix", default="256x1024", metavar="COLUMNSxROWS", help="stored size (256x1024)"
     )

@@ -75,9 +75,9 @@ def test_imports_point_down(module: str) -> None:
 @pytest.mark.parametrize(
     ("module", "heavy"),
     [("bae.predictor", "ray"), ("bae.tables", "ray"), ("bae.tables", "torch"),
-     ("bae.dicom", "torch")],
+     ("bae.dicom", "torch"), ("bae.ray_data", "torch"), ("bae.ray_data", "duckdb")],
 )  # fmt: skip
 def test_importing_leaves_heavy_packages_out(module: str, heavy: str) -> None:
-    """A notebook needs no Ray, an analyst no torch."""
+    """A notebook needs no Ray, an analyst and a decoding worker no torch."""
     code = f"import sys, {module}; sys.exit({heavy!r} in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False, cwd=ROOT).returncode == 0
