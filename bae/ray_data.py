@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
+import numpy as np
 import pyarrow as pa
 import ray
 import ray.data
@@ -146,7 +147,7 @@ def _decode_part(objects: pa.Table, reading: Reading) -> pa.Table:
     """Fetch and decode the objects of one part; runs as a Ray task."""
     entries = objects.to_pylist()
     if not entries:  # Ray Data probes schemas with an empty block
-        return pa.table({"number": pa.array([], pa.int64()), "items": pa.array([], pa.binary())})
+        return _PACKED.empty_table()
     decoder, key = _decoder(reading.limit_s), privacy.load_key(reading.tables_uri)
     items: list[Decoded] = []
     start, waited, read_bytes = time.monotonic(), 0.0, 0
@@ -160,9 +161,40 @@ def _decode_part(objects: pa.Table, reading: Reading) -> pa.Table:
             items += _decode(entry, content, decoder, key, reading.labels)
     monitoring.stages({"fetch": waited, "decode": time.monotonic() - start - waited})
     monitoring.count("bae_read_bytes", read_bytes)
-    payload = pickle.dumps(items, protocol=pickle.HIGHEST_PROTOCOL)
-    number = pa.array([entries[0]["number"]], pa.int64())
-    return pa.table({"number": number, "items": pa.array([payload], pa.large_binary())})
+    return _packed(entries[0]["number"], items)
+
+
+_PACKED = pa.schema(
+    [
+        pa.field("number", pa.int64()),
+        pa.field("items", pa.binary()),
+        pa.field("pixels", pa.list_(pa.large_binary())),
+    ]
+)
+
+
+def _packed(number: int, items: list[Decoded]) -> pa.Table:
+    """Return a part's decoded objects as one row, pixels apart: nothing copies them needlessly."""
+    pixels: list[pickle.PickleBuffer] = []
+    pickled = pickle.dumps(items, protocol=5, buffer_callback=pixels.append)
+    views = pa.concat_arrays([_binary(b""), *(_binary(each.raw()) for each in pixels)])
+    listed = pa.ListArray.from_arrays(pa.array([1, len(views)], pa.int32()), views)
+    return pa.table([[number], [pickled], listed], schema=_PACKED)
+
+
+def _binary(data: bytes | memoryview) -> pa.LargeBinaryArray:
+    """Wrap bytes; ``pa.array`` would copy a memoryview's and never let go of it (pyarrow 26.0)."""
+    ends = np.array([0, len(data)], np.int64)
+    buffers = [None, pa.py_buffer(ends), pa.py_buffer(data)]
+    return pa.LargeBinaryArray.from_buffers(pa.large_binary(), 1, buffers)
+
+
+def _unpacked(row: pa.Table) -> list[Decoded]:
+    """Undo ``_packed``; views' counts stay in the row's memory, which nobody may write to."""
+    # our own pickle, made by _decode_part in this job; it never touches storage
+    pixels = [each.as_buffer() for each in row["pixels"][0].values]
+    items: list[Decoded] = pickle.loads(row["items"][0].as_buffer(), buffers=pixels)
+    return items
 
 
 @functools.cache
@@ -227,8 +259,7 @@ class _Last:
     def _done(self, batch: pa.Table) -> pa.Table:
         start = time.monotonic()
         number = batch["number"][0].as_py()
-        # our own pickle, made by _decode_part in this job; it never touches storage
-        items: list[Decoded] = pickle.loads(batch["items"][0].as_buffer())
+        items = _unpacked(batch)
         rows = self.step(items)
         stepped = time.monotonic()
         self.store(number, rows)

@@ -29,6 +29,9 @@ _RAISED = re.compile(r"^[A-Za-z_][\w.]*: .+$", re.MULTILINE)
 _OURS = re.compile(r"^bae\.errors\.\w+: (.+)$", re.MULTILINE)
 """The same of an error of ours: a sentence for people, whatever caused it."""
 
+PART_GB = 0.125
+"""About what a decoded part takes of the object store (``runs.PART_BYTES``)."""
+
 log = logging.getLogger(__name__)
 
 
@@ -135,8 +138,8 @@ def fitted(wanted: Resources) -> Resources:
 
     By default a cluster with GPUs gets one model process for each GPU that is there, and
     one that has none a single process on the CPU: on a cluster that starts GPU nodes when
-    they are asked for, ask (``gpus=1``). ``decode_cpus`` and ``object_store_gb``
-    stay None: Ray Data then takes what is free.
+    they are asked for, ask (``gpus=1``). ``decode_cpus`` stays None: Ray Data then takes
+    what is free.
 
     Raises:
         UseError: more is asked for than there is, and no autoscaler could add it; without
@@ -150,7 +153,21 @@ def fitted(wanted: Resources) -> Resources:
     _require("GPU", gpus * actors, "--gpus 0, fewer --actors, or start GPU nodes")
     cpus_needed = (actors if gpus else 0) + (wanted.decode_cpus or 1)
     _require("CPU", cpus_needed, "fewer --actors or --decode-cpus, or start more nodes")
-    return replace(wanted, actors=actors, gpus=gpus)
+    ahead = wanted.object_store_gb or _decoded_ahead_gb(actors, wanted.decode_cpus)
+    return replace(wanted, actors=actors, gpus=gpus, object_store_gb=ahead)
+
+
+def _decoded_ahead_gb(actors: int, decode_cpus: int | None) -> float | None:
+    """Return the room that keeps model processes fed; decoding further ahead gains nothing.
+
+    That is four parts for each of them and one for each CPU that decodes, in half of the
+    store at most. None, Ray's own half, where nobody knows how many CPUs there will be.
+    """
+    if grows() and decode_cpus is None:
+        return None
+    parts = 4 * actors + (decode_cpus or cpus())
+    store = float(ray.cluster_resources().get("object_store_memory", 0.0))
+    return min(PART_GB * parts, store / 2**31)
 
 
 def limit_object_store(gigabytes: float | None) -> None:

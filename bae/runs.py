@@ -20,6 +20,7 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 
 import duckdb
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
@@ -29,7 +30,9 @@ from bae.errors import RunError, TablesError
 
 STAGING = "restricted/staging"
 PART_OBJECTS = 64
-"""Objects in a part: the work that a killed worker repeats."""
+"""Most objects in a part: the work that a killed worker repeats."""
+PART_BYTES = 128 << 20
+"""About the most bytes of objects in a part: each worker holds some of them in memory."""
 _MOST_PARTS = 4096
 
 
@@ -143,10 +146,10 @@ class Run:
             ).as_py()
             if missing:
                 raise RunError(f"{missing} objects of part {number} were neither read nor refused")
-        storage.write_bytes(
-            storage.join(self.staged_uri, f"{number:06d}.parquet"),
-            _parquet(rows.cast(tables.STAGED), rows.num_rows or 1),
-        )
+        sink = io.BytesIO()
+        pq.write_table(rows.cast(tables.STAGED), sink, compression="zstd")
+        name = storage.join(self.staged_uri, f"{number:06d}.parquet")
+        storage.write_bytes(name, sink.getvalue())
 
     def remove(self) -> None:
         """Delete the staging area, its ``run.json`` first so that nobody resumes half of it."""
@@ -170,10 +173,8 @@ def open_run(
         archive_uri: the archive that was listed.
         model_id: the model to score with, or None to index only.
         todo: what ``todo`` returned.
-        part_objects: objects per part, by default ``PART_OBJECTS``; more where there would
-            be over 4096 parts.
+        part_objects: see ``divided``.
     """
-    part_objects = part_objects or PART_OBJECTS
     place, archive = storage.normal(tables_uri), storage.normal(archive_uri)
     for run in unfinished(place):
         if (run.archive_uri, run.model_id) == (archive, model_id):
@@ -202,15 +203,37 @@ def unfinished(tables_uri: str) -> list[Run]:
     return [Run(tables_uri=place, **json.loads(storage.read_bytes(name))) for name in sorted(names)]
 
 
-def _write_todo(run: Run, objects: pa.Table, part_objects: int) -> None:
+def divided(objects: pa.Table, part_objects: int | None = None) -> list[pa.Table]:
+    """Divide objects into parts, in their order: as many of each as few enough.
+
+    Args:
+        objects: a table with the columns of ``storage.LISTING``.
+        part_objects: most objects in a part, by default ``PART_OBJECTS``. A part also ends
+            at about ``PART_BYTES``. Both give way where there would be over 4096 parts.
+    """
     if not objects.num_rows:
+        return []
+    size = objects["size_bytes"].to_numpy()
+    most = max(part_objects or PART_OBJECTS, -(-len(size) // _MOST_PARTS))
+    # each object fills a share of its part: by its bytes, and no less than one of the most
+    least = max(PART_BYTES, int(size.sum()) // _MOST_PARTS) // most
+    filled = np.maximum(size, least).cumsum()
+    part = (filled - np.maximum(size, least)) // (least * most)
+    starts = np.flatnonzero(np.diff(part, prepend=-1)).tolist()
+    ends = [*starts[1:], objects.num_rows]
+    return [objects.slice(start, end - start) for start, end in zip(starts, ends, strict=True)]
+
+
+def _write_todo(run: Run, objects: pa.Table, part_objects: int | None) -> None:
+    parts = divided(objects.select(storage.LISTING.names).cast(storage.LISTING), part_objects)
+    if not parts:
         return
+    sink = io.BytesIO()
+    with pq.ParquetWriter(sink, storage.LISTING, compression="zstd") as writer:
+        for part in parts:
+            writer.write_table(part, row_group_size=part.num_rows)
     files = len(_below(run.uri, "todo-"))
-    per_part = max(part_objects, -(-objects.num_rows // _MOST_PARTS))
-    storage.write_bytes(
-        storage.join(run.uri, f"todo-{files:03d}.parquet"),
-        _parquet(objects.select(storage.LISTING.names).cast(storage.LISTING), per_part),
-    )
+    storage.write_bytes(storage.join(run.uri, f"todo-{files:03d}.parquet"), sink.getvalue())
 
 
 def _without(objects: pa.Table, known: pa.Table) -> pa.Table:
@@ -223,9 +246,3 @@ def _below(folder: str, start: str) -> list[str]:
         return []
     names: list[str] = storage.list_objects(folder)["object_uri"].to_pylist()
     return [name for name in names if name[len(folder) + 1 :].startswith(start)]
-
-
-def _parquet(rows: pa.Table, row_group_size: int) -> bytes:
-    sink = io.BytesIO()
-    pq.write_table(rows, sink, compression="zstd", row_group_size=row_group_size)
-    return sink.getvalue()

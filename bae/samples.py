@@ -26,7 +26,7 @@ import pyarrow.parquet as pq
 
 from bae import recipes, storage, tables
 from bae.errors import UseError
-from bae.runs import PART_OBJECTS
+from bae.runs import divided
 from bae.scan import SEX_CODE, Scan
 from bae.staging import Decoded
 
@@ -153,8 +153,7 @@ def cut(scans: Mapping[str, pa.Table]) -> dict[str, dict[int, pa.Table]]:
     for split, table in scans.items():
         objects = table.select(names).group_by(names).aggregate([])
         objects = objects.rename_columns(storage.LISTING.names).sort_by("object_uri")
-        starts = range(0, objects.num_rows, PART_OBJECTS)
-        parts[split] = {next(number): objects.slice(start, PART_OBJECTS) for start in starts}
+        parts[split] = {next(number): part for part in divided(objects)}
     return parts
 
 

@@ -28,7 +28,8 @@ def main(
     )
     parser.add_argument(
         "--object-store-gb", type=float, metavar="GB",
-        help="how much of Ray's object store to use (default: half of it)",
+        help="how much of Ray's object store to use (default: an eighth for each CPU, half for "
+        "each model process, and no more than half of it)",
     )  # fmt: skip
     parser.add_argument(
         "--patience", type=float, default=PATIENCE_S / 60, metavar="MINUTES",

@@ -28,7 +28,7 @@ def test_meter_counts_cpu_time_of_children_and_not_sleep() -> None:
 def test_table_and_json_have_every_row(local_ray: None) -> None:
     """Bare networks, job, loop and each stage, with the ratios that the README states."""
     plan = benchmark.Plan(
-        views=8, recipe=recipes.recipe("small", ["localizer.width=48", "localizer.height=96"]),
+        views=512, recipe=recipes.recipe("small", ["localizer.width=48", "localizer.height=96"]),
         repeats=1,
     )  # fmt: skip
     result = benchmark.run(plan)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pytest
 
@@ -150,3 +151,17 @@ def test_a_huge_run_has_a_bounded_number_of_parts(tmp_path: Path) -> None:
     parts = run.parts()
     assert len(parts) <= 4096
     assert sum(part.num_rows for part in parts.values()) == 300_000
+
+
+def test_a_part_of_large_objects_holds_fewer(tmp_path: Path) -> None:
+    """Ten megabytes each: about a dozen; a giant among them ends its part; order stays."""
+    objects = rows.listing(range(1, 100))
+    size = np.full(99, 10_000_000)
+    size[50] = 2_000_000_000
+    objects = objects.set_column(2, "size_bytes", pa.array(size))
+    parts = runs.divided(objects)
+    assert pa.concat_tables(parts) == objects
+    held = [int(part["size_bytes"].to_numpy().sum()) for part in parts]
+    assert sorted(held)[-2] <= runs.PART_BYTES + 10_000_000
+    assert max(held) < 2_000_000_000 + runs.PART_BYTES
+    assert len(parts) <= 99 * 10_000_000 // runs.PART_BYTES + 3

@@ -70,6 +70,8 @@ def test_the_child_gives_what_the_parent_would() -> None:
         ("exit", "decoder_crash"),
         ("raise", "decoder_crash"),
         ("answer nonsense", "decoder_crash"),
+        ("promise more pixels than there are", "decoder_crash"),
+        ("take the pixels away", "decoder_crash"),
         ("crash while unpacking", "decoder_crash"),
         ("eat memory", "decoder_memory"),
     ],
@@ -80,6 +82,15 @@ def test_a_decoder_that_misbehaves_costs_one_object(unruly: Decoder, order: str,
     assert _codes(unruly.scans("x", order.encode())) == [code]
     assert time.monotonic() - start < LIMIT_S + 8
     assert _codes(unruly.scans("x", b"fine")) == ["scan"]
+
+
+def test_large_and_small_objects_share_the_memory(unruly: Decoder) -> None:
+    """It grows with the object, and is given back after a large one."""
+    for size in (10, 200_000_000, 20, 100_000_000, 0):
+        assert _codes(unruly.scans("x", b"a" * size)) == ["scan"]
+        assert unruly._object is not None
+        held = os.fstat(unruly._object.fd).st_blocks * 512
+        assert held <= 1 << 26
 
 
 def test_neighbours_in_a_zip_file_are_decoded(unruly: Decoder) -> None:
@@ -210,5 +221,5 @@ def test_a_part_with_a_hanging_object_is_done_and_its_neighbours_are_read(
     reading = ray_data.Reading(tables_uri=storage.join(folder, "tables"), limit_s=1.0)
     part = ray_data._decode_part(ray_data._numbered(0, listing), reading)
     ray_data._decoder(1.0).close()
-    outcomes = [item.outcome for item in pickle.loads(part["items"][0].as_py())]
+    outcomes = [item.outcome for item in ray_data._unpacked(part)]
     assert _codes([("", outcome) for outcome in outcomes]) == ["scan", "decoder_hang", "scan"]

@@ -51,10 +51,20 @@ def decode(data: bytes) -> Scan | ScanError:
     if data == b"answer nonsense":
         from bae import sandbox
 
-        frame = sys._getframe(1)
-        frame.f_locals["answers"].write(sandbox._LENGTH.pack(5, 0) + b"xxxxx")
-        frame.f_locals["answers"].flush()
+        parent = sys._getframe(1).f_locals["parent"]
+        parent.answers.write(sandbox._LENGTH.pack(5, 0) + b"xxxxx")
+        parent.answers.flush()
         time.sleep(60)
+    if data == b"promise more pixels than there are":
+        from bae import sandbox
+
+        parent = sys._getframe(1).f_locals["parent"]
+        text = b'{"kind": "scan", "views": [["anterior", "<u2", [2, 2]]]}'
+        parent.answers.write(sandbox._LENGTH.pack(len(text), 1 << 27) + text)
+        parent.answers.flush()
+        time.sleep(60)
+    if data == b"take the pixels away":
+        os.ftruncate(sys._getframe(1).f_locals["parent"].pixels.fd, 0)
     return _scan(np.frombuffer(data.ljust(8), "<u2")[:4].reshape(2, 2))
 
 
