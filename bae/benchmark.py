@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from bae import logs, meter, model, recipes, storage
+from bae import logs, malloc, meter, model, recipes, storage
 from bae.bench_stages import Row, bare, phantoms, read, ready, stages, untrained, write_copies
 from bae.errors import RunError
 from bae.predictor import Predictor
@@ -156,6 +156,7 @@ def _bare(predictor: Predictor, scans: Sequence[Scan], plan: Plan) -> Measured:
     lanes = model.cores() if predictor.device == "cpu" else 1
     rounds = -(-plan.views // at_once)
     torch.set_num_threads(1)
+    malloc.keep_freed()  # as in the job
 
     def once(_: int) -> None:
         bare(predictor, inputs_N1HW, crops_N1HW, male_N)

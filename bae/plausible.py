@@ -46,6 +46,7 @@ class Shape:
     """What a coarse look at one view shows.
 
     Args:
+        total: all counts, rounded.
         coherence: correlation of neighbouring cells.
         aspect: length over width of the body, in mm where the pixel size is known.
         upper_share: share of clipped counts in the upper half of the body.
@@ -54,6 +55,7 @@ class Shape:
         body: (GRID_ROWS, GRID_COLUMNS) cells of the body.
     """
 
+    total: int
     coherence: float
     aspect: float
     upper_share: float
@@ -104,10 +106,10 @@ def _upright_grey(view: View, flags: set[str]) -> View:
 
 def _examine(view: View, pixel_mm: tuple[float, float] | None, flags: set[str]) -> None:
     counts = view.counts
-    if counts.dtype == np.uint16 and (total := int(counts.sum())) < LEAST_COUNTS:
-        raise ScanError("image_empty", f"{total} counts in a view, expected {LEAST_COUNTS}")
     row_mm, column_mm = pixel_mm or (1.0, 1.0)
     seen = shape(counts, row_mm / column_mm)
+    if counts.dtype == np.uint16 and seen.total < LEAST_COUNTS:
+        raise ScanError("image_empty", f"{seen.total} counts in a view, expected {LEAST_COUNTS}")
     if seen.coherence < LEAST_COHERENCE or not seen.body.any():
         raise ScanError(
             "image_noise", f"neighbours correlate by {seen.coherence:.2f}: {LEAST_COHERENCE} needed"
@@ -140,12 +142,13 @@ def shape(counts: NDArray[np.uint16] | NDArray[np.float32], pixel_aspect: float 
         pixel_aspect: height over width of a pixel.
     """
     rows, columns = counts.shape
-    cells = _cell_means(counts)
+    sums, areas = _cell_sums(counts)
+    total, cells = round(float(sums.sum())), (sums / areas).astype(np.float32)
     body = cells > BODY_LEVEL * max(float(np.percentile(cells, 90)), 1e-9)
     filled_rows = np.flatnonzero(body.sum(axis=1) >= 2)
     filled_columns = np.flatnonzero(body.sum(axis=0) >= 3)
     if not (filled_rows.size and filled_columns.size):
-        return Shape(0.0, 0.0, 0.0, 0.0, 0.0, np.zeros_like(body))
+        return Shape(total, 0.0, 0.0, 0.0, 0.0, 0.0, np.zeros_like(body))
     top, bottom = filled_rows[0], filled_rows[-1] + 1
     left, right = filled_columns[0], filled_columns[-1] + 1
     length = (bottom - top) * rows / GRID_ROWS * pixel_aspect
@@ -160,6 +163,7 @@ def shape(counts: NDArray[np.uint16] | NDArray[np.float32], pixel_aspect: float 
         for half in (slice(None, middle), slice(middle, None))
     ]
     return Shape(
+        total=total,
         coherence=_coherence(cells),
         aspect=float(length / width),
         upper_share=float(clipped[: len(clipped) // 2].sum() / clipped.sum()),
@@ -173,8 +177,10 @@ def _edges(pixels: int, cells: int) -> NDArray[np.intp]:
     return np.arange(cells) * pixels // cells
 
 
-def _cell_means(counts: NDArray[np.uint16] | NDArray[np.float32]) -> NDArray[np.float32]:
-    """Return (GRID_ROWS, GRID_COLUMNS) means; negative counts are artefacts and count as 0."""
+def _cell_sums(
+    counts: NDArray[np.uint16] | NDArray[np.float32],
+) -> tuple[NDArray[np.integer | np.floating], NDArray[np.intp]]:
+    """Return (GRID_ROWS, GRID_COLUMNS) sums and pixels; negative counts are artefacts: 0."""
     rows, columns = counts.shape
     tops, lefts = _edges(rows, GRID_ROWS), _edges(columns, GRID_COLUMNS)
     values = counts if counts.dtype == np.uint16 else np.maximum(counts, 0)
@@ -183,8 +189,7 @@ def _cell_means(counts: NDArray[np.uint16] | NDArray[np.float32]) -> NDArray[np.
     strips = np.add.reduceat(values, lefts, axis=1, dtype=kind)
     sums = np.add.reduceat(strips, tops, axis=0)
     areas = np.outer(np.diff(tops, append=rows), np.diff(lefts, append=columns))
-    means: NDArray[np.float32] = (sums / areas).astype(np.float32)
-    return means
+    return sums, areas
 
 
 def _coherence(cells: NDArray[np.float32]) -> float:

@@ -14,14 +14,14 @@ import pickle
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 import numpy as np
 import pyarrow as pa
 import ray
 import ray.data
 
-from bae import labels, monitoring, privacy, ray_session, storage
+from bae import labels, malloc, monitoring, privacy, ray_session, storage
 from bae.errors import ScanError
 from bae.labels import Labels
 from bae.sandbox import Decoder
@@ -72,6 +72,14 @@ class PartDone:
     seconds: float
 
 
+_DONE = pa.schema(
+    [
+        pa.field("number", pa.int64()),
+        pa.field("scans", pa.int64()),
+        pa.field("refused", pa.int64()),
+        pa.field("seconds", pa.float64()),
+    ]
+)
 LastStep = Callable[[Sequence[Decoded]], pa.Table]
 Store = Callable[[int, pa.Table], None]
 
@@ -117,7 +125,7 @@ def run_parts(
     )
     done = decoded.map_batches(
         _Last,
-        batch_size=1,
+        batch_size=None,  # any other would copy the pixels
         batch_format="pyarrow",
         fn_constructor_args=(last_step, arguments, store),
         compute=ray.data.ActorPoolStrategy(
@@ -200,6 +208,7 @@ def _unpacked(row: pa.Table) -> list[Decoded]:
 @functools.cache
 def _decoder(limit_s: float) -> Decoder:
     """Keep one decoding child per Ray worker process: starting one costs more than a part."""
+    malloc.keep_freed()
     return Decoder(limit_s=limit_s)
 
 
@@ -253,13 +262,14 @@ class _Last:
         self.busy = monitoring.Busy(self.name)
 
     def __call__(self, batch: pa.Table) -> pa.Table:
+        rows = [batch.slice(i, 1) for i in range(batch.num_rows)]
         with self.busy:
-            return self._done(batch)
+            return pa.Table.from_pylist([asdict(self._done(row)) for row in rows], _DONE)
 
-    def _done(self, batch: pa.Table) -> pa.Table:
+    def _done(self, row: pa.Table) -> PartDone:
         start = time.monotonic()
-        number = batch["number"][0].as_py()
-        items = _unpacked(batch)
+        number = row["number"][0].as_py()
+        items = _unpacked(row)
         rows = self.step(items)
         stepped = time.monotonic()
         self.store(number, rows)
@@ -267,11 +277,6 @@ class _Last:
         scans = sum(isinstance(item.outcome, Scan) for item in items)
         monitoring.stages({"model": stepped - start, "store": stored - stepped})
         monitoring.stored(self.name, scans, rows)
-        return pa.table(
-            {
-                "number": [number],
-                "scans": [scans],
-                "refused": [len(items) - scans],
-                "seconds": [stored - start],
-            }
+        return PartDone(
+            number=number, scans=scans, refused=len(items) - scans, seconds=stored - start
         )

@@ -107,6 +107,8 @@ def _native_stderr_logged() -> Iterator[None]:
 def quieten() -> None:
     """Keep Ray Data's bars and notices out of the job's output; its log files keep them."""
     context = ray.data.DataContext.get_current()
+    # each look at a worker's memory takes the kernel some 10 ms, and nobody reads the answer
+    context.memory_usage_poll_interval_s = None
     context.enable_progress_bars = False
     context.enable_rich_progress_bars = False
     context.print_on_execution_start = False

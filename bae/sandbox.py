@@ -30,6 +30,7 @@ from typing import Any, BinaryIO, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from bae import malloc
 from bae.errors import RunError, ScanError
 from bae.scan import Identity, Scan, View
 
@@ -269,6 +270,7 @@ def child() -> None:
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a core file would hold the object
     with contextlib.suppress(ValueError):  # a lower hard limit is already set
         resource.setrlimit(resource.RLIMIT_AS, (int(memory_bytes), int(memory_bytes)))
+    malloc.keep_freed()
     reader: Reader = importlib.import_module(reader_name)
     shared, pixels = _Shared(int(object_fd)), _Shared(int(pixels_fd))
     with os.fdopen(int(answers_fd), "wb") as answers:

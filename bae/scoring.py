@@ -16,7 +16,7 @@ import numpy as np
 import pyarrow as pa
 import torch
 
-from bae import fused, image, model, networks, recipes, ridge, samples
+from bae import fused, image, malloc, model, networks, recipes, ridge, samples
 from bae.errors import ScanError
 from bae.predictor import (
     Prediction,
@@ -57,6 +57,7 @@ class Lanes:
         self.threads = ThreadPoolExecutor(model.cores() if on_cpu else 1)
         self.at_once = SCANS_AT_ONCE[self.predictor.device]
         torch.set_num_threads(1)
+        malloc.keep_freed()
 
     def predict(self, scans: Sequence[Scan]) -> list[Prediction]:
         """Return ``Predictor.predict`` of the scans, without their grey pictures.
