@@ -7,6 +7,7 @@ import os
 import queue
 import re
 import signal
+import socket
 import sys
 import threading
 from collections.abc import Iterable, Iterator
@@ -29,7 +30,9 @@ _RAISED = re.compile(r"^[A-Za-z_][\w.]*: .+$", re.MULTILINE)
 _OURS = re.compile(r"^bae\.errors\.\w+: (.+)$", re.MULTILINE)
 """The same of an error of ours: a sentence for people, whatever caused it."""
 
-PART_GB = 0.125
+ANSWER_S = 30.0
+"""Seconds in which a cluster's head must accept a connection."""
+PART_GB = 0.08
 """About what a decoded part takes of the object store (``runs.PART_BYTES``)."""
 
 log = logging.getLogger(__name__)
@@ -42,10 +45,14 @@ def session() -> Iterator[None]:
     A Ray that is already connected is used and left alone. ``RAY_ADDRESS`` (which
     ``ray job submit`` sets) names a cluster; without it a local Ray starts and ends
     with the block. Ray's own progress output stays out of the job's.
+
+    Raises:
+        RunError: nothing answers at ``RAY_ADDRESS``.
     """
     if ray.is_initialized():
         yield
         return
+    _require_answer(os.environ.get("RAY_ADDRESS", "local"))
     workers_log = {
         "logging_config": ray.LoggingConfig(
             encoding="JSON", log_level="WARNING", additional_log_standard_attrs=["name"]
@@ -70,6 +77,20 @@ def session() -> Iterator[None]:
             yield
         finally:
             ray.shutdown()
+
+
+def _require_answer(address: str) -> None:
+    """Ask a cluster's port whether anybody is there; ``ray.init`` waits for twelve minutes."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if not (host and port.isdigit()):
+        return
+    try:
+        socket.create_connection((host, int(port)), ANSWER_S).close()
+    except OSError as error:
+        raise RunError(
+            f"no Ray answers at RAY_ADDRESS={address} ({error}); start one, or unset it to "
+            "run on this machine"
+        ) from error
 
 
 @contextmanager

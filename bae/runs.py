@@ -31,7 +31,7 @@ from bae.errors import RunError, TablesError
 STAGING = "restricted/staging"
 PART_OBJECTS = 64
 """Most objects in a part: the work that a killed worker repeats."""
-PART_BYTES = 128 << 20
+PART_BYTES = 80 << 20
 """About the most bytes of objects in a part: each worker holds some of them in memory."""
 _MOST_PARTS = 4096
 

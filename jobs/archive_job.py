@@ -28,7 +28,7 @@ def main(
     )
     parser.add_argument(
         "--object-store-gb", type=float, metavar="GB",
-        help="how much of Ray's object store to use (default: an eighth for each CPU, half for "
+        help="how much of Ray's object store to use (default: 0.08 for each CPU, 0.32 for "
         "each model process, and no more than half of it)",
     )  # fmt: skip
     parser.add_argument(

@@ -22,17 +22,22 @@ def has(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, dict[str, float]]
     yield made_up
 
 
+def _shared_out(wanted: Resources) -> tuple[int | None, float | None]:
+    found = ray_session.fitted(wanted)
+    return found.actors, found.gpus
+
+
 def test_one_process_on_the_cpu_where_there_is_no_gpu(has: dict[str, dict[str, float]]) -> None:
     """The default on a laptop."""
-    assert ray_session.fitted(Resources()) == Resources(actors=1, gpus=0.0)
+    assert _shared_out(Resources()) == (1, 0.0)
 
 
 def test_one_process_for_each_gpu(has: dict[str, dict[str, float]]) -> None:
     """Shares of a GPU put several on one."""
     has["now"] = {"CPU": 16.0, "GPU": 4.0}
-    assert ray_session.fitted(Resources()) == Resources(actors=4, gpus=1.0)
-    assert ray_session.fitted(Resources(gpus=0.5)) == Resources(actors=8, gpus=0.5)
-    assert ray_session.fitted(Resources(actors=2)) == Resources(actors=2, gpus=1.0)
+    assert _shared_out(Resources()) == (4, 1.0)
+    assert _shared_out(Resources(gpus=0.5)) == (8, 0.5)
+    assert _shared_out(Resources(actors=2)) == (2, 1.0)
 
 
 @pytest.mark.parametrize(
@@ -54,7 +59,7 @@ def test_what_can_never_come_is_refused(
 def test_gpus_that_an_autoscaler_can_bring_count(has: dict[str, dict[str, float]]) -> None:
     """No GPU is there yet: one process waits for the first, and asking for one is no error."""
     has["now"], has["most"] = {}, {"CPU": 64.0, "GPU": 8.0}
-    assert ray_session.fitted(Resources()) == Resources(actors=1, gpus=1.0)
+    assert _shared_out(Resources()) == (1, 1.0)
     assert ray_session.fitted(Resources(actors=8)).actors == 8
     with pytest.raises(UseError, match="9 GPU asked for, the cluster can give 8"):
         ray_session.fitted(Resources(actors=9))
@@ -65,9 +70,9 @@ def test_gpus_that_an_autoscaler_can_bring_count(has: dict[str, dict[str, float]
 def test_what_a_growing_cluster_is_asked_for_is_believed(has: dict[str, dict[str, float]]) -> None:
     """KubeRay's autoscaler does not say how far it goes; unasked, only what is there counts."""
     has["now"], has["grows"] = {}, {"yes": 1.0}
-    assert ray_session.fitted(Resources(gpus=1, actors=4)) == Resources(actors=4, gpus=1)
-    assert ray_session.fitted(Resources(gpus=1)) == Resources(actors=1, gpus=1)
-    assert ray_session.fitted(Resources()) == Resources(actors=1, gpus=0.0)
+    assert _shared_out(Resources(gpus=1, actors=4)) == (4, 1)
+    assert _shared_out(Resources(gpus=1)) == (1, 1)
+    assert _shared_out(Resources()) == (1, 0.0)
     assert ray_session.gpus_for_training(2, 1)
     assert not ray_session.gpus_for_training(2, None)
     assert ray_session.fitted_workers((1, 4)) == ((1, 4), 1.0)
@@ -164,3 +169,27 @@ def test_the_root_cause_is_found_in_the_text_of_a_traceback() -> None:
     assert ray_session.root_cause(error) == "the disk is full"
     other = ray.exceptions.UserCodeException("ray::Map()\n  File 'a.py'\nKeyError: 'x'\n\nadvice")
     assert ray_session.root_cause(other) == "KeyError: 'x'"
+
+
+def test_decoding_runs_ahead_by_a_few_parts(has: dict[str, dict[str, float]]) -> None:
+    """Four for each model process, one for each decoding CPU; no more than half of the store."""
+    has["now"] = {"CPU": 4.0, "object_store_memory": 16 * 2**30}
+    assert ray_session.fitted(Resources()).object_store_gb == pytest.approx(0.64)
+    assert ray_session.fitted(Resources(actors=3, decode_cpus=2)).object_store_gb == pytest.approx(
+        1.12
+    )
+    assert ray_session.fitted(Resources(object_store_gb=5.0)).object_store_gb == 5.0
+    has["now"]["object_store_memory"] = 2**30
+    assert ray_session.fitted(Resources()).object_store_gb == 0.5
+    has["grows"] = {"yes": 1.0}
+    assert ray_session.fitted(Resources()).object_store_gb is None
+
+
+def test_a_dead_address_is_one_sentence_soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ray itself would wait for twelve minutes."""
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)
+    monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:1")
+    start = time.monotonic()
+    with pytest.raises(RunError, match="no Ray answers at RAY_ADDRESS"), ray_session.session():
+        pass
+    assert time.monotonic() - start < 40
