@@ -214,9 +214,11 @@ def divided(objects: pa.Table, part_objects: int | None = None) -> list[pa.Table
     if not objects.num_rows:
         return []
     size = objects["size_bytes"].to_numpy()
-    most = max(part_objects or PART_OBJECTS, -(-len(size) // _MOST_PARTS))
+    # half of the parts may end by their number of objects, half by their bytes
+    half = _MOST_PARTS // 2
+    most = max(part_objects or PART_OBJECTS, -(-len(size) // half))
     # each object fills a share of its part: by its bytes, and no less than one of the most
-    least = max(PART_BYTES, int(size.sum()) // _MOST_PARTS) // most
+    least = -(-max(PART_BYTES, -(-int(size.sum()) // half)) // most)
     filled = np.maximum(size, least).cumsum()
     part = (filled - np.maximum(size, least)) // (least * most)
     starts = np.flatnonzero(np.diff(part, prepend=-1)).tolist()

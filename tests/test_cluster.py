@@ -347,7 +347,8 @@ def test_environment_variables_are_ones_that_somebody_reads() -> None:
         for entry in entries
     }
     names |= set(re.findall(r"--env (\w+)=", " ".join(AWS["docker"]["run_options"])))
-    ray_and_aws = {"RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH", "AWS_REGION"}
+    ray_and_aws = {"RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH", "AWS_REGION",
+                   "RAY_JOB_STOP_WAIT_TIME_S"}  # fmt: skip
     assert names - ray_and_aws == {privacy.KEY_FILE_VARIABLE}
     lines = " ".join(_commands().values())
     assert set(re.findall(r"\$(\w+)", lines)) <= PLACES.keys()
