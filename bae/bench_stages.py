@@ -130,8 +130,8 @@ def stages(predictor: Predictor, objects: Sequence[bytes], home: Path, place: st
     views = [view for scan in scans for view in scan.views]
     rows, columns = views[0].counts.shape
     stored = sum(view.counts.nbytes for view in views) / len(views)
-    once = storage.join(place, "archive")
-    listing = storage.list_objects(once)
+    copies = storage.join(place, "archive")
+    listing = storage.list_objects(copies)
     names = listing["object_uri"].to_pylist()[: len(objects)]
     size = (recipe.localizer.height, recipe.localizer.width)
     greys = [image.window(image.to_tensor(v.counts, device), recipe.windowing) for v in views]
@@ -154,7 +154,7 @@ def stages(predictor: Predictor, objects: Sequence[bytes], home: Path, place: st
         return torch.inference_mode()(call)
 
     found = [
-        _stage("list", 2 * listing.num_rows, lambda: storage.list_objects(once)),
+        _stage("list", 2 * listing.num_rows, lambda: storage.list_objects(copies)),
         _stage("fetch", len(views), lambda: [storage.read_bytes(name) for name in names], stored),
     ]
     for syntax in codecs.SHARES:

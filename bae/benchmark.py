@@ -168,6 +168,12 @@ def _bare(predictor: Predictor, scans: Sequence[Scan], plan: Plan) -> Measured:
     return _per_view(cost, rounds * at_once)
 
 
+def predict_command(archive_uri: str, tables_uri: str, model_uri: str) -> list[str]:
+    """Return the nightly job's command line, as a user types it."""
+    flags = ["--archive", archive_uri, "--tables", tables_uri, "--model", model_uri]
+    return [sys.executable, "-m", "jobs.predict", *flags]
+
+
 def _job(place: str, model_uri: str, repeat: int) -> tuple[Measured, float]:
     """Run ``jobs.predict`` as a user does: what a view costs once it runs, and its start-up.
 
@@ -175,10 +181,10 @@ def _job(place: str, model_uri: str, repeat: int) -> tuple[Measured, float]:
     them. Start-up is all the rest: importing, starting Ray, listing, loading the model,
     publishing.
     """
-    flags = {"archive": storage.join(place, "archive"), "model": model_uri,
-             "tables": storage.join(place, f"tables-{repeat}")}  # fmt: skip
-    command = [sys.executable, "-m", "jobs.predict"]
-    command += [word for flag, value in flags.items() for word in (f"--{flag}", value)]
+    archive_uri, tables_uri = (
+        storage.join(place, name) for name in ("archive", f"tables-{repeat}")
+    )
+    command = predict_command(archive_uri, tables_uri, model_uri)
     with subprocess.Popen(
         command, env=os.environ | {logs.VARIABLE: "json"},
         stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
@@ -187,7 +193,7 @@ def _job(place: str, model_uri: str, repeat: int) -> tuple[Measured, float]:
         said = list(job.stderr)
     parts = [line for line in map(_json, said) if "number" in line]
     if job.returncode or len(parts) < 2:
-        raise RunError(f"the job came to {len(parts)} parts: {said[-1:]}")
+        raise RunError(f"the job came to {len(parts)} parts, two are needed: {said[-1:]}")
     ends = [datetime.fromisoformat(str(part["time"])).timestamp() for part in parts]
     views = 2 * sum(int(str(part["scans"])) for part in parts[1:])
     seen, cpu_s = zip(*cost.history, strict=True)

@@ -28,7 +28,10 @@ COUNTERS: dict[str, tuple[str, tuple[str, ...]]] = {
     "bae_scans": ("scans that went through a last step", ("step",)),
     "bae_refused": ("objects refused, by code", ("step", "code")),
     "bae_read_bytes": ("bytes of objects read from the archive", ()),
-    "bae_stage_seconds": ("seconds in each stage: fetch, decode, model, store", ("stage",)),
+    "bae_stage_seconds": (
+        "seconds of parts in each stage: fetch, decode, model, store",
+        ("stage",),
+    ),
     "bae_model_seconds": ("seconds a model process had a part, or waited", ("step", "state")),
     "bae_age_gap_scans": ("scored scans whose age is known", ()),
     "bae_age_gap_over_years": ("their age gaps above zero, in years, added up", ()),

@@ -28,8 +28,8 @@ def main(
     )
     parser.add_argument(
         "--object-store-gb", type=float, metavar="GB",
-        help="how much of Ray's object store to use (default: 0.08 for each CPU, 0.32 for "
-        "each model process, and no more than half of it)",
+        help=f"how much of Ray's object store to use (default: {ray_session.PART_GB:g} for each "
+        f"CPU, {4 * ray_session.PART_GB:g} for each model process, and no more than half of it)",
     )  # fmt: skip
     parser.add_argument(
         "--patience", type=float, default=PATIENCE_S / 60, metavar="MINUTES",

@@ -13,7 +13,6 @@ from __future__ import annotations
 import argparse
 import os
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Sequence
@@ -21,7 +20,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from bae import bench_stages, meter, ray_data, ray_session, recipes, runs, storage
+from bae import bench_stages, benchmark, meter, ray_data, ray_session, recipes, runs, storage
 from bae.staging import Decoded, staged
 from tests import ray_cluster
 
@@ -102,10 +101,9 @@ def _memory(sizes: Sequence[int]) -> None:
         for size in sizes:
             archive = storage.join(str(home), f"archive-{size}")
             bench_stages.write_copies(archive, objects, size)
-            flags = {"archive": archive, "tables": f"{home}/tables-{size}", "model": model_uri}
-            words = [word for flag, value in flags.items() for word in (f"--{flag}", value)]
+            command = benchmark.predict_command(archive, f"{home}/tables-{size}", model_uri)
             with subprocess.Popen(
-                [sys.executable, "-m", "jobs.predict", *words], stdout=subprocess.DEVNULL
+                command, stdout=subprocess.DEVNULL
             ) as job, meter.measured(job.pid) as cost:  # fmt: skip
                 if job.wait():
                     raise SystemExit("the job failed")
