@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import logging
+import multiprocessing
+import signal
 import time
 from collections import Counter
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass, field
 
 import pyarrow as pa
@@ -16,17 +20,16 @@ from bae import (
     labels,
     lease,
     logs,
-    model,
     publish,
     ray_session,
     runs,
-    scoring,
     storage,
     tables,
     upkeep,
 )
-from bae.errors import StorageError, TooManyRejectedError
-from bae.ray_data import PATIENCE_S, PartDone, Reading, run_parts
+from bae.errors import RunError, StorageError, TooManyRejectedError
+from bae.ray_data import PATIENCE_S, LastStep, PartDone, Reading, run_parts
+from bae.staging import Index
 
 log = logging.getLogger(__name__)
 
@@ -100,7 +103,7 @@ def run(
         TooManyRejectedError: after publishing; the rejects table says why.
     """
     start = time.monotonic()
-    model_id = _check_model(request)
+    model_id = None if request.model_uri is None else _checked(request.model_uri)
     known = labels.load(request.labels_uri) if request.labels_uri else None
     listing = (
         inventory.read(request.inventory_uri, request.archive_uri)
@@ -140,11 +143,34 @@ def run(
     return summary
 
 
-def _check_model(request: Request) -> str | None:
-    """Load the model once here, so that a bad one is refused before anything is written."""
-    if request.model_uri is None:
-        return None
-    return model.check(request.model_uri).model_id
+def _checked(model_uri: str) -> str:
+    """Return the model_id of a model that can be scored with.
+
+    It is loaded once here, so that a bad one is refused before anything is written, and in
+    a process of its own: torch would take 0.5 GB of the driver for the whole night.
+    """
+    with ProcessPoolExecutor(
+        1,
+        multiprocessing.get_context("spawn"),
+        signal.signal,
+        (signal.SIGINT, signal.SIG_IGN),  # Ctrl-C is for the driver
+    ) as pool:
+        try:
+            return pool.submit(_load, model_uri).result()
+        except BrokenProcessPool as error:
+            raise RunError("the process that checks the model was killed") from error
+
+
+def _load(model_uri: str) -> str:
+    from bae import model  # torch, in the child alone
+
+    return model.check(model_uri).model_id
+
+
+def _score(model_uri: str) -> LastStep:
+    from bae import scoring  # torch, in the actor alone
+
+    return scoring.Score(model_uri)
 
 
 def _unfinished(request: Request, model_id: str | None) -> bool:
@@ -161,14 +187,11 @@ def _read(
     known: labels.Labels | None,
     on_part: Callable[[PartDone], None],
 ) -> None:
-    step, arguments = (
-        (scoring.Index, ()) if request.model_uri is None else (scoring.Score, (request.model_uri,))
-    )
     parts = run_parts(
         left,
         Reading(tables_uri=current.tables_uri, labels=known),
-        step,
-        arguments,
+        Index if request.model_uri is None else _score,
+        () if request.model_uri is None else (request.model_uri,),
         current.stage,
         resources=taken,
         patience_s=request.patience_s,

@@ -22,7 +22,8 @@ from bae.upkeep import committed, no_check, vacuum, without_retry
 SAMPLES = "restricted/samples"
 """Where ``bae.samples`` keeps prepared pictures."""
 EXPORTS = "restricted/dicom"
-"""Where ``bae.exports`` writes unless another place is named; elsewhere it is not found here."""
+"""Where ``bae.exports`` writes unless another place is named; elsewhere it is not found here.
+They hold names, as their sources do."""
 
 
 @dataclass(frozen=True, kw_only=True)

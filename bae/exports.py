@@ -16,13 +16,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from bae import dicom, export, export_picture, export_report, reread, storage, tables
+from bae.erasure import EXPORTS
 from bae.errors import ScanError
 from bae.sandbox import Decoder
 
 Row = dict[str, Any]
 
-FOLDER = "restricted/dicom"
-"""Where exports go unless another place is named; they hold names, as their sources do."""
 REPORT, PICTURE = "sr.dcm", "sc.dcm"
 
 WRITTEN = "written"
@@ -33,7 +32,7 @@ NO_REFERENCE = "source has no valid UIDs to refer to"
 
 def folder(tables_uri: str) -> str:
     """Return where exports go unless another place is named."""
-    return storage.join(storage.normal(tables_uri), FOLDER)
+    return storage.join(storage.normal(tables_uri), EXPORTS)
 
 
 def name(row: Row, model_id: str, kind: str) -> str:

@@ -35,14 +35,6 @@ SCANS_AT_ONCE = {"cpu": 1, "cuda": 64}
 """Scans that go through the networks together: on a GPU many; a CPU's caches hold few."""
 
 
-class Index:
-    """Stage scans as read, without any network."""
-
-    def __call__(self, items: Sequence[Decoded]) -> pa.Table:
-        """Return rows of ``tables.STAGED``."""
-        return staged(items, [None] * len(items), None)
-
-
 class Lanes:
     """A model's answers for many scans: one lane for each core, or one for the GPU.
 

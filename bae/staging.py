@@ -55,6 +55,14 @@ def staged(
     return pa.Table.from_pylist(rows, schema=STAGED)
 
 
+class Index:
+    """Last step of an index run: stage scans as read, without any network."""
+
+    def __call__(self, items: Sequence[Decoded]) -> pa.Table:
+        """Return rows of ``contract.STAGED``."""
+        return staged(items, [None] * len(items), None)
+
+
 def _row(
     item: Decoded, prediction: Prediction | ScanError | None, model_id: str | None
 ) -> dict[str, Any]:

@@ -1,15 +1,24 @@
 """Speed, side by side with the bare networks and with what a user would write otherwise."""
 
+from __future__ import annotations
+
 import argparse
+import importlib.util
 import json
+import platform
+import re
 import statistics
 import sys
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
-from bae import benchmark, command, model, recipes
+from bae import command, model, recipes
+from bae.errors import UseError
+
+if TYPE_CHECKING:
+    from bae import benchmark
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -36,7 +45,13 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(options: argparse.Namespace) -> None:
-    columns, rows = (int(side) for side in options.matrix.split("x"))
+    if not (matrix := re.fullmatch(r"(\d+)x(\d+)", options.matrix)):
+        raise UseError(f"--matrix must be COLUMNSxROWS such as 256x1024, not {options.matrix}")
+    if any(importlib.util.find_spec(name) is None for name in ("psutil", "pytorch_grad_cam")):
+        raise UseError("the benchmark's extra is not here; install it: pip install -e .[bench]")
+    from bae import benchmark
+
+    columns, rows = (int(side) for side in matrix.groups())
     plan = benchmark.Plan(
         views=options.views,
         columns=columns,
@@ -78,7 +93,8 @@ def _values(result: benchmark.Result) -> dict[str, Any]:
 def _device(result: benchmark.Result) -> str:
     if result.device == "cuda":
         return torch.cuda.get_device_name()
-    return f"{model.cores()} CPU cores"
+    vectors = torch.backends.cpu.get_cpu_capability()
+    return f"{model.cores()} CPU cores ({platform.machine()}, {vectors})"
 
 
 def _table(result: benchmark.Result) -> str:

@@ -4,7 +4,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from bae import command, exports, model, ray_export
+from bae import command, erasure
 from jobs import archive_job
 
 
@@ -28,7 +28,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--export-dicom", nargs="?", const="", metavar="URI",
         help="also write a DICOM report and picture of each scan, with the patient's name; "
-        f"without a place: below {exports.FOLDER} of the tables",
+        f"without a place: below {erasure.EXPORTS} of the tables",
     )  # fmt: skip
     return archive_job.main(parser, argv, _export)
 
@@ -36,6 +36,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _export(options: argparse.Namespace) -> None:
     if options.export_dicom is None:
         return
+    # matplotlib, highdicom and torch, which a night without reports does without
+    from bae import exports, model, ray_export
+
     target = options.export_dicom or exports.folder(options.tables)
     model_id = model.load_card(options.model).model_id
     bars: list[command.Progress] = []

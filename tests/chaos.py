@@ -195,16 +195,24 @@ def disturbed(
         print(f"exit code {driver.returncode}\n{text[-3000:]}", file=sys.stderr, flush=True)
 
 
-def schedule(job: str, most: float, seed: int) -> tuple[list[tuple[float, str]], random.Random]:
-    """Return each fault and the progress at which it is due, spread over the run."""
+def schedule(
+    job: str, most: float, seed: int, rounds: int = 1
+) -> tuple[list[tuple[float, str]], random.Random]:
+    """Return each fault and the progress at which it is due, spread over the run.
+
+    Args:
+        job: ``predict`` or ``train``.
+        most: progress at the end of the run.
+        seed: the same one gives the same schedule.
+        rounds: how often every fault happens.
+    """
     rng = random.Random(seed)
-    names = [*FAULTS[job]]
-    rng.shuffle(names)
+    names = [name for _ in range(rounds) for name in rng.sample(FAULTS[job], len(FAULTS[job]))]
     step = most / (len(names) + 1)
     return [((i + rng.uniform(0.2, 1.0)) * step, name) for i, name in enumerate(names)], rng
 
 
-def predict(scans: int, seed: int) -> Report:
+def predict(scans: int, seed: int, rounds: int = 1) -> Report:
     """Score an archive twice, calmly and not, and compare all tables."""
     report = Report()
     with room() as found:
@@ -218,7 +226,7 @@ def predict(scans: int, seed: int) -> Report:
         command = [sys.executable, "-c", code, "--archive", archive, "--model", str(model)]
         command += ["--patience", "3", "--tables"]
         times, tables = [], []
-        faults, rng = schedule("predict", scans / PART_OBJECTS, seed)
+        faults, rng = schedule("predict", scans / PART_OBJECTS, seed, rounds)
         for name, due in (("calm", []), ("chaos", faults)):
             place = f"s3://tables/{name}"
             start = time.monotonic()
@@ -234,12 +242,12 @@ def predict(scans: int, seed: int) -> Report:
     return report
 
 
-def train(epochs: int, seed: int) -> Report:
+def train(epochs: int, seed: int, rounds: int = 1) -> Report:
     """Train twice, calmly and not, and compare the losses of all epochs."""
     report = Report()
     with room() as found:
         times, losses = [], []
-        faults, rng = schedule("train", epochs - 1, seed)
+        faults, rng = schedule("train", epochs - 1, seed, rounds)
         for name, due in (("calm", []), ("chaos", faults)):
             place = f"s3://tables/{name}"
             command = [sys.executable, "-m", "tests.train_once", place, "--epochs", str(epochs)]
@@ -264,11 +272,12 @@ def main() -> int:
     parser.add_argument("--scans", type=int, default=3000)
     parser.add_argument("--epochs", type=int, default=12)
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--rounds", type=int, default=1, help="how often each fault happens")
     options = parser.parse_args()
     report = (
-        predict(options.scans, options.seed)
+        predict(options.scans, options.seed, options.rounds)
         if options.job == "predict"
-        else train(options.epochs, options.seed)
+        else train(options.epochs, options.seed, options.rounds)
     )
     print(report)
     return 0 if report.equal else 1

@@ -75,9 +75,10 @@ def test_imports_point_down(module: str) -> None:
 @pytest.mark.parametrize(
     ("module", "heavy"),
     [("bae.predictor", "ray"), ("bae.tables", "ray"), ("bae.tables", "torch"),
-     ("bae.dicom", "torch"), ("bae.ray_data", "torch"), ("bae.ray_data", "duckdb")],
+     ("bae.dicom", "torch"), ("bae.ray_data", "torch"), ("bae.ray_data", "duckdb"),
+     ("jobs.predict", "torch"), ("jobs.predict", "matplotlib")],
 )  # fmt: skip
 def test_importing_leaves_heavy_packages_out(module: str, heavy: str) -> None:
-    """A notebook needs no Ray, an analyst and a decoding worker no torch."""
+    """A notebook needs no Ray; an analyst, a decoding worker and a night's driver no torch."""
     code = f"import sys, {module}; sys.exit({heavy!r} in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False, cwd=ROOT).returncode == 0

@@ -10,7 +10,7 @@ from bae.errors import ScanError
 from bae.predictor import LocalizedView, Prediction
 from bae.roi import Box
 from bae.scan import Identity, Scan, View
-from bae.staging import Decoded, staged
+from bae.staging import Decoded, Index, staged
 
 VIEW = View(name="posterior", counts=np.ones((10, 4), np.uint16))
 SCAN = Scan(
@@ -63,7 +63,7 @@ def test_old_age_leaves_the_restricted_area_as_90_with_a_flag() -> None:
 
 def test_indexed_scan_has_no_prediction() -> None:
     """Index stages the scan alone."""
-    (row,) = scoring.Index()([_decoded(SCAN)]).to_pylist()
+    (row,) = Index()([_decoded(SCAN)]).to_pylist()
     assert row["scan"]["scan_id"] == "s" * 32
     assert (row["age"], row["boxes"], row["heatmaps"], row["reject"]) == (None,) * 4
 
@@ -71,7 +71,7 @@ def test_indexed_scan_has_no_prediction() -> None:
 def test_refused_object_has_its_stage_and_code() -> None:
     """The stage is that of the code."""
     error = ScanError("format_unknown", "neither")
-    table = scoring.Index()([_decoded(error)])
+    table = Index()([_decoded(error)])
     assert table.schema.equals(tables.STAGED)
     (row,) = table.to_pylist()
     assert row["scan"] is None
