@@ -66,8 +66,7 @@ def window(counts_RC: Tensor, config: Windowing) -> Tensor:
     injection site can lie a hundred times above bone (``bae/README.md``, windowing).
     The map is monotone, so a crop of the result is the result of the crop.
 
-    Whole counts are looked up: their histogram gives the percentile exactly, and each
-    of its levels is raised to the power once.
+    Whole counts are looked up: each level is raised to the power once.
 
     Args:
         counts_RC: one view, uint16 or float32 counts.
@@ -78,33 +77,41 @@ def window(counts_RC: Tensor, config: Windowing) -> Tensor:
     """
     if counts_RC.dtype != torch.uint16:
         return _window_numbers(counts_RC, config)
-    histogram_L = _histogram(counts_RC)
-    held_L = histogram_L[1:].cumsum(0)
-    if held_L.numel() == 0 or held_L[-1] == 0:
+    white = _white(counts_RC, config)
+    if not white:
         return torch.zeros(counts_RC.shape, device=counts_RC.device)
-    white = 1 + int(torch.searchsorted(held_L, _rank(int(held_L[-1]), config)))
-    level_L = torch.arange(len(histogram_L), dtype=torch.float32)
-    grey_L = (level_L / white).clamp_(0.0, 1.0).pow_(config.power)
-    if counts_RC.device.type == "cpu":  # indexing by torch wants int64: eight bytes a pixel
-        return torch.from_numpy(grey_L.numpy().take(counts_RC.numpy()))
-    return grey_L.to(counts_RC.device)[counts_RC.int()]
+    grey_L = (torch.arange(white + 1, dtype=torch.float32) / white).pow_(config.power)
+    if counts_RC.device.type != "cpu":
+        return grey_L.to(counts_RC.device)[counts_RC.int().clamp_(max=white)]
+    grey_RC = np.empty(counts_RC.shape, np.float32)
+    grey, level, value = grey_RC.reshape(-1), grey_L.numpy(), counts_RC.numpy().reshape(-1)
+    for at in range(0, value.size, _BLOCK):
+        # levels above white are clipped to it
+        level.take(value[at : at + _BLOCK], out=grey[at : at + _BLOCK], mode="clip")
+    return torch.from_numpy(grey_RC)
 
 
 _BLOCK = 1 << 15
-"""Pixels counted at once: numpy widens them to int64, which then stays in the CPU's cache."""
+"""Pixels looked up at once: numpy widens them to int64, which then stays in the CPU's cache."""
 
 
-def _histogram(counts_RC: Tensor) -> Tensor:
-    """Return how many pixels hold 0, 1, 2, ... counts."""
+def _white(counts_RC: Tensor, config: Windowing) -> int:
+    """Return the percentile of the pixels that hold counts, 0 where none does."""
     if counts_RC.device.type != "cpu":
-        return torch.bincount(counts_RC.int().flatten()).cpu()
-    values = counts_RC.numpy().ravel()
-    levels = int(values.max(initial=0)) + 1
-    total = np.zeros(levels, np.int64)
-    step = max(_BLOCK, levels)
-    for start in range(0, values.size, step):
-        total += np.bincount(values[start : start + step], minlength=levels)
-    return torch.from_numpy(total)
+        held_L = torch.bincount(counts_RC.int().flatten()).cpu()[1:].cumsum(0)
+        held = int(held_L[-1]) if held_L.numel() else 0
+        return 1 + int(torch.searchsorted(held_L, _rank(held, config))) if held else 0
+    value = counts_RC.numpy()
+    held = int(np.count_nonzero(value))
+    brighter = held - _rank(held, config)  # so many may be above white
+    low, high = min(1, held), int(value.max(initial=0))
+    while low < high:  # comparing all pixels takes a tenth of counting them by level
+        middle = (low + high) // 2
+        if np.count_nonzero(value > middle) <= brighter:
+            high = middle
+        else:
+            low = middle + 1
+    return low
 
 
 def _rank(held: int, config: Windowing) -> int:
@@ -121,10 +128,20 @@ def _window_numbers(counts_RC: Tensor, config: Windowing) -> Tensor:
 
 
 def resize(grey_RC: Tensor, height: int, width: int) -> Tensor:
-    """Resize one view to (height, width), bilinear, low-pass filtered where it shrinks."""
+    """Resize one view to (height, width), bilinear, low-pass filtered where it shrinks.
+
+    Rows first: torch begins with columns, which takes longer where both shrink.
+    """
+    if grey_RC.shape[1] == 1:  # torch 2.14 takes a single column for a row
+        grey_RC = grey_RC.expand(-1, 2)
+    tall = _interpolate(grey_RC[None, None], height, grey_RC.shape[1])
+    return _interpolate(tall, height, width)[0, 0].clamp_(0.0, 1.0)
+
+
+def _interpolate(grey_11RC: Tensor, height: int, width: int) -> Tensor:
     return F.interpolate(
-        grey_RC[None, None], (height, width), mode="bilinear", align_corners=False, antialias=True
-    )[0, 0].clamp_(0.0, 1.0)
+        grey_11RC, (height, width), mode="bilinear", align_corners=False, antialias=True
+    )
 
 
 def prepare(greys: Sequence[Tensor], height: int, width: int) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 
 import numpy as np
@@ -39,6 +40,7 @@ def enlarge(heat_VU: NDArray[np.uint8], size: tuple[int, ...]) -> NDArray[np.flo
     return (blend_y @ heat_VU.astype(np.float32)) @ blend_x.T
 
 
+@functools.lru_cache(maxsize=64)  # an archive has few sizes
 def _blend(small: int, large: int) -> NDArray[np.float32]:
     """Return the (large, small) matrix of linear interpolation between pixel centres."""
     at = np.clip((np.arange(large) + 0.5) * small / large - 0.5, 0, small - 1)
@@ -47,6 +49,7 @@ def _blend(small: int, large: int) -> NDArray[np.float32]:
     blend = np.zeros((large, small), np.float32)
     blend[np.arange(large), low] = 1 - part
     blend[np.arange(large), np.minimum(low + 1, small - 1)] += part
+    blend.flags.writeable = False
     return blend
 
 
@@ -64,21 +67,12 @@ def find_boxes(heat_VU: NDArray[np.uint8], size: tuple[int, ...], config: Region
         largest area of mask first. ``parts="all"``: one box round all parts. Where nothing
         reaches γ (a map without contrast), the whole view.
     """
-    rows, columns = size
-    heat_RC = enlarge(heat_VU, size)
-    mask_RC = heat_RC >= config.gamma
-    used_rows = np.flatnonzero(mask_RC.any(axis=1))
-    if not used_rows.size:
-        return [Box(0, 0, columns, rows, 1.0)]
     if config.parts == "all":
-        used_columns = np.flatnonzero(mask_RC.any(axis=0))
-        edges = np.array([[used_columns[0], used_rows[0], used_columns[-1] + 1, used_rows[-1] + 1]])
+        edges = _extent(heat_VU, size, config.gamma)
     else:
-        runs = _Runs(mask_RC)
-        part, count = runs.connected()
-        edges = runs.edges(part, count)
-        rank = runs.peaks(heat_RC, part, count) if config.parts == "hottest" else runs.areas(part)
-        edges = edges[np.argsort(-rank, kind="stable")]
+        edges = _parts(enlarge(heat_VU, size), config)
+    if not len(edges):
+        return [Box(0, 0, size[1], size[0], 1.0)]
     share = _heat_shares(heat_VU, size, edges)
     return [
         Box(int(x0), int(y0), int(x1), int(y1), float(s))
@@ -129,6 +123,54 @@ def elsewhere(
     chosen = rng.permutation(np.flatnonzero(fits))[:count]
     return [Box(int(x), int(y), int(x) + wide, int(y) + high, float("nan")) for y, x in
             zip(top[chosen], left[chosen], strict=True)]  # fmt: skip
+
+
+def _extent(heat_VU: NDArray[np.uint8], size: tuple[int, ...], gamma: float) -> NDArray[np.int64]:
+    """Return (1, 4) x0, y0, x1, y1 round all of the enlarged map that reaches γ, or (0, 4).
+
+    Only lines of pixels near the four edges are computed, a twentieth of the map.
+    """
+    heat = heat_VU.astype(np.float32)
+    blend_y, blend_x = (_blend(*pair) for pair in zip(heat_VU.shape, size, strict=True))
+    y, x = _ends(blend_y @ heat, blend_x, gamma), _ends(blend_x @ heat.T, blend_y, gamma)
+    if y is None or x is None:
+        return np.empty((0, 4), np.int64)
+    return np.array([[x[0], y[0], x[1], y[1]]])
+
+
+def _ends(
+    across: NDArray[np.float32], blend: NDArray[np.float32], gamma: float
+) -> tuple[int, int] | None:
+    """Return the first line of ``across @ blend.T`` that reaches γ anywhere, and behind the last.
+
+    Blending never exceeds what it blends, so only lines whose largest value in ``across``
+    reaches γ may; nearly always the outermost of these does.
+    """
+    maybe = np.flatnonzero(across.max(axis=1) >= gamma)
+    found = []
+    for lines in (maybe, maybe[::-1]):
+        for at in range(0, len(lines), _LINES):
+            some = lines[at : at + _LINES]
+            hit = (across[some] @ blend.T >= gamma).any(axis=1)
+            if hit.any():
+                found.append(int(some[hit.argmax()]))
+                break
+    return (found[0], found[1] + 1) if found else None
+
+
+_LINES = 16
+"""Computed at once."""
+
+
+def _parts(heat_RC: NDArray[np.float32], config: Region) -> NDArray[np.int64]:
+    """Return (parts, 4) x0, y0, x1, y1 of the mask's connected parts, the first to crop first."""
+    mask_RC = heat_RC >= config.gamma
+    if not mask_RC.any():
+        return np.empty((0, 4), np.int64)
+    runs = _Runs(mask_RC)
+    part, count = runs.connected()
+    rank = runs.peaks(heat_RC, part, count) if config.parts == "hottest" else runs.areas(part)
+    return runs.edges(part, count)[np.argsort(-rank, kind="stable")]
 
 
 class _Runs:

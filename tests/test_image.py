@@ -58,6 +58,45 @@ def test_window_is_the_percentile_of_held_pixels_then_a_root() -> None:
     np.testing.assert_allclose(got, expected, atol=1e-6)
 
 
+@given(
+    st.lists(st.integers(0, 65535) | st.integers(0, 3), min_size=1, max_size=60),
+    st.floats(51, 100),
+)
+def test_white_is_the_level_that_sorting_finds(values: list[int], percentile: float) -> None:
+    """Sorted held counts, the one at the percentile's rank: whatever the counts."""
+    config = Windowing(percentile=percentile, power=1)
+    got = image.window(image.to_tensor(np.array([values], np.uint16)), config)
+    held = sorted(value for value in values if value)
+    if not held:
+        assert not got.any()
+        return
+    white = held[max(1, round(percentile / 100 * len(held))) - 1]
+    np.testing.assert_allclose(got[0], np.minimum(np.array(values) / white, 1), rtol=1e-6)
+
+
+SMALL = st.integers(2, 60)
+
+
+@given(SMALL, SMALL, SMALL, SMALL)
+def test_resizing_rows_first_is_what_torch_gives_at_once(
+    rows: int, columns: int, height: int, width: int
+) -> None:
+    """Both directions are independent of each other."""
+    grey = torch.rand(rows, columns, generator=torch.Generator().manual_seed(0))
+    expected = torch.nn.functional.interpolate(
+        grey[None, None], (height, width), mode="bilinear", antialias=True
+    )[0, 0].clamp(0, 1)
+    torch.testing.assert_close(image.resize(grey, height, width), expected, rtol=0, atol=1e-5)
+
+
+def test_single_column_is_resized_like_a_single_row() -> None:
+    """A box may be one pixel wide; torch's own answer is wrong there."""
+    line = torch.rand(50, generator=torch.Generator().manual_seed(0))
+    column, row = image.resize(line[:, None], 20, 3), image.resize(line[None], 3, 20)
+    torch.testing.assert_close(column, row.T)
+    assert column.std() > 0.05
+
+
 def test_hot_bladder_does_not_darken_the_skeleton() -> None:
     """A spot a hundred times hotter than bone leaves the grey of bone nearly as it was."""
     rng = np.random.default_rng(0)

@@ -5,7 +5,7 @@ from collections import deque
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
@@ -90,6 +90,21 @@ def test_all_parts_give_one_box_round_everything() -> None:
     heat[1, 1] = heat[6, 5] = 255
     (box,) = roi.find_boxes(heat, (8, 8), Region(parts="all"))
     assert (box.x0, box.y0, box.x1, box.y1) == (1, 1, 6, 7)
+
+
+@given(HEATS, st.integers(1, 90), st.integers(1, 60), st.floats(1, 255))
+@settings(max_examples=200, deadline=None)
+def test_box_round_everything_equals_a_brute_force_mask(
+    given_heat: tuple[int, int, int], rows: int, columns: int, gamma: float
+) -> None:
+    """The enlarged map, thresholded pixel by pixel, ends at the same four edges."""
+    heat = _heat(given_heat)
+    enlarged = roi.enlarge(heat, (rows, columns))
+    assume(np.abs(enlarged - gamma).min() > 1e-3)  # a tie is rounding's to decide
+    y, x = np.nonzero(enlarged >= gamma)
+    expected = (x.min(), y.min(), x.max() + 1, y.max() + 1) if y.size else (0, 0, columns, rows)
+    (box,) = roi.find_boxes(heat, (rows, columns), Region(gamma=gamma, parts="all"))
+    assert (box.x0, box.y0, box.x1, box.y1) == expected
 
 
 def test_larger_gamma_gives_a_smaller_region() -> None:
