@@ -10,7 +10,7 @@ import signal
 import socket
 import sys
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TypeVar
@@ -288,11 +288,25 @@ def root_cause(error: BaseException) -> str:
     return ours[-1] if ours else raised[0] if raised else type(chain[-1]).__name__
 
 
-def watched(items: Iterable[T], patience_s: float) -> Iterator[T]:
+def in_thread(call: Callable[[], T]) -> T:
+    """Return what a call returns, made in a thread of its own; Ctrl-C ends the waiting."""
+
+    def once() -> Iterator[T]:
+        yield call()
+
+    (result,) = watched(once(), None)
+    return result
+
+
+def watched(items: Iterable[T], patience_s: float | None) -> Iterator[T]:
     """Yield the items, and stop waiting for one that does not come.
 
     After some faults of actors Ray Data waits for ever (ray-project/ray#50814). The
     waiting goes on in a thread of its own, which ends with Ray's session.
+
+    Args:
+        items: waited for in that thread.
+        patience_s: seconds to wait for each, None for ever.
 
     Raises:
         RunError: nothing came for ``patience_s`` seconds, or a worker failed more often than
@@ -315,8 +329,8 @@ def watched(items: Iterable[T], patience_s: float) -> Iterator[T]:
             kind, value = found.get(timeout=patience_s)
         except queue.Empty:
             raise RunError(
-                f"no part was finished for {patience_s / 60:.0f} minutes, though no fault was "
-                "reported; the same command goes on with what is left"
+                f"no part was finished for {(patience_s or 0) / 60:.0f} minutes, though no fault "
+                "was reported; the same command goes on with what is left"
             ) from None
         if kind == "end":
             return

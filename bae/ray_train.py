@@ -108,7 +108,9 @@ def train(
         ),
     )
     try:
-        result = trainer.fit()
+        # Ray's own handler of Ctrl-C would end the process with no word and exit code 1, and
+        # stay in place when the training is done; in a thread it is not installed
+        result = ray_session.in_thread(trainer.fit)
         if not ruined.empty():
             raise RunError(ruined.get())
     except ray.train.TrainingFailedError as error:

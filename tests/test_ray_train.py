@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -22,13 +23,17 @@ def _process(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
 
 @pytest.mark.ray
 @pytest.mark.slow
-def test_killed_training_goes_on_and_ends_like_an_undisturbed_one(
+@pytest.mark.timeout(900)  # three processes, each with a Ray of its own
+def test_ended_training_goes_on_and_comes_to_the_same_as_an_undisturbed_one(
     tmp_path: Path, local_ray: None
 ) -> None:
-    """SIGKILL after the second epoch, the same call again: the same losses to 1e-6."""
+    """Ctrl-C in the first epoch, SIGKILL after the second: the same losses to 1e-6."""
     undisturbed = [m["train_loss"] for m in train_once.train(tmp_path / "whole")]
-    killed = _process(tmp_path / "broken", "--kill-at-epoch", "2")
-    assert killed.returncode == -9
+    stopped = _process(tmp_path / "broken", "--end-at-epoch", "1", "--signal", "SIGINT")
+    assert stopped.returncode == -signal.SIGINT
+    assert stopped.stderr.splitlines()[-1] == "KeyboardInterrupt"  # not swallowed by Ray Train
+    killed = _process(tmp_path / "broken", "--end-at-epoch", "2")
+    assert killed.returncode == -signal.SIGKILL
     again = _process(tmp_path / "broken")
     assert again.returncode == 0, again.stderr
     losses = json.loads(again.stdout.splitlines()[-1])

@@ -73,10 +73,10 @@ def train(
     return history
 
 
-def _kill_at(epoch: float) -> Callable[[dict[str, float]], None]:
+def _end_at(epoch: float, by: signal.Signals) -> Callable[[dict[str, float]], None]:
     def on_epoch(metrics: dict[str, float]) -> None:
         if metrics["epoch"] == epoch:
-            os.kill(os.getpid(), signal.SIGKILL)
+            os.kill(os.getpid(), by)
 
     return on_epoch
 
@@ -84,14 +84,17 @@ def _kill_at(epoch: float) -> Callable[[dict[str, float]], None]:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser()
     parser.add_argument("place")
-    parser.add_argument("--kill-at-epoch", type=float, default=0)
+    parser.add_argument("--end-at-epoch", type=float, default=0)
+    parser.add_argument("--signal", default="SIGKILL")
     parser.add_argument("--epochs", type=int, default=4)
     parser.add_argument("--max-failures", type=int, default=3)
     options = parser.parse_args()
+    # a shell's background processes ignore Ctrl-C, and what they start inherits that
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     with ray_session.session():
         history = train(
             options.place,
-            _kill_at(options.kill_at_epoch),
+            _end_at(options.end_at_epoch, signal.Signals[options.signal]),
             settings=[*SETTINGS, f"fit_regressor.epochs={options.epochs}"],
             max_failures=options.max_failures,
         )
