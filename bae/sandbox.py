@@ -80,6 +80,7 @@ class _Shared:
         """Give pages back to the system after a large object."""
         if self._map is not None and len(self._map) > _KEPT_BYTES:
             self._map.madvise(mmap.MADV_REMOVE)
+            self._map = None  # the next object maps as much as it needs
 
     def close(self) -> None:
         """Let go of it; views of it keep their memory."""

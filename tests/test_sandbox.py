@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bae import archive, dicom, rejects
+from bae import archive, dicom, rejects, sandbox
 from bae.errors import RunError, ScanError
 from bae.sandbox import Decoder
 from bae.scan import Scan
@@ -223,3 +223,17 @@ def test_a_part_with_a_hanging_object_is_done_and_its_neighbours_are_read(
     ray_data._decoder(1.0).close()
     outcomes = [item.outcome for item in ray_data._unpacked(part)]
     assert _codes([("", outcome) for outcome in outcomes]) == ["scan", "decoder_hang", "scan"]
+
+
+def test_shared_memory_gives_back_a_large_object_and_keeps_a_small_one() -> None:
+    """Pages go after an object over the bound, not after the small ones behind it."""
+    large = sandbox._KEPT_BYTES + 1
+    shared = sandbox._Shared()
+    shared.grow(large)
+    shared.view(large)[:] = bytes(large)
+    shared.shed()
+    assert os.fstat(shared.fd).st_blocks == 0
+    shared.view(3)[:] = b"abc"
+    shared.shed()
+    assert bytes(shared.view(3)) == b"abc"
+    shared.close()
