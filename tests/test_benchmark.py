@@ -1,11 +1,12 @@
 """The benchmark measures what it says."""
 
+import importlib.util
 import time
 
 import pytest
 
 from bae import benchmark, meter, recipes
-from jobs.benchmark import _table, _values
+from jobs.benchmark import _table, _values, main
 
 
 def test_meter_counts_cpu_time_of_children_and_not_sleep() -> None:
@@ -21,6 +22,26 @@ def test_meter_counts_cpu_time_of_children_and_not_sleep() -> None:
     with meter.measured() as idle:
         time.sleep(0.7)
     assert idle.cpu_s < 0.6 < idle.wall_s
+
+
+@pytest.mark.parametrize(
+    ("flags", "lacking", "reason"),
+    [(["--matrix", "wide"], (), "--matrix must be COLUMNSxROWS"),
+     ([], ("psutil",), "pip install -e .[bench]")],
+)  # fmt: skip
+def test_wrong_use_gets_one_sentence(
+    flags: list[str], lacking: tuple[str, ...], reason: str,
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    """Exit code 2 before anything is measured, also where the extra is not installed."""
+    there = importlib.util.find_spec
+    monkeypatch.setattr(
+        importlib.util, "find_spec", lambda name: None if name in lacking else there(name)
+    )
+    assert main(flags) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("error: ")
+    assert reason in line
 
 
 @pytest.mark.ray
