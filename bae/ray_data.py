@@ -125,7 +125,8 @@ def run_parts(
     )
     done = decoded.map_batches(
         _Last,
-        batch_size=None,  # any other would copy the pixels
+        # None does not copy the pixels, but Ray insists on a number where GPUs are asked for
+        batch_size=1 if taken.gpus else None,
         batch_format="pyarrow",
         fn_constructor_args=(last_step, arguments, store),
         compute=ray.data.ActorPoolStrategy(

@@ -76,7 +76,24 @@ def session() -> Iterator[None]:
         try:
             yield
         finally:
+            _quieten_left_threads()
             ray.shutdown()
+
+
+def _quieten_left_threads() -> None:
+    """Log what threads raise that outlive Ray, at level DEBUG; the job's last word is its own.
+
+    After a run that got stuck Ray Data still asks a Ray that has gone.
+    """
+    left, usual = set(threading.enumerate()), threading.excepthook
+
+    def hook(raised: threading.ExceptHookArgs) -> None:
+        if raised.thread in left:
+            log.debug("after Ray: %s in %s", raised.exc_value, raised.thread)
+        else:
+            usual(raised)
+
+    threading.excepthook = hook
 
 
 def _require_answer(address: str) -> None:

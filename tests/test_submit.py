@@ -123,3 +123,14 @@ def test_a_stopped_night_goes_on_and_its_id_is_a_lock(
     )
     assert again.returncode != 0
     assert "night-2 already exists" in again.stderr
+
+
+def test_a_gpu_that_is_there_is_used(cluster: ray_cluster.Cluster, places: Path) -> None:
+    """Without a flag the model goes to it; this one is only said to be there."""
+    cluster.add(1, "--num-gpus", "1")
+    flags = [*_flags(places), "--tables", str(places / "on-a-gpu")]
+    done = cluster.submit("-m", "jobs.predict", *flags)
+    assert done.returncode == 0, done.stdout + done.stderr
+    begun = next(line for line in done.stdout.splitlines() if "objects to read" in line)
+    assert json.loads(begun)["gpus"] == 1.0
+    assert tables.read(str(places / "on-a-gpu"), "cohort/ages").num_rows == SCANS
