@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bae import image
@@ -62,6 +62,7 @@ def test_window_is_the_percentile_of_held_pixels_then_a_root() -> None:
     st.lists(st.integers(0, 65535) | st.integers(0, 3), min_size=1, max_size=60),
     st.floats(51, 100),
 )
+@settings(deadline=None)
 def test_white_is_the_level_that_sorting_finds(values: list[int], percentile: float) -> None:
     """Sorted held counts, the one at the percentile's rank: whatever the counts."""
     config = Windowing(percentile=percentile, power=1)
@@ -78,6 +79,7 @@ SMALL = st.integers(2, 60)
 
 
 @given(SMALL, SMALL, SMALL, SMALL)
+@settings(deadline=None)
 def test_resizing_rows_first_is_what_torch_gives_at_once(
     rows: int, columns: int, height: int, width: int
 ) -> None:
