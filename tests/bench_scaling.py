@@ -21,7 +21,7 @@ from pathlib import Path
 import pyarrow as pa
 
 from bae import bench_stages, benchmark, meter, ray_data, ray_session, recipes, runs, storage
-from bae.staging import Decoded, staged
+from bae.staging import Decoded, Index
 from tests import ray_cluster
 
 GPU_SCANS_PER_S = 300.0
@@ -37,7 +37,7 @@ class Sleeper:
 
     def __call__(self, items: Sequence[Decoded]) -> pa.Table:
         time.sleep(self.seconds_per_scan * len(items))
-        return staged(items, [None] * len(items), None)
+        return Index()(items)
 
 
 def _rate(folder: Path, actors: int, gpus_each: int, seconds: float) -> tuple[float, float]:
