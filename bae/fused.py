@@ -24,7 +24,7 @@ import functools
 import logging
 import operator
 import threading
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 import torch
 from torch import Tensor, fx, nn
@@ -222,10 +222,11 @@ class _Convolution(nn.Module):
     def __init__(self, layer: nn.Conv2d, relu: bool, dtype: torch.dtype) -> None:
         super().__init__()
         assert not isinstance(layer.padding, str) and layer.padding_mode == "zeros"
-        weight = layer.weight.detach().to(dtype, memory_format=torch.channels_last)
-        bias = layer.weight.new_zeros(len(weight)) if layer.bias is None else layer.bias.detach()
-        self.register_buffer("weight", weight)
-        self.register_buffer("bias", bias.to(dtype))
+        weight = layer.weight.detach()
+        bias = weight.new_zeros(len(weight)) if layer.bias is None else layer.bias.detach()
+        rounded = _rounded(weight, dtype).contiguous(memory_format=torch.channels_last)
+        self.register_buffer("weight", rounded)
+        self.register_buffer("bias", bias)  # float32: rounding it is seen in every pixel
         self.weight: Tensor
         self.bias: Tensor
         self.stride, self.padding = list(layer.stride), list(layer.padding)
@@ -236,23 +237,24 @@ class _Convolution(nn.Module):
     def forward(self, x: Tensor, residual: Tensor | None = None) -> Tensor:
         return self.run(_fused_kernels(x.device.type, x.dtype), x, residual)
 
-    def run(self, library: str | None, x: Tensor, residual: Tensor | None) -> Tensor:
+    def run(self, kernels: _Kernels, x: Tensor, residual: Tensor | None) -> Tensor:
         """Convolve with the kernels of a library; None: one plain step after the other."""
-        if library == "onednn":
-            return self._onednn(x, residual)
+        bias = self.bias.to(kernels.bias)
+        if kernels.library == "onednn":
+            return self._onednn(x, bias, residual)
         geometry = (self.stride, self.padding, self.dilation, self.groups)
-        if library == "cudnn" and self.relu and self.groups == 1:
+        if kernels.library == "cudnn" and self.relu and self.groups == 1:
             if residual is None:
-                return torch.cudnn_convolution_relu(x, self.weight, self.bias, *geometry)
-            return torch.cudnn_convolution_add_relu(
-                x, self.weight, residual, 1.0, self.bias, *geometry
-            )
-        y = F.conv2d(x, self.weight, self.bias, *geometry)
+                return torch.cudnn_convolution_relu(x, self.weight, bias, *geometry)
+            return torch.cudnn_convolution_add_relu(x, self.weight, residual, 1.0, bias, *geometry)
+        # a CPU has nothing to win from 16 bits here; in float32 a result is rounded once
+        dtype = x.dtype if x.is_cuda else torch.float32
+        y = F.conv2d(x.to(dtype), self.weight.to(dtype), bias.to(dtype), *geometry)
         if residual is not None:
-            y = y.add_(residual)
-        return y.relu_() if self.relu else y
+            y += residual
+        return (y.relu_() if self.relu else y).to(x.dtype)
 
-    def _onednn(self, x: Tensor, residual: Tensor | None) -> Tensor:
+    def _onednn(self, x: Tensor, bias: Tensor, residual: Tensor | None) -> Tensor:
         mkldnn = torch.ops.mkldnn
         geometry = (self.padding, self.stride, self.dilation, self.groups)
         if self.packed is None:  # the layout that the kernels read depends on the input's size
@@ -260,19 +262,44 @@ class _Convolution(nn.Module):
         made: Tensor
         if residual is None:
             then = "relu" if self.relu else "none"
-            made = mkldnn._convolution_pointwise(
-                x, self.packed, self.bias, *geometry, then, [], None
-            )
+            made = mkldnn._convolution_pointwise(x, self.packed, bias, *geometry, then, [], None)
         else:  # written over the residual
             made = mkldnn._convolution_pointwise_.binary(
-                residual, x, self.packed, self.bias, *geometry, "add", 1.0, "relu", [], None
+                residual, x, self.packed, bias, *geometry, "add", 1.0, "relu", [], None
             )
         return made
 
 
+def _rounded(weight_OKHW: Tensor, dtype: torch.dtype) -> Tensor:
+    """Round weights so that each filter keeps its sum: an error is handed to the next weight.
+
+    What a filter reads behind a ReLU is positive and much alike from pixel to pixel, so that
+    the errors of its weights add up in every pixel the same, and move every age one way: they
+    did more harm than rounding all feature maps (``bae/README.md``). Handed on, as grey values
+    are in dithering (Floyd and Steinberg, 1976), they cancel. Costs a second a model.
+    """
+    if weight_OKHW.dtype == dtype:
+        return weight_OKHW
+    columns = weight_OKHW.flatten(1).T.contiguous()
+    rounded = torch.empty_like(columns, dtype=dtype)
+    left_over = torch.zeros_like(columns[0])
+    for column, into in zip(columns, rounded, strict=True):
+        wanted = column + left_over
+        into.copy_(wanted)
+        left_over = wanted - into
+    return rounded.T.reshape(weight_OKHW.shape)
+
+
+class _Kernels(NamedTuple):
+    """Whose convolutions to call, None for plain ones; and the numbers that biases have there."""
+
+    library: str | None
+    bias: torch.dtype
+
+
 @functools.cache
-def _fused_kernels(device: str, dtype: torch.dtype) -> str | None:
-    """Name the library whose fused convolutions work here; it is asked once.
+def _fused_kernels(device: str, dtype: torch.dtype) -> _Kernels:
+    """Choose the kernels that work here; they are asked once.
 
     torch keeps these operators for its own compilers and promises nothing about them, so
     they must first give what plain convolutions give; else one log line says so.
@@ -286,18 +313,21 @@ def _fused_kernels(device: str, dtype: torch.dtype) -> str | None:
         .contiguous(memory_format=torch.channels_last) for _ in range(2)
     )  # fmt: skip
     fused = _Convolution(layer, True, dtype).to(device)
-    with torch.inference_mode():
+    plain = _Kernels(None, torch.float32)
+    why = ""
+    for kernels in (_Kernels(library, torch.float32), _Kernels(library, dtype)):
         try:
-            for other in (None, residual):
-                expected, got = (
-                    fused.run(kind, x, None if other is None else other.clone()).float()
-                    for kind in (None, library)
-                )
-                torch.testing.assert_close(got, expected, rtol=0.03, atol=0.03)
-            return library
+            with torch.inference_mode():
+                for other in (None, residual):
+                    expected, got = (
+                        fused.run(kind, x, None if other is None else other.clone()).float()
+                        for kind in (plain, kernels)
+                    )
+                    torch.testing.assert_close(got, expected, rtol=0.03, atol=0.03)
+            return kernels
         except (RuntimeError, AttributeError, TypeError, AssertionError) as error:
-            log.warning(
-                "no fused convolutions on this %s (%s): plain ones are used, which is slower",
-                device, str(error).partition("\n")[0],
-            )  # fmt: skip
-            return None
+            why = str(error).partition("\n")[0]
+    log.warning(
+        "no fused convolutions on this %s (%s): plain ones are used, which is slower", device, why
+    )
+    return plain

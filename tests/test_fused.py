@@ -41,6 +41,35 @@ def test_fast_trunk_equals_the_trunk_also_at_the_border(name: str) -> None:
         assert ((got - expected).abs().amax(dim=(0, 1)) / largest).max() < 1e-4
 
 
+def test_rounded_filters_keep_their_sums() -> None:
+    """A filter's rounding error is that of its last weight; rounding each adds them up."""
+    weight = torch.randn(64, 32, 3, 3, generator=torch.Generator().manual_seed(0)) / 16
+    rounded = fused._rounded(weight, torch.bfloat16)
+    last = weight.abs().amax() * 2.0**-8
+    assert (rounded.double() - weight).sum(dim=(1, 2, 3)).abs().amax() <= last
+    assert (weight.bfloat16().double() - weight).sum(dim=(1, 2, 3)).abs().amax() > last
+    assert ((rounded.float() - weight).abs() <= 3 * last).all()
+    assert fused._rounded(weight, torch.float32) is weight
+
+
+def test_bf16_convolution_keeps_the_mean_of_what_it_gives() -> None:
+    """On positive pictures, as ReLU leaves them; bias included, which is not rounded."""
+    generator = torch.Generator().manual_seed(0)
+    layer = nn.Conv2d(64, 32, 3).requires_grad_(False)
+    layer.weight.normal_(0, 1 / 24, generator=generator)
+    layer.bias = nn.Parameter(torch.randn(32, generator=generator), requires_grad=False)
+    x = torch.rand(4, 64, 40, 40, generator=generator).bfloat16()
+    ours = fused._Convolution(layer, False, torch.bfloat16)
+    with torch.inference_mode():
+        expected = layer(x.float())
+        got = ours.run(fused._Kernels(None, torch.float32), x, None).float()
+        each = nn.functional.conv2d(x.float(), layer.weight.bfloat16().float(), layer.bias)
+        error, of_rounding_each = (
+            (y - expected).mean(dim=(0, 2, 3)).square().mean().sqrt() for y in (got, each)
+        )
+    assert error < of_rounding_each / 4
+
+
 def test_without_fused_kernels_plain_ones_are_used_and_one_line_says_so(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -49,7 +78,7 @@ def test_without_fused_kernels_plain_ones_are_used_and_one_line_says_so(
     with torch.inference_mode():
         expected = fused.FusedTrunk(trunk, torch.float32)(grey)
     fused._fused_kernels.cache_clear()
-    monkeypatch.setattr(fused._Convolution, "_onednn", lambda self, x, residual: x * 0)
+    monkeypatch.setattr(fused._Convolution, "_onednn", lambda self, x, bias, residual: x * 0)
     with caplog.at_level(logging.WARNING), torch.inference_mode():
         got = [fused.FusedTrunk(trunk, torch.float32)(grey) for _ in range(2)]
     fused._fused_kernels.cache_clear()
