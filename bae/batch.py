@@ -11,6 +11,7 @@ from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass, field
+from functools import partial
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -187,11 +188,11 @@ def _read(
     known: labels.Labels | None,
     on_part: Callable[[PartDone], None],
 ) -> None:
+    last_step = Index if request.model_uri is None else partial(_score, request.model_uri)
     parts = run_parts(
         left,
         Reading(tables_uri=current.tables_uri, labels=known),
-        Index if request.model_uri is None else _score,
-        () if request.model_uri is None else (request.model_uri,),
+        last_step,
         current.stage,
         resources=taken,
         patience_s=request.patience_s,

@@ -100,7 +100,7 @@ def _answers(
     parts = samples.cut({"": scans})[""]
     left = {number: objects for number, objects in parts.items() if not cache.holds(number)}
     reading = Reading(tables_uri=tables_uri)
-    for done in run_parts(left, reading, step, (), cache.store, resources=resources):
+    for done in run_parts(left, reading, step, cache.store, resources=resources):
         on_part(len(left), done)
     found = [pq.read_table(pa.BufferReader(storage.read_bytes(cache.file(n)))) for n in parts]
     answers = pa.concat_tables(found)

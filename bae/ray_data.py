@@ -87,8 +87,7 @@ Store = Callable[[int, pa.Table], None]
 def run_parts(
     parts: Mapping[int, pa.Table],
     reading: Reading,
-    last_step: Callable[..., LastStep],
-    arguments: tuple[object, ...],
+    last_step: Callable[[], LastStep],
     store: Store,
     *,
     resources: ray_session.Resources | None = None,
@@ -99,9 +98,8 @@ def run_parts(
     Args:
         parts: number to objects, with the columns of ``storage.LISTING``.
         reading: how to fetch and decode.
-        last_step: called once in each actor with ``arguments``; what it returns turns
-            the decoded objects of a part into the table to store, in several threads.
-        arguments: picklable.
+        last_step: picklable, called once in each actor; what it returns turns the decoded
+            objects of a part into the table to store, in several threads.
         store: picklable; writes one part's table whole.
         resources: what ``ray_session.fitted`` returned; by default one process without GPU.
         patience_s: seconds without a finished part after which the run counts as stuck.
@@ -128,7 +126,7 @@ def run_parts(
         # None does not copy the pixels, but Ray insists on a number where GPUs are asked for
         batch_size=1 if taken.gpus else None,
         batch_format="pyarrow",
-        fn_constructor_args=(last_step, arguments, store),
+        fn_constructor_args=(last_step, store),
         compute=ray.data.ActorPoolStrategy(
             size=taken.actors or 1,
             max_concurrent_calls_per_actor=PARTS_AT_ONCE,
@@ -254,10 +252,8 @@ def _decode(
 class _Last:
     """Actor that turns decoded parts into stored results."""
 
-    def __init__(
-        self, last_step: Callable[..., LastStep], arguments: tuple[object, ...], store: Store
-    ) -> None:
-        self.step = last_step(*arguments)
+    def __init__(self, last_step: Callable[[], LastStep], store: Store) -> None:
+        self.step = last_step()
         self.name = type(self.step).__name__
         self.store = store
         self.busy = monitoring.Busy(self.name)

@@ -10,6 +10,7 @@ import json
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -35,7 +36,7 @@ from bae import (
     weights,
 )
 from bae.errors import ModelError, UseError
-from bae.ray_data import PartDone, Reading, run_parts
+from bae.ray_data import LastStep, PartDone, Reading, run_parts
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -217,11 +218,10 @@ def _prepare(planned: Plan, on_samples: Callable[[int, PartDone], None]) -> dict
     made_by = "" if localizer is None else localizer.sha256
     cache = samples.cache(request.tables_uri, request.recipe, request.part, scans, made_by)
     known = {k: v for table in scans.values() for k, v in samples.truth(table).items()}
-    step: Any = scoring.LocalizerSamples
-    arguments: tuple[object, ...] = (request.recipe, known)
+    step: Callable[[], LastStep] = partial(scoring.LocalizerSamples, request.recipe, known)
     if request.part == "regressor":
         model_uri = None if localizer is None else request.model_uri
-        step, arguments = scoring.RegressorSamples, (*arguments, model_uri)
+        step = partial(scoring.RegressorSamples, request.recipe, known, model_uri)
     parts = samples.cut(scans)
     left = {
         number: objects
@@ -231,7 +231,7 @@ def _prepare(planned: Plan, on_samples: Callable[[int, PartDone], None]) -> dict
     }
     cache.drop_others()
     reading = Reading(tables_uri=request.tables_uri)
-    for done in run_parts(left, reading, step, arguments, cache.store):
+    for done in run_parts(left, reading, step, cache.store):
         on_samples(len(left), done)
     return {split: [cache.file(number) for number in parts[split]] for split in parts}
 

@@ -61,8 +61,7 @@ def main(part: str, argv: Sequence[str] | None) -> int:
         for name, value in done.metrics.items():
             print(f"  {name.replace('_', ' '):<26} {value:.3f}")
         print(f"  {done.fit['epochs']} epochs in {done.fit['seconds']:.0f} s with "
-              f"{done.fit['workers']} workers; written to "
-              f"{options.model}")  # fmt: skip
+              f"{done.fit['workers']} worker(s); written to {options.model}")  # fmt: skip
 
     return command.run(parser, monitoring.counted(parser, job), argv)
 

@@ -16,6 +16,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import pyarrow as pa
@@ -54,8 +55,7 @@ def _rate(folder: Path, actors: int, gpus_each: int, seconds: float) -> tuple[fl
         for _ in ray_data.run_parts(
             dict.fromkeys(range(parts), objects),
             ray_data.Reading(tables_uri=str(folder)),
-            Sleeper,
-            (each,),
+            partial(Sleeper, each),
             run.stage,
             resources=ray_session.Resources(actors=actors, gpus=0.0),
         )
