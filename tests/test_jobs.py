@@ -110,6 +110,7 @@ def test_empty_archive_gets_one_sentence(
     assert not (tmp_path / "tables").exists()
 
 
+@pytest.mark.slow
 def test_model_that_is_not_there_gets_one_sentence(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -257,6 +258,7 @@ def test_tables_hold_what_the_predictor_says(chain: Path) -> None:
             ], "boxes can be computed again from the heat maps table"
 
 
+@pytest.mark.slow
 @pytest.mark.ray
 def test_second_night_does_nothing(chain: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """The same command again reads nothing and adds nothing."""
@@ -335,6 +337,7 @@ def test_model_and_cohort_hold_no_identity_of_the_archive(chain: Path) -> None:
             assert not {s for s in secrets if s.encode() in data}, path
 
 
+@pytest.mark.slow
 @pytest.mark.ray
 def test_evaluation_shows_the_held_out_patients(
     chain: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]

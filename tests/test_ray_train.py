@@ -41,6 +41,7 @@ def test_ended_training_goes_on_and_comes_to_the_same_as_an_undisturbed_one(
     np.testing.assert_allclose(losses, undisturbed, rtol=0, atol=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.ray
 def test_training_learns_and_keeps_its_best_epoch(tmp_path: Path, local_ray: None) -> None:
     """The returned network belongs to the epoch with the best score."""
@@ -68,6 +69,7 @@ def test_training_learns_and_keeps_its_best_epoch(tmp_path: Path, local_ray: Non
     assert mae == pytest.approx(best, abs=1e-3)
 
 
+@pytest.mark.slow
 @pytest.mark.ray
 def test_training_that_fails_gives_one_sentence(tmp_path: Path, local_ray: None) -> None:
     """A NaN age stops with the batch's scan ids; the error is ours and has one line."""
@@ -132,6 +134,7 @@ def test_a_full_store_is_one_error_and_the_last_checkpoint_stays_whole(
         subprocess.run(["umount", "-l", str(tmp_path)], check=False)
 
 
+@pytest.mark.slow
 @pytest.mark.ray
 def test_a_lost_worker_is_replaced(tmp_path: Path, local_ray: None) -> None:
     """SIGKILL to the training worker after the first epoch: all four epochs are there."""

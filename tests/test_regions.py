@@ -82,6 +82,7 @@ def predictor() -> Predictor:
     return Predictor(Localizer(recipe.localizer), Regressor(recipe.regressor), card)
 
 
+@pytest.mark.slow
 def test_examination_has_every_figure_and_every_check(
     indexed: tuple[str, pa.Table],
     predictor: Predictor,
@@ -103,6 +104,7 @@ def test_examination_has_every_figure_and_every_check(
     assert layers[:2] == ["another scan's map", "random down to head"]
 
 
+@pytest.mark.slow
 def test_evaluation_writes_figures_and_checks_beside_each_other(
     indexed: tuple[str, pa.Table],
     predictor: Predictor,

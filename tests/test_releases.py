@@ -68,6 +68,7 @@ def test_model_answers_as_it_did(release: Path) -> None:
     assert found.low_years is not None
 
 
+@pytest.mark.slow
 @pytest.mark.ray
 def test_a_night_goes_on_with_old_tables(
     release: Path, local_ray: None, capsys: pytest.CaptureFixture[str]

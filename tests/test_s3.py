@@ -182,6 +182,7 @@ def test_one_lease_at_a_time_on_s3(s3: s3_server.Server) -> None:
         pass
 
 
+@pytest.mark.slow
 def test_throttling_costs_time_and_no_rows(proxy: fault_proxy.Proxy) -> None:
     """Every third request is answered 503 SlowDown, in every step of a night."""
     root, objects = "s3://tables/slow", rows.listing(range(1, 120))
@@ -275,6 +276,7 @@ def test_nothing_to_do_reads_no_object(proxy: fault_proxy.Proxy) -> None:
     assert proxy.refused == {}
 
 
+@pytest.mark.slow
 def test_upkeep_works_on_s3(s3: s3_server.Server) -> None:
     """Marks, erasure with proof, compaction and vacuum."""
     root, archive = "s3://tables/upkeep", "s3://archive/upkeep"

@@ -125,6 +125,7 @@ def test_erasure_says_what_the_archive_still_holds(tmp_path: Path) -> None:
     assert erasure.erase(root, rows.key("patient", 3)).still_in_archive == 1
 
 
+@pytest.mark.slow
 def test_compaction_keeps_every_row_and_sorts(tmp_path: Path) -> None:
     """Many nights' files become one; publishing goes on."""
     import pyarrow.parquet as pq
