@@ -11,7 +11,7 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -33,8 +33,8 @@ class Plan:
     """What to measure.
 
     Attributes:
-        views: of the job's run. Even, and enough for three parts of ``runs.PART_OBJECTS``
-            scans, or there is no steady state to see.
+        views: of the job's run. Even, and enough for many parts of ``runs.PART_OBJECTS``
+            scans: the first ones are decoded while the model loads.
         columns, rows: the stored matrix.
         recipe: of a model with random weights.
         repeats: how often everything is measured.
@@ -177,9 +177,10 @@ def predict_command(archive_uri: str, tables_uri: str, model_uri: str) -> list[s
 def _job(place: str, model_uri: str, repeat: int) -> tuple[Measured, float]:
     """Run ``jobs.predict`` as a user does: what a view costs once it runs, and its start-up.
 
-    The steady state lies between the first and the last part's end, as the job's log has
-    them. Start-up is all the rest: importing, starting Ray, listing, loading the model,
-    publishing.
+    The steady state lies between the first part's start in the model process and the last
+    part's end, as the job's log has them. (From the first end to the last would be too good:
+    two parts are in hand at once, so that another is half done at the first end.) Start-up
+    is all the rest: importing, starting Ray, listing, loading the model, publishing.
     """
     archive_uri, tables_uri = (
         storage.join(place, name) for name in ("archive", f"tables-{repeat}")
@@ -192,16 +193,26 @@ def _job(place: str, model_uri: str, repeat: int) -> tuple[Measured, float]:
         assert job.stderr is not None
         said = list(job.stderr)
     parts = [line for line in map(_json, said) if "number" in line]
-    if job.returncode or len(parts) < 2:
-        raise RunError(f"the job came to {len(parts)} parts, two are needed: {said[-1:]}")
-    ends = [datetime.fromisoformat(str(part["time"])).timestamp() for part in parts]
-    views = 2 * sum(int(str(part["scans"])) for part in parts[1:])
+    if job.returncode or not parts:
+        raise RunError(f"the job came to {len(parts)} parts: {said[-1:]}")
+    begin, end, views = steady(parts)
     seen, cpu_s = zip(*cost.history, strict=True)
-    steady = np.diff(np.interp([ends[0], ends[-1]], seen, cpu_s))[0] / views
-    wall_s = (ends[-1] - ends[0]) / views
-    all_views = 2 * sum(int(str(part["scans"])) for part in parts)
-    measured = Measured(wall_s=wall_s, cpu_s=float(steady), peak_bytes=cost.peak_bytes)
-    return measured, cost.wall_s - all_views * wall_s
+    busy_s = float(np.diff(np.interp([begin, end], seen, cpu_s))[0])
+    measured = Measured(
+        wall_s=(end - begin) / views, cpu_s=busy_s / views, peak_bytes=cost.peak_bytes
+    )
+    return measured, cost.wall_s - (end - begin)
+
+
+def steady(parts: Sequence[Mapping[str, object]]) -> tuple[float, float, int]:
+    """Return when the steady state began and ended (seconds since 1970), and its views.
+
+    Args:
+        parts: log records of finished parts: ``time``, ``seconds``, ``scans`` (two views each).
+    """
+    ends = [datetime.fromisoformat(str(part["time"])).timestamp() for part in parts]
+    begin = min(end - float(str(part["seconds"])) for end, part in zip(ends, parts, strict=True))
+    return begin, max(ends), 2 * sum(int(str(part["scans"])) for part in parts)
 
 
 def _json(line: str) -> dict[str, object]:

@@ -24,6 +24,14 @@ def test_meter_counts_cpu_time_of_children_and_not_sleep() -> None:
     assert idle.cpu_s < 0.6 < idle.wall_s
 
 
+def test_steady_state_counts_no_view_that_was_done_before_it_began() -> None:
+    """Two parts at once, each taking twice its own time: four parts of 10 s in 40 s."""
+    day = "2026-11-24T20:00:"
+    parts = [{"time": f"{day}{end}+00:00", "seconds": 20.0, "scans": 5} for end in (20, 20, 40, 40)]
+    begin, end, views = benchmark.steady(parts)
+    assert (end - begin, views) == (40, 40)
+
+
 @pytest.mark.parametrize(
     ("flags", "lacking", "reason"),
     [(["--matrix", "wide"], (), "--matrix must be COLUMNSxROWS"),
