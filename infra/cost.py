@@ -12,7 +12,8 @@ from dataclasses import dataclass
 
 SCORED_CPU_S = 0.34
 """Two cores' time for one two-view scan of 256 x 1024 from DICOM to tables, recipe ``paper``: AMD
-EPYC with AVX-512 bf16, `python -m jobs.benchmark` (84 ms a view on the clock)."""
+EPYC with AVX-512 bf16, `python -m jobs.benchmark` (84 ms a view on the clock, by a version that may
+have said a sixth too little)."""
 TRAINED_CPU_S = {"localizer": 0.6, "regressor": 0.17}
 """CPU time of one view, forward, backward and step: the same CPU, `python -m tests.bench_paper`."""
 DECODE_CPU_S = 0.020
