@@ -315,7 +315,8 @@ def _fused_kernels(device: str, dtype: torch.dtype) -> _Kernels:
     fused = _Convolution(layer, True, dtype).to(device)
     plain = _Kernels(None, torch.float32)
     why = ""
-    for kernels in (_Kernels(library, torch.float32), _Kernels(library, dtype)):
+    for bias in dict.fromkeys((torch.float32, dtype)):
+        kernels = _Kernels(library, bias)
         try:
             with torch.inference_mode():
                 for other in (None, residual):

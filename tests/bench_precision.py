@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from unittest import mock
 
 import numpy as np
+from numpy.typing import NDArray
 
 from bae import model, reread, roi, tables
 from bae.fused import fast
@@ -27,20 +28,25 @@ def answering(uri: str, localizer: str, regressor: str) -> Predictor:
     return one
 
 
-def compare(found: Sequence[Prediction], reference: Sequence[Prediction]) -> str:
-    """Return ages' and boxes' distances to the reference, one line."""
-    pairs = list(zip(found, reference, strict=True))
-    years = np.array([abs(one.age_years - other.age_years) for one, other in pairs])
-    overlaps = np.array(
+def overlaps(found: Sequence[Prediction], reference: Sequence[Prediction]) -> NDArray[np.float64]:
+    """Return how far the cropped boxes overlap, one number a view."""
+    return np.array(
         [
             roi.overlap(a.boxes[0], b.boxes[0])
-            for one, other in pairs
+            for one, other in zip(found, reference, strict=True)
             for a, b in zip(one.views, other.views, strict=True)
         ]
     )
+
+
+def compare(found: Sequence[Prediction], reference: Sequence[Prediction]) -> str:
+    """Return ages' and boxes' distances to the reference, one line."""
+    pairs = zip(found, reference, strict=True)
+    years = np.array([abs(one.age_years - other.age_years) for one, other in pairs])
+    shares = overlaps(found, reference)
     return (
         f"{np.median(years):9.4f}{np.quantile(years, 0.99):9.4f}{np.mean(years <= 0.1):10.1%}"
-        f"{np.median(overlaps):10.3f}{np.quantile(overlaps, 0.05):8.3f}"
+        f"{np.median(shares):10.3f}{np.quantile(shares, 0.05):8.3f}"
     )
 
 
@@ -69,7 +75,7 @@ def main() -> None:
     print(f"{len(scans)} scans; years from plain float32: median, 99 %, within 0.1;"
           " overlap of boxes: median, 5 %")  # fmt: skip
     for name, found in answers.items():
-        print(f"{name:22}{compare(found, answers['plain float32'])}", flush=True)
+        print(f"{name:22}{compare(found, answers['plain float32'])}")
 
 
 if __name__ == "__main__":

@@ -3,18 +3,19 @@
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 import pytest
 import torch
-from numpy.typing import NDArray
 from pydicom.data import get_testdata_file
 from torch.nn import functional as F
 
-from bae import dicom, image, model, phantom, recipes, roi
+from bae import dicom, image, model, phantom, recipes
 from bae.networks import Localizer, Regressor
 from bae.predictor import Prediction, Predictor, localize, regressor_inputs
 from bae.scan import SEX_CODE, Identity, Scan
+from tests.bench_precision import overlaps
 
 RECIPE = dataclasses.replace(
     recipes.small(),
@@ -70,26 +71,12 @@ def reference(trained: Predictor, scans: Sequence[Scan]) -> list[Prediction]:
     """What the plain networks say in float32, not fused and not folded."""
     plain = _with(trained, "float32")
     plain.fast_localizer, plain.fast_regressor = plain.localizer, plain.regressor
-    has_bf16 = model.has_bf16
-    try:
-        model.has_bf16 = lambda device_type: False  # no autocast either
+    with mock.patch.object(model, "has_bf16", lambda device: False):  # no autocast either
         return plain.predict(scans)
-    finally:
-        model.has_bf16 = has_bf16
 
 
 def _with(one: Predictor, precision: str) -> Predictor:
     return Predictor(one.localizer, one.regressor, one.card, precision=precision)
-
-
-def _overlaps(one: Sequence[Prediction], two: Sequence[Prediction]) -> NDArray[np.float64]:
-    return np.array(
-        [
-            roi.overlap(a.boxes[0], b.boxes[0])
-            for first, second in zip(one, two, strict=True)
-            for a, b in zip(first.views, second.views, strict=True)
-        ]
-    )
 
 
 def _near(one: Sequence[float], two: Sequence[float]) -> float:
@@ -109,18 +96,18 @@ def test_float32_gives_the_references_ages_and_boxes(
     """Within a tenth of a year for 99 % of scans; overlaps of 0.95 (median) and 0.85 (5 %)."""
     found = trained.predict(scans)
     assert _near([f.age_years for f in found], [r.age_years for r in reference]) >= 0.99
-    overlaps = _overlaps(found, reference)
-    assert np.median(overlaps) >= 0.95
-    assert np.quantile(overlaps, 0.05) >= 0.85
+    shares = overlaps(found, reference)
+    assert np.median(shares) >= 0.95
+    assert np.quantile(shares, 0.05) >= 0.85
 
 
 def test_bf16_gives_the_references_boxes(
     trained: Predictor, scans: Sequence[Scan], reference: Sequence[Prediction]
 ) -> None:
     """Overlaps of 0.95 (median) and 0.85 (5 %)."""
-    overlaps = _overlaps(_with(trained, "bfloat16").predict(scans), reference)
-    assert np.median(overlaps) >= 0.95
-    assert np.quantile(overlaps, 0.05) >= 0.85
+    shares = overlaps(_with(trained, "bfloat16").predict(scans), reference)
+    assert np.median(shares) >= 0.95
+    assert np.quantile(shares, 0.05) >= 0.85
 
 
 def test_bf16_regressor_gives_the_references_ages_on_the_same_crops(
