@@ -22,9 +22,9 @@ lint: .venv/installed-test
 # what reading and querying cost on this machine
 bench: .venv/installed-test
 	$(BIN)/python -m jobs.benchmark
-	$(BIN)/python -m tests.bench_decode
-	$(BIN)/python -m tests.bench_tables
-	$(BIN)/python -m tests.bench_report
+	$(BIN)/python -m tests.bench.decode
+	$(BIN)/python -m tests.bench.tables
+	$(BIN)/python -m tests.bench.report
 
 # open-ended: SECONDS=600 by default
 fuzz: .venv/installed-test

@@ -16,7 +16,7 @@
 
 A message says what was found, what was expected, and what to do. Messages never
 hold names, identifiers, UIDs, dates or free text from a header, since they are
-shown in logs (see ``bae.privacy``).
+shown in logs (see ``bae.archive.privacy``).
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ class ScanError(BaeError):
     """One object is refused.
 
     Args:
-        code: a key of ``bae.rejects.REJECT_CODES``; stable, analysts filter on it.
+        code: a key of ``bae.archive.refusals.REJECT_CODES``; stable, analysts filter on it.
         message: what was found, free of anything that identifies a person.
     """
 

@@ -3,7 +3,7 @@
 ``BAE_LOG=json`` or ``BAE_LOG=text`` decides; without it a job on a cluster whose
 output no terminal shows writes JSON. Each JSON line has time, level, logger and
 message, what ``bind`` was told (job, run), and the ``extra`` of the call. Neither
-message nor fields may hold what identifies a person (see ``bae.privacy``).
+message nor fields may hold what identifies a person (see ``bae.archive.privacy``).
 """
 
 from __future__ import annotations
@@ -44,7 +44,8 @@ def setup() -> None:
     text = logging.Formatter("%(levelname)s %(name)s: %(message)s")
     handler.setFormatter(_Json() if json_lines else text)
     logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
-    logging.getLogger("bae").setLevel(logging.INFO if json_lines else logging.WARNING)
+    for ours in ("bae", "jobs"):
+        logging.getLogger(ours).setLevel(logging.INFO if json_lines else logging.WARNING)
 
 
 def bind(**fields: object) -> None:

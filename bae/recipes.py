@@ -13,7 +13,7 @@ import difflib
 import json
 import types
 import typing
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from functools import partial
 from typing import Any
@@ -46,7 +46,7 @@ class Localizer:
     """The network of Fig. 1 (a): which age group, and where it shows."""
 
     trunk: str = "resnet50"
-    """Feature extractor, a name in ``bae.networks.TRUNKS``; section III."""
+    """Feature extractor, a name in ``bae.method.trunks.TRUNKS``; section III."""
     weights: str = "imagenet"
     """``imagenet`` or ``none``; section IV."""
     width: int = 300
@@ -102,7 +102,7 @@ class Regressor:
     """The network of Fig. 1 (b): crop and sex to years."""
 
     trunk: str = "inception_v3"
-    """Feature extractor, a name in ``bae.networks.TRUNKS``; section III."""
+    """Feature extractor, a name in ``bae.method.trunks.TRUNKS``; section III."""
     weights: str = "imagenet"
     """``imagenet`` or ``none``; section IV."""
     width: int = 299
@@ -369,3 +369,16 @@ def from_json(values: dict[str, Any]) -> Recipe:
         return tuple(item) if isinstance(item, list) else item
 
     return typing.cast(Recipe, build(Recipe, types.MappingProxyType(values).copy()))
+
+
+def age_group(age_years: float, edges: Sequence[float]) -> int | None:
+    """Return the index of the age group, None outside the edges.
+
+    Args:
+        age_years: chronological age.
+        edges: rising; each group holds its lower edge, the last one its upper edge too.
+    """
+    if not edges[0] <= age_years <= edges[-1]:
+        return None
+    inside = [index for index in range(len(edges) - 1) if edges[index] <= age_years]
+    return inside[-1]

@@ -70,3 +70,17 @@ class Scan:
     age_source: str | None = None
     manufacturer: str = "unknown"
     flags: tuple[str, ...] = field(default=())
+
+
+@dataclass(frozen=True)
+class Box:
+    """A rectangle of stored pixels, half-open: columns x0..x1-1, rows y0..y1-1.
+
+    ``heat_share`` is the part of the view's summed 0-255 heat that lies inside, 0 to 1.
+    """
+
+    x0: int
+    y0: int
+    x1: int
+    y1: int
+    heat_share: float

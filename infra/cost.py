@@ -15,7 +15,7 @@ SCORED_CPU_S = 0.34
 EPYC with AVX-512 bf16, `python -m jobs.benchmark` (84 ms a view on the clock, by a version that may
 have said a sixth too little)."""
 TRAINED_CPU_S = {"localizer": 0.6, "regressor": 0.17}
-"""CPU time of one view, forward, backward and step: the same CPU, `python -m tests.bench_paper`."""
+"""CPU time of one view, forward, backward and step: the same CPU, `python -m tests.bench.paper`."""
 DECODE_CPU_S = 0.020
 """CPU time to decode one two-view object, JPEG 2000 (45 ms a view) left aside: bae/README.md.
 Counts where a GPU has the networks."""
@@ -23,7 +23,8 @@ Counts where a GPU has the networks."""
 # ---- counted --------------------------------------------------------------------------------
 
 FORWARD_FLOP = {"localizer": 50.2e9, "regressor": 11.4e9}
-"""Of one view at the paper's sizes, two for each multiply-add; tests/test_cost.py counts them."""
+"""Of one view at the paper's sizes, two for each multiply-add; counted by
+tests/system/test_cost.py."""
 VIEWS = 2
 TRAINING_FACTOR = 3.0
 """Forward and backward against forward: the backward pass computes two products for each one."""

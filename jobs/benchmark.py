@@ -14,11 +14,13 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from bae import command, model, recipes
+from bae import recipes
 from bae.errors import UseError
+from bae.method import hardware
+from jobs import command
 
 if TYPE_CHECKING:
-    from bae import benchmark
+    from bae.bench import night
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -49,10 +51,10 @@ def _run(options: argparse.Namespace) -> None:
         raise UseError(f"--matrix must be COLUMNSxROWS such as 256x1024, not {options.matrix}")
     if any(importlib.util.find_spec(name) is None for name in ("psutil", "pytorch_grad_cam")):
         raise UseError("the benchmark's extra is not here; install it: pip install -e .[bench]")
-    from bae import benchmark
+    from bae.bench import night
 
     columns, rows = (int(side) for side in matrix.groups())
-    plan = benchmark.Plan(
+    plan = night.Plan(
         views=options.views,
         columns=columns,
         rows=rows,
@@ -61,11 +63,11 @@ def _run(options: argparse.Namespace) -> None:
         place=options.place,
         loop=not options.no_loop,
     )
-    result = benchmark.run(plan, command.say)
+    result = night.run(plan, command.say)
     print(json.dumps(_values(result), indent=2) if options.json else _table(result))
 
 
-def _values(result: benchmark.Result) -> dict[str, Any]:
+def _values(result: night.Result) -> dict[str, Any]:
     found: dict[str, Any] = {
         "device": _device(result),
         "precision": result.precision,
@@ -90,14 +92,14 @@ def _values(result: benchmark.Result) -> dict[str, Any]:
     return found
 
 
-def _device(result: benchmark.Result) -> str:
+def _device(result: night.Result) -> str:
     if result.device == "cuda":
         return torch.cuda.get_device_name()
     vectors = torch.backends.cpu.get_cpu_capability()
-    return f"{model.cores()} CPU cores ({platform.machine()}, {vectors})"
+    return f"{hardware.cores()} CPU cores ({platform.machine()}, {vectors})"
 
 
-def _table(result: benchmark.Result) -> str:
+def _table(result: night.Result) -> str:
     values = _values(result)
     lines = [
         f"{values['device']}, {result.precision}, recipe {values['recipe']}, "

@@ -4,7 +4,8 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from bae import command, erasure, lease
+from bae.tables import contract, erase, lease
+from jobs import command
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -24,10 +25,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _job(options: argparse.Namespace) -> None:
     with lease.hold(options.tables, "erase") as held:
-        erased = erasure.erase(options.tables, options.patient, held.check)
+        erased = erase.erase(options.tables, options.patient, held.check)
     for name, rows in erased.rows.items():
         print(f"{name:<24} {rows} rows removed")
-    print(f"{'DICOM exports':<24} {erased.exports} objects removed below {erasure.EXPORTS}")
+    print(f"{'DICOM exports':<24} {erased.exports} objects removed below {contract.EXPORTS}")
     print(f"searched {erased.files_searched} files: the patient is in none")
     if erased.still_in_archive:
         print(

@@ -4,8 +4,11 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from bae import command, evaluation, ray_session, storage
-from bae.ray_data import PartDone
+from bae import storage
+from bae.evaluation import run
+from bae.pipeline import session
+from bae.pipeline.parts import PartDone
+from jobs import command
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -26,12 +29,12 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _job(options: argparse.Namespace) -> None:
-    request = evaluation.Request(
+    request = run.Request(
         tables_uri=options.tables, model_uris=tuple(options.models), out_uri=options.out
     )
-    planned = evaluation.plan(request)
-    with ray_session.session():
-        table = evaluation.evaluate(planned, _progress)
+    planned = run.plan(request)
+    with session.session():
+        table = run.evaluate(planned, _progress)
     print(f"held out   {table[0]['scans']} scans of {table[0]['patients']} patients")
     for row in table:
         interval = "" if row["mae_years_low"] is None else (

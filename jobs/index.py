@@ -3,8 +3,7 @@
 import sys
 from collections.abc import Sequence
 
-from bae import command
-from jobs import archive_job
+from jobs import _archive, command
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -14,7 +13,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         "Read every new object of an archive and list the scans, without any network.",
         "python -m jobs.index --archive s3://hospital/bone-scans --tables s3://research/tables",
     )
-    return archive_job.main(parser, argv)
+    return _archive.main(parser, argv)
 
 
 if __name__ == "__main__":

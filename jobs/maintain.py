@@ -4,8 +4,9 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from bae import command, lease, upkeep
 from bae.errors import UseError
+from bae.tables import lease, maintain
+from jobs import command
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -17,8 +18,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--tables", required=True, metavar="URI", help="root of the tables")
     parser.add_argument(
-        "--keep-days", type=int, default=upkeep.KEEP_DAYS, metavar="DAYS",
-        help=f"days for which old versions stay readable (default {upkeep.KEEP_DAYS}, at least 1)",
+        "--keep-days", type=int, default=maintain.KEEP_DAYS, metavar="DAYS",
+        help=f"days for which old versions stay readable (default {maintain.KEEP_DAYS}, "
+        "at least 1)",
     )  # fmt: skip
     return command.run(parser, _job, argv)
 
@@ -27,11 +29,13 @@ def _job(options: argparse.Namespace) -> None:
     if options.keep_days < 1:
         raise UseError("--keep-days must be at least 1: readers of today need today's files")
     with lease.hold(options.tables, "maintain") as held:
-        for name, (before, after) in upkeep.compact(options.tables, held.check).items():
+        for name, (before, after) in maintain.compact(options.tables, held.check).items():
             print(f"{name:<24} {before} files put together into {after}")
         held.check()
-        print(f"deleted {upkeep.vacuum(options.tables, options.keep_days)} files no longer needed")
-        dropped = upkeep.drop_abandoned(options.tables, options.keep_days)
+        print(
+            f"deleted {maintain.vacuum(options.tables, options.keep_days)} files no longer needed"
+        )
+        dropped = maintain.drop_abandoned(options.tables, options.keep_days)
         print(f"deleted {dropped} abandoned staging folders")
 
 

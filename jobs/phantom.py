@@ -5,8 +5,9 @@ import sys
 import time
 from collections.abc import Sequence
 
-from bae import command, monitoring, ray_phantom, ray_session
-from bae.phantom import PhantomConfig, limit_mae_years
+from bae.phantom import PhantomConfig, limit_mae_years, write
+from bae.pipeline import monitoring, session
+from jobs import command
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -43,10 +44,10 @@ def _write(options: argparse.Namespace) -> None:
         mistakes=options.mistakes,
     )
     limit = limit_mae_years(config.ages, config.latent_sd_years)
-    with ray_session.session():
+    with session.session():
         start = time.monotonic()
         bar = command.Progress(options.scans, "phantom", "scans")
-        ray_phantom.write(
+        write.write(
             options.archive, options.scans, seed=options.seed, config=config,
             workers=options.workers, progress=bar.add,
         )  # fmt: skip

@@ -4,8 +4,8 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from bae import command, erasure
-from jobs import archive_job
+from bae.tables import contract
+from jobs import _archive, command
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -28,21 +28,22 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--export-dicom", nargs="?", const="", metavar="URI",
         help="also write a DICOM report and picture of each scan, with the patient's name; "
-        f"without a place: below {erasure.EXPORTS} of the tables",
+        f"without a place: below {contract.EXPORTS} of the tables",
     )  # fmt: skip
-    return archive_job.main(parser, argv, _export)
+    return _archive.main(parser, argv, _export)
 
 
 def _export(options: argparse.Namespace) -> None:
     if options.export_dicom is None:
         return
     # matplotlib, highdicom and torch, which a night without reports does without
-    from bae import exports, model, ray_export
+    from bae.method import model
+    from bae.report.dicom import exports
 
     target = options.export_dicom or exports.folder(options.tables)
     model_id = model.load_card(options.model).model_id
     bars: list[command.Progress] = []
-    done = ray_export.run(
+    done = exports.run(
         options.tables,
         options.archive,
         model_id,

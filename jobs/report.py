@@ -4,7 +4,9 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from bae import command, report, storage
+from bae import storage
+from bae.report.page import build
+from jobs import command
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -25,7 +27,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _job(options: argparse.Namespace) -> None:
-    page = report.build(options.tables, options.model, options.run).encode()
+    page = build(options.tables, options.model, options.run).encode()
     storage.write_bytes(options.out, page)
     print(f"report     {options.out}, {len(page) / 1e6:.1f} MB: open it in any browser")
 

@@ -3,12 +3,12 @@
 import sys
 from collections.abc import Sequence
 
-from jobs import training_job
+from jobs import _training
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the job; see ``--help``."""
-    return training_job.main("localizer", argv)
+    return _training.main("localizer", argv)
 
 
 if __name__ == "__main__":

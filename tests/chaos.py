@@ -30,7 +30,8 @@ from pydicom.data import get_testdata_file
 
 from bae import storage
 from bae.errors import StorageError
-from tests import ray_cluster, rows, s3_server
+from tests.fakes import ray_cluster, s3_server
+from tests.fakes import rows as fakes_rows
 from tests.releases import make
 
 PART_OBJECTS = 16
@@ -220,7 +221,7 @@ def predict(scans: int, seed: int, rounds: int = 1) -> Report:
         write_archive(archive, scans)
         make.write_model(model)
         code = (
-            "import sys\nfrom bae import runs\nfrom jobs import predict\n"
+            "import sys\nfrom bae.tables import runs\nfrom jobs import predict\n"
             f"runs.PART_OBJECTS = {PART_OBJECTS}\nsys.exit(predict.main(sys.argv[1:]))"
         )
         command = [sys.executable, "-c", code, "--archive", archive, "--model", str(model)]
@@ -234,7 +235,7 @@ def predict(scans: int, seed: int, rounds: int = 1) -> Report:
                 found, [*command, place], due, lambda place=place: _staged(place), rng, report
             )
             times.append(time.monotonic() - start)
-            tables.append(rows.content(place))
+            tables.append(fakes_rows.content(place))
         report.starts -= 1  # the calm run's
         report.seconds = (times[1], times[0])
         report.rows = sum(len(table) for table in tables[1].values())
@@ -250,7 +251,14 @@ def train(epochs: int, seed: int, rounds: int = 1) -> Report:
         faults, rng = schedule("train", epochs - 1, seed, rounds)
         for name, due in (("calm", []), ("chaos", faults)):
             place = f"s3://tables/{name}"
-            command = [sys.executable, "-m", "tests.train_once", place, "--epochs", str(epochs)]
+            command = [
+                sys.executable,
+                "-m",
+                "tests.fakes.train_once",
+                place,
+                "--epochs",
+                str(epochs),
+            ]
             start = time.monotonic()
             text = disturbed(
                 found, command, due, lambda place=place: epochs_stored(place), rng, report

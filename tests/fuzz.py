@@ -17,11 +17,11 @@ from pathlib import Path
 import numpy as np
 from pydicom import uid
 
-from bae.rejects import REJECT_CODES
-from bae.sandbox import Decoder
+from bae.archive.refusals import REJECT_CODES
+from bae.archive.sandbox import Decoder
 from bae.scan import Scan
-from tests import dicoms
-from tests.test_archive import picture, zipped
+from tests.archive.test_objects import picture, zipped
+from tests.fakes import dicoms
 
 LIMIT_S = 5.0
 REAL = (

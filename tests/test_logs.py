@@ -11,8 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from bae import command, logs
+from bae import logs
 from bae.errors import RunError, UseError
+from jobs import command
 
 ROOT = Path(__file__).parent.parent
 
@@ -93,7 +94,7 @@ def test_both_signals_end_a_job_alike(number: signal.Signals) -> None:
     """Ctrl-C, ``ray job stop`` and a container's end: clean-up runs, exit code 130."""
     code = """
 import contextlib, time
-from bae import command
+from jobs import command
 @contextlib.contextmanager
 def held():
     try: yield

@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from bae import dicom, tables
-from bae.predictor import Predictor
+from bae.archive.dicom import decode
+from bae.method.predictor import Predictor
+from bae.tables import delta, query
 from jobs import predict
 from tests.releases import make
 
@@ -39,15 +40,15 @@ def test_the_first_release_is_kept() -> None:
 
 def test_tables_are_read_as_before(release: Path) -> None:
     """Every view has its rows; columns that came later are null."""
-    connection = tables.connect(str(release / "tables"), restricted=True)
+    connection = query.connect(str(release / "tables"), restricted=True)
     counts = {view: connection.sql(f"FROM {view}").shape[0] for view in VIEWS}
     assert counts["ages"] == counts["latest_ages"] == counts["scans"] == 4
     assert counts["rejects"] == 1
     assert counts["heatmaps"] == 4
     assert counts["boxes"] >= 4
-    ages = tables.read(str(release / "tables"), "cohort/ages").to_pylist()
+    ages = delta.read(str(release / "tables"), "cohort/ages").to_pylist()
     assert all(10 < row["age_high_years"] - row["age_low_years"] < 30 for row in ages)
-    first = tables.connect(str(release / "tables"), version=0)
+    first = query.connect(str(release / "tables"), version=0)
     assert first.sql("FROM ages").shape[0] == 3
 
 
@@ -58,9 +59,9 @@ def test_model_answers_as_it_did(release: Path) -> None:
         predictor.card.model_id
         == json.loads((release / "model" / "card.json").read_text())["model_id"]
     )
-    scan = dicom.decode((release / "archive" / "000.dcm").read_bytes())
+    scan = decode.decode((release / "archive" / "000.dcm").read_bytes())
     (found,) = predictor.predict([scan])
-    stored = tables.read(str(release / "tables"), "cohort/ages").to_pylist()
+    stored = delta.read(str(release / "tables"), "cohort/ages").to_pylist()
     assert {row["model_id"] for row in stored} == {predictor.card.model_id}
     for row in stored:  # the same pixels under other names; bf16 rounds with the batch
         assert found.age_years == pytest.approx(row["predicted_age_years"], abs=0.5)
@@ -78,11 +79,11 @@ def test_a_night_goes_on_with_old_tables(
     flags += ["--model", str(release / "model")]
     assert predict.main(flags) == 0
     assert "nothing to do" in capsys.readouterr().out
-    old = tables.read(str(release / "tables"), "cohort/ages").to_pylist()
+    old = delta.read(str(release / "tables"), "cohort/ages").to_pylist()
     make.write_archive(release / "archive", range(4, 6))
     assert predict.main(flags) == 0
     assert "6 objects" not in capsys.readouterr().out.split("\n")[1]
-    now = tables.read(str(release / "tables"), "cohort/ages").to_pylist()
+    now = delta.read(str(release / "tables"), "cohort/ages").to_pylist()
     assert len(now) == 6
     assert [row for row in now if row["run_id"] in {r["run_id"] for r in old}] == old
     assert len({row["scan_id"] for row in now}) == 6

@@ -11,10 +11,11 @@ from concurrent.futures import ThreadPoolExecutor
 import pyarrow as pa
 import pytest
 
-from bae import erasure, lease, publish, runs, storage, tables, upkeep
-from bae import s3 as s3_calls
+from bae import s3 as bae_s3
+from bae import storage
 from bae.errors import LockedError, StorageError
-from tests import fault_proxy, rows, s3_server
+from bae.tables import contract, delta, erase, lease, maintain, publish, query, runs
+from tests.fakes import fault_proxy, rows, s3_server
 
 pytestmark = pytest.mark.s3
 
@@ -57,7 +58,7 @@ def test_a_big_object_goes_in_parts_and_comes_back(
     s3: s3_server.Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Multipart: bytes equal, and no object is there before the end."""
-    monkeypatch.setattr(s3_calls, "_PART_BYTES", 5 * 2**20)
+    monkeypatch.setattr(bae_s3, "_PART_BYTES", 5 * 2**20)
     data = bytes(range(256)) * (12 * 4096)
     storage.write_bytes("s3://tables/big.bin", data)
     assert storage.read_bytes("s3://tables/big.bin") == data
@@ -117,7 +118,7 @@ def test_a_read_only_archive_can_be_scored(
 
 def test_no_server_is_said_after_the_stated_patience(monkeypatch: pytest.MonkeyPatch) -> None:
     """Not at once, not never."""
-    monkeypatch.setattr(s3_calls, "PATIENCE_S", 1.0)
+    monkeypatch.setattr(bae_s3, "PATIENCE_S", 1.0)
     dead = s3_server.environment(f"http://127.0.0.1:{s3_server.free_port()}")
     for name, value in dead.items():
         monkeypatch.setenv(name, value)
@@ -134,7 +135,7 @@ def test_nights_on_s3_equal_nights_on_disk(s3: s3_server.Server, tmp_path: objec
         rows.night(root, rows.listing(range(1, 80)), "m22")
     assert rows.content("s3://tables/nights") == rows.content(str(tmp_path))
     ask = "SELECT * EXCLUDE (predicted_at, run_id) FROM latest_ages ORDER BY ALL"
-    there, here = tables.connect("s3://tables/nights"), tables.connect(str(tmp_path))
+    there, here = query.connect("s3://tables/nights"), query.connect(str(tmp_path))
     assert there.sql(ask).fetchall() == here.sql(ask).fetchall()
     gaps = "FROM age_gap_by_decade"
     assert there.sql(gaps).fetchall() == here.sql(gaps).fetchall()
@@ -167,7 +168,7 @@ def test_of_two_publishers_on_s3_one_wins(s3: s3_server.Server) -> None:
 
     with ThreadPoolExecutor(2) as pool:
         assert sorted(pool.map(work, opened)) == [False, True]
-    ids = tables.read(root, "cohort/ages")["scan_id"].to_pylist()
+    ids = delta.read(root, "cohort/ages")["scan_id"].to_pylist()
     assert len(ids) == len(set(ids)) == 4 + 38
 
 
@@ -189,7 +190,7 @@ def test_throttling_costs_time_and_no_rows(proxy: fault_proxy.Proxy) -> None:
     with proxy.answer(fault_proxy.SLOW_DOWN, every=3):
         rows.night(root, objects, "m1")
     assert proxy.refused["SlowDown"] > 10
-    assert tables.read(root, "cohort/ages").num_rows == 114
+    assert delta.read(root, "cohort/ages").num_rows == 114
 
 
 @pytest.mark.slow
@@ -207,7 +208,7 @@ def test_an_outage_of_ten_seconds_is_waited_for(proxy: fault_proxy.Proxy) -> Non
     assert commits[-1] - commits[0] > 9
     proxy.outage(10)
     assert runs.todo(root, objects, "m1").num_rows == 0
-    assert tables.read(root, "cohort/ages").num_rows == 114
+    assert delta.read(root, "cohort/ages").num_rows == 114
 
 
 def test_expired_credentials_stop_the_run_and_the_same_command_goes_on(
@@ -225,7 +226,7 @@ def test_expired_credentials_stop_the_run_and_the_same_command_goes_on(
     done = run.staged()
     assert 0 < len(done) < len(run.parts())
     rows.night(root, objects, "m1")
-    assert tables.read(root, "cohort/ages").num_rows == 114
+    assert delta.read(root, "cohort/ages").num_rows == 114
 
 
 @pytest.mark.parametrize("after", [1, 6, 12, 18])
@@ -240,8 +241,8 @@ def test_expired_during_the_publish_is_a_clear_error_and_repeatable(
     with proxy.answer(fault_proxy.EXPIRED, after=after), pytest.raises(StorageError):
         publish.finish(run)
     rows.night(root, objects, "m1")
-    assert tables.read(root, "cohort/ages").num_rows == 28
-    assert tables.read(root, "cohort/boxes").num_rows == 56
+    assert delta.read(root, "cohort/ages").num_rows == 28
+    assert delta.read(root, "cohort/boxes").num_rows == 56
 
 
 def test_killed_while_publishing_to_s3_then_repeated(s3: s3_server.Server) -> None:
@@ -251,14 +252,14 @@ def test_killed_while_publishing_to_s3_then_repeated(s3: s3_server.Server) -> No
     for number, part in run.remaining().items():
         run.stage(number, rows.staged(part, "m1"), part)
     code = (
-        "import os\nfrom bae import publish\nn = 0\n"
+        "import os\nfrom bae.tables import publish\nn = 0\n"
         "def check():\n    global n\n    n += 1\n    if n == 4: os.kill(os.getpid(), 9)\n"
         f"publish.publish({root!r}, {run.run_id!r}, {run.staged_uri!r}, check)\n"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == -9
-    assert tables.read(root, "cohort/heatmaps").num_rows == 0
+    assert delta.read(root, "cohort/heatmaps").num_rows == 0
     rows.night(root, objects, "m1")
-    counts = [tables.read(root, name).num_rows for name in tables.SCHEMAS]
+    counts = [delta.read(root, name).num_rows for name in contract.SCHEMAS]
     assert counts == [57, 2, 114, 114, 57]
 
 
@@ -283,10 +284,10 @@ def test_upkeep_works_on_s3(s3: s3_server.Server) -> None:
     for start in range(1, 100, 10):
         rows.night(root, rows.listing(range(start, start + 10), archive), "m1", archive)
     listing = rows.listing(range(1, 98), archive)
-    assert upkeep.mark_removed(root, archive, listing) == 2
-    assert upkeep.compact(root)["cohort/ages"] == (10, 1)
-    assert erasure.erase(root, rows.key("patient", 3)).rows["cohort/ages"] == 2
-    assert tables.read(root, "cohort/ages").num_rows == 95 - 2
+    assert maintain.mark_removed(root, archive, listing) == 2
+    assert maintain.compact(root)["cohort/ages"] == (10, 1)
+    assert erase.erase(root, rows.key("patient", 3)).rows["cohort/ages"] == 2
+    assert delta.read(root, "cohort/ages").num_rows == 95 - 2
     storage.write_bytes("s3://archive/upkeep/x", b"1")
     storage.delete("s3://archive/upkeep")
     assert not storage.exists("s3://archive/upkeep")

@@ -3,8 +3,8 @@
 ``make(k)`` gives scan k as values, ``pack`` and ``objects(k)`` the files of an
 archive. The modules: ``solids`` and ``bones_*`` build the ``skeleton``, ``body``
 lays it on the table, ``tissue`` wraps it, ``ageing`` and ``lesions`` say where
-tracer goes, ``people`` who comes, ``camera`` counts; ``headers``, ``codecs`` and
-``mistakes`` make DICOM of it, ``truth`` keeps what no header tells.
+tracer goes, ``people`` who comes, ``camera`` counts; ``headers``, ``syntaxes`` and
+``mistakes`` make DICOM of it, ``archive`` keeps what no header tells.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from pydicom.uid import ExplicitVRLittleEndian, JPEGLosslessSV1
 
 from bae.phantom import headers, mistakes
 from bae.phantom.ageing import limit_mae_years
-from bae.phantom.cohort import PhantomScan, make
 from bae.phantom.people import PhantomConfig
+from bae.phantom.scan import PhantomScan, make
 
 __all__ = ["Packed", "PhantomConfig", "PhantomScan", "limit_mae_years", "make", "objects", "pack"]
 

@@ -39,7 +39,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import special
 
-from bae.phantom.skeleton import skeleton
+from bae.phantom.anatomy.skeleton import skeleton
 
 Floats = NDArray[np.float64]
 

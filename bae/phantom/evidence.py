@@ -31,13 +31,12 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from bae.phantom import ageing
-from bae.phantom.body import Placed
+from bae.phantom.anatomy.body import Placed
+from bae.phantom.anatomy.skeleton import skeleton
 from bae.phantom.camera import COARSE, Camera, project
-from bae.phantom.cohort import BACKGROUND, camera_for, sources
 from bae.phantom.people import PhantomConfig, Visit, visit
-from bae.phantom.skeleton import skeleton
-from bae.roi import Box
-from bae.scan import ANTERIOR, FEMALE, POSTERIOR
+from bae.phantom.scan import BACKGROUND, camera_for, sources
+from bae.scan import ANTERIOR, FEMALE, POSTERIOR, Box
 
 Floats = NDArray[np.float64]
 Floats32 = NDArray[np.float32]

@@ -20,9 +20,9 @@ from pydicom.sequence import Sequence
 from pydicom.uid import NuclearMedicineImageStorage, SecondaryCaptureImageStorage, generate_uid
 from scipy import ndimage
 
-from bae.phantom import codecs
-from bae.phantom.cohort import PhantomScan
+from bae.phantom import syntaxes
 from bae.phantom.people import generator
+from bae.phantom.scan import PhantomScan
 from bae.scan import ANTERIOR, FEMALE
 
 GE, SIEMENS = "ge", "siemens"
@@ -57,8 +57,8 @@ class Layout:
 def layout(scan: PhantomScan, seed: int) -> Layout:
     """Draw how a scan is stored."""
     rng = generator(seed, 4, scan.index)
-    shares = np.array(list(codecs.SHARES.values()))
-    syntax = list(codecs.SHARES)[int(rng.choice(len(shares), p=shares / shares.sum()))]
+    shares = np.array(list(syntaxes.SHARES.values()))
+    syntax = list(syntaxes.SHARES)[int(rng.choice(len(shares), p=shares / shares.sum()))]
     capture = bool(rng.random() < 0.06)
     windows = 2 if rng.random() < 0.04 and not capture else 1
     return Layout(
@@ -153,7 +153,7 @@ def _common(scan: PhantomScan, seed: int, how: Layout, part: int) -> FileDataset
     ds.StudyID, ds.SeriesNumber, ds.InstanceNumber = str(scan.index % 100000), 1, part + 1
     ds.PixelSpacing = [f"{scan.pixel_mm:.6g}"] * 2
     # vendors differ; the counts never need the sign
-    ds.PixelRepresentation = int(how.vendor == GE and how.syntax not in codecs.LOSSY)
+    ds.PixelRepresentation = int(how.vendor == GE and how.syntax not in syntaxes.LOSSY)
     if how.vendor == GE:
         block = ds.private_block(0x0009, "GEMS_GENIE_1", create=True)
         block.add_new(0x01, "LO", "WB BONE")
@@ -166,7 +166,7 @@ def _whole_body(scan: PhantomScan, seed: int, how: Layout) -> FileDataset:
     ds.WholeBodyTechnique, ds.ScanLength = "1PS", 1900
     ds.ActualFrameDuration = 1_200_000
     views = list(scan.views) if how.vendor == GE else list(scan.views)[::-1]
-    frames: list[codecs.Counts] = [view.counts.astype(np.uint16) for view in views]
+    frames: list[syntaxes.Counts] = [view.counts.astype(np.uint16) for view in views]
     if how.windows == 2:
         rng = generator(seed, 7, scan.index)
         frames += [_scatter(frame, rng) for frame in frames]
@@ -182,7 +182,7 @@ def _whole_body(scan: PhantomScan, seed: int, how: Layout) -> FileDataset:
     )
     ds.RadiopharmaceuticalInformationSequence = Sequence([_tracer(how)])
     ds.DetectorInformationSequence = Sequence([_detector(v.name, how.vendor) for v in views])
-    codecs.put_pixels(ds, pixels, how.syntax)
+    syntaxes.put_pixels(ds, pixels, how.syntax)
     return ds
 
 
@@ -199,11 +199,11 @@ def _capture(scan: PhantomScan, seed: int, how: Layout, part: int) -> FileDatase
     ds.DetectorVector, ds.NumberOfDetectors = 1, 1
     ds.DetectorInformationSequence = Sequence([_detector(view.name, how.vendor)])
     ds.CountsAccumulated = int(view.counts.sum())
-    codecs.put_pixels(ds, view.counts[None].astype(np.uint16), how.syntax)
+    syntaxes.put_pixels(ds, view.counts[None].astype(np.uint16), how.syntax)
     return ds
 
 
-def _scatter(frame: codecs.Counts, rng: np.random.Generator) -> codecs.Counts:
+def _scatter(frame: syntaxes.Counts, rng: np.random.Generator) -> syntaxes.Counts:
     """Return what a window below the photopeak counts: fewer photons, far off course."""
     broad = ndimage.gaussian_filter(frame.astype(np.float32), 9.0) * 0.4
     return rng.poisson(broad).astype(np.uint16)

@@ -20,8 +20,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from bae.phantom.skeleton import Skeleton
-from bae.phantom.solids import ellipsoid
+from bae.phantom.anatomy.skeleton import Skeleton
+from bae.phantom.anatomy.solids import ellipsoid
 from bae.scan import FEMALE
 
 Floats = NDArray[np.float64]

@@ -8,7 +8,7 @@ import numpy as np
 from pydicom.dataset import FileDataset
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian
 
-from bae.phantom import codecs
+from bae.phantom import syntaxes
 from bae.phantom.people import generator
 
 Objects = list[tuple[str, FileDataset]]
@@ -72,10 +72,10 @@ def spoil_files(kind: str, files: Files, seed: int, k: int) -> Files:
     return [(name, spoilt.tobytes()), *rest]
 
 
-def _pixels(ds: FileDataset, change: Callable[[codecs.Counts], codecs.Counts]) -> None:
+def _pixels(ds: FileDataset, change: Callable[[syntaxes.Counts], syntaxes.Counts]) -> None:
     frames = np.frombuffer(ds.PixelData, dtype="<u2")
     frames = frames.reshape(int(ds.NumberOfFrames), ds.Rows, ds.Columns)
-    codecs.put_pixels(ds, np.ascontiguousarray(change(frames)), str(ExplicitVRLittleEndian))
+    syntaxes.put_pixels(ds, np.ascontiguousarray(change(frames)), str(ExplicitVRLittleEndian))
 
 
 def _no_age(ds: FileDataset) -> None:
@@ -116,7 +116,7 @@ def _static(ds: FileDataset) -> None:
 
 
 def _stopped(ds: FileDataset) -> None:
-    def cut(frames: codecs.Counts) -> codecs.Counts:
+    def cut(frames: syntaxes.Counts) -> syntaxes.Counts:
         frames = frames.copy()
         frames[:, int(frames.shape[1] * 0.45) :] = 0
         return frames

@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 
 from bae.errors import UseError
 from bae.phantom import ageing, lesions
-from bae.phantom.body import Build, Pose
-from bae.phantom.skeleton import skeleton
+from bae.phantom.anatomy.body import Build, Pose
+from bae.phantom.anatomy.skeleton import skeleton
 from bae.scan import FEMALE, MALE
 
 VISITS = (0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 0, 1, 0, 2)

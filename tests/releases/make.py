@@ -52,8 +52,9 @@ def write_archive(folder: Path, numbers: range) -> None:
 
 def write_model(folder: Path) -> None:
     """Write a model whose weights compress."""
-    from bae import model, recipes
-    from bae.networks import Localizer, Regressor
+    from bae import recipes
+    from bae.method import model
+    from bae.method.networks import Localizer, Regressor
 
     recipe = recipes.recipe("small", SETTINGS)
     card = model.Card(recipe=recipe, parts={})

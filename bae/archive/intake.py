@@ -1,0 +1,80 @@
+"""A listed object to what became of it: fetched, decoded, under pseudonyms."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from bae import storage
+from bae.archive import privacy
+from bae.archive.labels import Labels, apply
+from bae.archive.sandbox import Decoder
+from bae.errors import ScanError
+from bae.scan import Scan
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Decoded:
+    """What became of one object of the archive, or of one member of a zip file.
+
+    Attributes:
+        object_uri: the object, ``<zip>!/<member>`` for a member.
+        source_uri, etag, size_bytes: the listed object.
+        scan_id, patient_key: pseudonyms; empty where the object was refused.
+        outcome: the scan, or why there is none.
+    """
+
+    object_uri: str
+    source_uri: str
+    etag: str
+    size_bytes: int
+    scan_id: str
+    patient_key: str
+    outcome: Scan | ScanError
+
+
+def fetch(uri: str) -> bytes | ScanError:
+    """Read an object; one that vanished after the listing is refused, not fatal."""
+    data = storage.read_or_none(uri)
+    if data is None:
+        return ScanError("object_gone", "the object was listed but is no longer there")
+    return data
+
+
+def decode(
+    entry: dict[str, object],
+    content: bytes | ScanError,
+    decoder: Decoder,
+    key: bytes,
+    known: Labels | None,
+) -> Iterator[Decoded]:
+    """Yield what became of an object: one scan or refusal, or one for each member of a zip file.
+
+    Args:
+        entry: a row of ``storage.LISTING``.
+        content: what ``fetch`` returned.
+        decoder: the child process that decodes.
+        key: of the pseudonyms, see ``privacy.load_key``.
+        known: ages and sexes of a labels file, or None.
+    """
+    uri = str(entry["object_uri"])
+    found = [("", content)] if isinstance(content, ScanError) else decoder.scans(uri, content)
+    for member, outcome in found:
+        object_uri = f"{uri}!/{member}" if member else uri
+        scan_id = patient_key = ""
+        if isinstance(outcome, Scan):
+            if known is not None:
+                outcome = apply(known, object_uri, outcome)
+            scan_id = privacy.scan_id(key, outcome.identity)
+            patient_key = privacy.patient_key(key, outcome.identity)
+            # Ray may spill what follows to a worker's disk
+            outcome = privacy.without_identity(outcome)
+        yield Decoded(
+            object_uri=object_uri,
+            source_uri=uri,
+            etag=str(entry["etag"]),
+            size_bytes=int(str(entry["size_bytes"])),
+            scan_id=scan_id,
+            patient_key=patient_key,
+            outcome=outcome,
+        )

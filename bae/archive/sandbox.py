@@ -1,0 +1,367 @@
+"""Decode in a child process: what hangs or crashes a decoder costs one object, not a job.
+
+Native decoders run on bytes from anywhere. The child is a plain Python process that
+imports neither Ray nor torch; it has an alarm clock of its own (an object that takes
+too long is killed by the kernel even inside native code) and an upper bound on
+memory. It answers with a small JSON header, so that nothing it sends is ever executed by
+its parent, and its own output goes nowhere, since codecs print parts of headers.
+
+Objects and pixels cross in shared memory, headers in pipes: at ten megabytes a scan, pipes
+took as long as decoding.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import importlib
+import json
+import mmap
+import os
+import resource
+import signal
+import struct
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, BinaryIO, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bae import malloc
+from bae.errors import RunError, ScanError
+from bae.scan import Identity, Scan, View
+
+MEMORY_BYTES = 8 << 30
+"""Address space of the child; libraries alone map about 1 GiB."""
+_LENGTH = struct.Struct("<QQ")
+_TAKEN = b"k"
+"""The parent's word that it has copied a scan's pixels."""
+_LONGEST_HEADER = 1 << 20
+LARGEST_ANSWER_BYTES = 1 << 28
+"""Two views of 4096 x 4096 float32 numbers take half of this."""
+_KEYS = ("AWS_", "BAE_", "RAY_AUTH_", "REDIS_", "MLFLOW_")
+"""What begins the names of variables that the child is not given."""
+_KEPT_BYTES = 1 << 26
+"""Shared memory that stays in use between two objects."""
+
+
+class _Shared:
+    """Memory of two processes: a file without a name that can grow and never shrink.
+
+    Could it shrink, a hostile child would take the pages away that its parent reads.
+    """
+
+    def __init__(self, fd: int | None = None) -> None:
+        """Make it, or take over what the other process made."""
+        self.fd = os.memfd_create("bae", os.MFD_ALLOW_SEALING) if fd is None else fd
+        if fd is None:
+            fcntl.fcntl(self.fd, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_SEAL)
+        self._map: mmap.mmap | None = None
+
+    def grow(self, size: int) -> None:
+        """Make room for as many bytes."""
+        if os.fstat(self.fd).st_size < size:
+            os.ftruncate(self.fd, size)
+
+    def view(self, size: int) -> memoryview:
+        """Return the first bytes.
+
+        Raises:
+            ValueError: there are not so many.
+        """
+        if self._map is None or len(self._map) < size:
+            self._map = mmap.mmap(self.fd, size)
+        return memoryview(self._map)[:size]
+
+    def shed(self) -> None:
+        """Give pages back to the system after a large object."""
+        if self._map is not None and len(self._map) > _KEPT_BYTES:
+            self._map.madvise(mmap.MADV_REMOVE)
+            self._map = None  # the next object maps as much as it needs
+
+    def close(self) -> None:
+        """Let go of it; views of it keep their memory."""
+        os.close(self.fd)
+
+
+class Reader(Protocol):
+    """What the child runs: ``bae.archive``, or a stand-in with the same two functions."""
+
+    def members(self, data: bytes, start: int) -> Iterator[tuple[str, bytes | ScanError]]:
+        """Take an object apart."""
+
+    def decode(self, data: bytes) -> Scan | ScanError:
+        """Read one file."""
+
+
+class Decoder:
+    """``objects.scans`` in a persistent child process; use it as a context manager."""
+
+    def __init__(
+        self,
+        *,
+        limit_s: float = 30.0,
+        memory_bytes: int = MEMORY_BYTES,
+        reader: str = "bae.archive.objects",
+    ) -> None:
+        """Start nothing yet: the child starts with the first object.
+
+        Args:
+            limit_s: seconds after which one file is given up.
+            memory_bytes: address space that the child may use.
+            reader: module with ``members`` and ``decode``.
+        """
+        self._arguments = (str(limit_s), str(memory_bytes), reader)
+        self._limit_s = limit_s
+        self._child: subprocess.Popen[bytes] | None = None
+        self._answers: BinaryIO | None = None
+        self._object: _Shared | None = None
+        self._pixels: _Shared | None = None
+
+    def __enter__(self) -> Decoder:
+        """Return itself."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """End the child."""
+        self.close()
+
+    def close(self) -> None:
+        """End the child; the next object would start another."""
+        child, self._child = self._child, None
+        if child is not None:
+            child.kill()
+            child.wait()
+            for pipe in (child.stdin, self._answers, self._object, self._pixels):
+                if pipe:
+                    with contextlib.suppress(BrokenPipeError):
+                        pipe.close()
+
+    def scans(self, name: str, data: bytes) -> list[tuple[str, Scan | ScanError]]:
+        """Read every scan of one object; see ``objects.scans``.
+
+        A file that hangs or crashes the child becomes ``decoder_hang`` or
+        ``decoder_crash``; the child is started again and goes on behind it.
+
+        Raises:
+            RunError: the child does not start at all.
+        """
+        found: list[tuple[str, Scan | ScanError]] = []
+        while True:
+            member: str | None = None
+            try:
+                self._send(data, len(found))
+                while (message := self._receive())["kind"] != "end":
+                    if message["kind"] == "begin":
+                        member = str(message["member"])
+                    else:
+                        found.append((member or "", _outcome(message)))
+                        member = None
+                return found
+            except (EOFError, BrokenPipeError):
+                found.append((member or "", self._autopsy()))
+            except (ValueError, LookupError, TypeError):
+                self.close()
+                nonsense = ScanError("decoder_crash", "the decoding process answered nonsense")
+                found.append((member or "", nonsense))
+            if member is None:  # not inside a file: there is nothing to go on behind
+                return found
+
+    def _send(self, data: bytes, start: int) -> None:
+        child = self._running()
+        assert child.stdin is not None and self._object is not None
+        self._object.grow(max(1, len(data)))
+        self._object.view(max(1, len(data)))[: len(data)] = data
+        child.stdin.write(_LENGTH.pack(len(data), start))
+
+    def _receive(self) -> dict[str, Any]:
+        """Read one message; a scan's views come out as (name, counts).
+
+        Raises:
+            EOFError: the child has gone.
+            ValueError: the message makes no sense.
+        """
+        assert self._answers is not None
+        length, size = _LENGTH.unpack(_exactly(self._answers, _LENGTH.size))
+        if length > _LONGEST_HEADER:
+            raise ValueError("a header longer than any scan has")
+        message: dict[str, Any] = json.loads(_exactly(self._answers, length))
+        if message.get("kind") == "scan":
+            message["views"] = self._views(message["views"], size)
+        return message
+
+    def _views(self, described: list[Any], size: int) -> list[tuple[str, NDArray[Any]]]:
+        """Copy a scan's views out of the shared memory, and let the child go on."""
+        if size > LARGEST_ANSWER_BYTES:
+            raise ValueError("more pixels than any scan has")
+        child, shared = self._child, self._pixels
+        assert child is not None and child.stdin is not None and shared is not None
+        pixels = np.array(shared.view(size))
+        shared.shed()
+        child.stdin.write(_TAKEN)
+        views, place = [], 0
+        for name, kind, shape in described:
+            if kind not in ("<u2", "<f4"):
+                raise ValueError("a view that is neither uint16 nor float32")
+            pixel_count = int(shape[0]) * int(shape[1])
+            counts = np.frombuffer(pixels, kind, pixel_count, place).reshape(shape)
+            views.append((name, counts))
+            place += counts.nbytes
+        return views
+
+    def _running(self) -> subprocess.Popen[bytes]:
+        """Return the child, started if there is none."""
+        if self._child is not None and self._child.poll() is None:
+            return self._child
+        self.close()  # it may have been killed between two objects, for want of memory
+        reading, writing = os.pipe()
+        self._object, self._pixels = _Shared(), _Shared()
+        handed = (writing, self._object.fd, self._pixels.fd)
+        # it decodes bytes from anywhere: no credentials, tokens or keys for it
+        harmless = {k: v for k, v in os.environ.items() if not k.startswith(_KEYS)}
+        environment = harmless | {
+            "PYTHONPATH": os.pathsep.join(path for path in sys.path if path),
+            "OMP_NUM_THREADS": "1",
+        }
+        code = "from bae.archive.sandbox import child; child()"
+        self._child = subprocess.Popen(
+            [sys.executable, "-c", code, *map(str, handed), *self._arguments],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            bufsize=0,
+            pass_fds=handed,
+            env=environment,
+        )
+        os.close(writing)
+        self._answers = os.fdopen(reading, "rb", buffering=0)
+        try:
+            self._receive()
+        except EOFError as error:
+            code_returned = self._child.wait()
+            self.close()
+            raise RunError(
+                f"the decoding process does not start (exit code {code_returned}); "
+                "try: python -c 'import bae.archive.objects'"
+            ) from error
+        return self._child
+
+    def _autopsy(self) -> ScanError:
+        """Bury the child and say what it died of."""
+        child = self._child
+        assert child is not None
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            child.wait(timeout=5)
+        died_of = child.poll()
+        self.close()
+        if died_of == -signal.SIGALRM:
+            return ScanError("decoder_hang", f"not decoded within {self._limit_s:g} s")
+        if died_of is not None and died_of < 0:
+            name = signal.Signals(-died_of).name
+            return ScanError("decoder_crash", f"the decoding process was ended by {name}")
+        return ScanError("decoder_crash", "the decoding process broke off")
+
+
+def child() -> None:
+    """Serve objects until the parent closes the pipe. Runs in the child process."""
+    answers_fd, object_fd, pixels_fd, limit_s, memory_bytes, reader_name = sys.argv[1:]
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a core file would hold the object
+    with contextlib.suppress(ValueError):  # a lower hard limit is already set
+        resource.setrlimit(resource.RLIMIT_AS, (int(memory_bytes), int(memory_bytes)))
+    malloc.keep_freed()
+    reader: Reader = importlib.import_module(reader_name)
+    shared, pixels = _Shared(int(object_fd)), _Shared(int(pixels_fd))
+    with os.fdopen(int(answers_fd), "wb") as answers:
+        parent = _Parent(sys.stdin.buffer, answers, pixels)
+        parent.answer({"kind": "ready"})
+        while head := parent.requests.read(_LENGTH.size):
+            length, start = _LENGTH.unpack(head)
+            data = bytes(shared.view(max(1, length))[:length])
+            shared.shed()
+            _serve(reader, data, start, float(limit_s), parent)
+
+
+@dataclass(frozen=True)
+class _Parent:
+    """What the child knows of its parent."""
+
+    requests: BinaryIO
+    answers: BinaryIO
+    pixels: _Shared
+
+    def answer(self, message: dict[str, Any], views: tuple[View, ...] = ()) -> None:
+        """Send a message; where it has views, wait until they were copied."""
+        size = sum(view.counts.nbytes for view in views)
+        if views:
+            self.pixels.grow(size)
+            shared, place = self.pixels.view(size), 0
+            for view in views:
+                kind, shape = view.counts.dtype, view.counts.shape
+                np.ndarray(shape, kind, buffer=shared, offset=place)[:] = view.counts
+                place += view.counts.nbytes
+        text = json.dumps(message).encode()
+        self.answers.write(_LENGTH.pack(len(text), size) + text)
+        self.answers.flush()
+        if views:
+            self.requests.read(len(_TAKEN))
+
+
+def _serve(reader: Reader, data: bytes, start: int, limit_s: float, parent: _Parent) -> None:
+    """Answer one object, file by file; the alarm's default action ends the process."""
+    signal.setitimer(signal.ITIMER_REAL, limit_s)
+    for member, content in reader.members(data, start):
+        parent.answer({"kind": "begin", "member": member})
+        signal.setitimer(signal.ITIMER_REAL, limit_s)
+        outcome = content if isinstance(content, ScanError) else reader.decode(content)
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        if isinstance(outcome, ScanError):
+            parent.answer({"kind": "refused", "code": outcome.code, "text": outcome.message})
+        else:
+            parent.answer(_described(outcome), outcome.views)
+        signal.setitimer(signal.ITIMER_REAL, limit_s)
+    signal.setitimer(signal.ITIMER_REAL, 0)
+    parent.answer({"kind": "end"})
+
+
+def _described(scan: Scan) -> dict[str, Any]:
+    return {
+        "kind": "scan",
+        "views": [[v.name, v.counts.dtype.str, v.counts.shape] for v in scan.views],
+        "identity": [scan.identity.patient, scan.identity.study, scan.identity.instance],
+        "pixel_mm": scan.pixel_mm,
+        "sex": scan.sex,
+        "age_years": scan.age_years,
+        "age_source": scan.age_source,
+        "manufacturer": scan.manufacturer,
+        "flags": scan.flags,
+    }
+
+
+def _outcome(message: dict[str, Any]) -> Scan | ScanError:
+    """Build the value that a message describes."""
+    if message["kind"] == "refused":
+        return ScanError(message["code"], message["text"])
+    patient, study, instance = message["identity"]
+    pixel_mm = message["pixel_mm"]
+    return Scan(
+        views=tuple(View(name=name, counts=counts) for name, counts in message["views"]),
+        identity=Identity(patient=patient, study=study, instance=instance),
+        pixel_mm=None if pixel_mm is None else (pixel_mm[0], pixel_mm[1]),
+        sex=message["sex"],
+        age_years=message["age_years"],
+        age_source=message["age_source"],
+        manufacturer=message["manufacturer"],
+        flags=tuple(message["flags"]),
+    )
+
+
+def _exactly(pipe: BinaryIO, size: int) -> bytes:
+    data = b""
+    while len(data) < size:
+        if not (more := pipe.read(size - len(data))):
+            raise EOFError("the decoding process has gone")
+        data += more
+    return data

@@ -1,0 +1,170 @@
+"""Figure 3 of a cohort: which scans to show, and their panels from tables and archive."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+from numpy.typing import NDArray
+
+from bae.archive.body import body_rows, white_level
+from bae.evaluation.panels import RegionPanel
+from bae.method import boxes
+from bae.recipes import age_group
+from bae.scan import ANTERIOR, FEMALE, MALE, POSTERIOR
+
+
+def draw(
+    outcomes: pa.Table,
+    edges_years: Sequence[float],
+    read: Callable[[Sequence[str]], Mapping[str, Sequence[RegionPanel]]],
+) -> dict[str, Figure]:
+    """Draw Figure 3 for each age group and sex, and for the five worst predictions.
+
+    Args:
+        outcomes: scan_id, sex, age_years and predicted_age_years of one model.
+        edges_years: the recipe's edges of the age groups.
+        read: scan_ids to panels of each scan that can still be read.
+
+    Returns:
+        ``figure3_anterior`` and ``figure3_posterior``, women left and men right, and
+        ``figure3_worst``, one scan a row; without those that would be empty.
+    """
+    chosen, bad = typical(outcomes, edges_years), worst(outcomes)
+    found = read([scan_id for scan_id in dict.fromkeys([*chosen, *bad]) if scan_id])
+    shown = {
+        f"figure3_{view}": [_one(found.get(scan_id or "", []), view) for scan_id in chosen]
+        for view in (ANTERIOR, POSTERIOR)
+    }
+    shown["figure3_worst"] = [panel for scan_id in bad for panel in _pair(found.get(scan_id, []))]
+    return {name: regions(own, across=2) for name, own in shown.items() if any(own)}
+
+
+def _one(own: Sequence[RegionPanel], view: str) -> RegionPanel | None:
+    return next((panel for panel in own if panel.view == view), None)
+
+
+def _pair(own: Sequence[RegionPanel]) -> list[RegionPanel | None]:
+    """Return anterior left and posterior right; a view of unknown name takes the free place."""
+    if not own:
+        return []
+    pair = [_one(own, ANTERIOR), _one(own, POSTERIOR)]
+    others = [panel for panel in own if panel not in pair]
+    return [panel or (others.pop(0) if others else None) for panel in pair]
+
+
+def typical(outcomes: pa.Table, edges_years: Sequence[float]) -> list[str | None]:
+    """Choose one scan of each age group and sex, neither the best nor the worst.
+
+    It is the one whose absolute error is the median of its group's (the lower of two).
+
+    Args:
+        outcomes: see ``draw``; scans without age or sex are left aside.
+        edges_years: the recipe's edges of the age groups.
+
+    Returns:
+        scan_id of woman and man of each group, youngest group first; None where the
+        cohort has none.
+    """
+    rows = _errors(outcomes)
+    chosen: list[str | None] = []
+    for group in range(len(edges_years) - 1):
+        for sex in (FEMALE, MALE):
+            mine = sorted(
+                (error, row["scan_id"])
+                for error, row in rows
+                if row["sex"] == sex and age_group(row["age_years"], edges_years) == group
+            )
+            chosen.append(mine[(len(mine) - 1) // 2][1] if mine else None)
+    return chosen
+
+
+def worst(outcomes: pa.Table, count: int = 5) -> list[str]:
+    """Choose the scans with the largest absolute errors, the largest first."""
+    order = sorted(_errors(outcomes), key=lambda pair: (-pair[0], pair[1]["scan_id"]))
+    return [row["scan_id"] for _, row in order[:count]]
+
+
+def _errors(outcomes: pa.Table) -> list[tuple[float, dict[str, Any]]]:
+    """Return absolute error and row of each scan of known age."""
+    columns = ["scan_id", "sex", "age_years", "predicted_age_years"]
+    return [
+        (abs(row["predicted_age_years"] - row["age_years"]), row)
+        for row in outcomes.select(columns).to_pylist()
+        if row["age_years"] is not None
+    ]
+
+
+HEAT_COLOURS = "inferno"
+"""Rises evenly in lightness, so it reads in print and with any colour vision."""
+
+
+REGION_COLOUR = "#0072b2"
+"""Blue of Okabe and Ito, distinct from the heat with any colour vision."""
+
+SIDES = {ANTERIOR: "RL", POSTERIOR: "LR"}
+"""Which of the patient's sides is on the picture's left and right."""
+
+
+def regions(panels: Sequence[RegionPanel | None], across: int = 1) -> Figure:
+    """Draw the paper's Figure 3: scan, heat map, overlay, crop for each panel.
+
+    Bodies are drawn from head to toes in their true proportions; a bar marks 20 cm
+    where the pixel size is known, and R and L the patient's sides.
+
+    Args:
+        panels: in reading order; None leaves a place free.
+        across: panels per row.
+    """
+    down = -(-len(panels) // across)
+    wide, high = (7.2, 6.0) if across == 1 else (4.1 * across, 3.5)
+    figure = Figure(figsize=(wide, high * down), layout="constrained")
+    places = figure.subfigures(down, across, squeeze=False, wspace=0.03, hspace=0.03).ravel()
+    for place, panel in zip(places, panels, strict=False):  # the last row may not be full
+        if panel is None:
+            continue
+        place.suptitle(panel.title, fontsize=9)
+        _region(place.subplots(1, 4, width_ratios=(1, 1, 1, 1.25)), panel)
+    return figure
+
+
+def _region(axes: NDArray[np.object_], panel: RegionPanel) -> None:
+    """Draw one panel into four axes."""
+    size = panel.counts.shape
+    box = panel.box
+    heat = boxes.enlarge(panel.heat, size)
+    row_mm, column_mm = panel.pixel_mm or (1.0, 1.0)
+    scan = {"cmap": "gray_r", "vmin": 0, "vmax": white_level(panel.counts),
+            "aspect": row_mm / column_mm, "interpolation": "nearest"}  # fmt: skip
+    warm = {"cmap": HEAT_COLOURS, "vmin": 0, "vmax": 255, "aspect": row_mm / column_mm}
+    axes[0].imshow(panel.counts, **scan)
+    axes[1].imshow(heat, **warm)
+    axes[2].imshow(panel.counts, **scan)
+    # the lower half of the scale leaves the scan as it is
+    axes[2].imshow(heat, alpha=0.6 * np.clip(heat / 127.5 - 1, 0, 1), **warm)
+    if panel.gamma is not None and heat.min() < panel.gamma <= heat.max():
+        axes[2].contour(heat, [panel.gamma], colors=REGION_COLOUR, linewidths=0.7)
+    crop = panel.counts[box.y0 : box.y1, box.x0 : box.x1]
+    axes[3].imshow(crop, **scan)
+    top, bottom = body_rows(panel.counts)
+    for axis in axes[:3]:
+        corner, sides = (box.x0 - 0.5, box.y0 - 0.5), (box.x1 - box.x0, box.y1 - box.y0)
+        axis.add_patch(Rectangle(corner, *sides, fill=False, color=REGION_COLOUR, linewidth=1.2))
+        axis.set_ylim(max(bottom, box.y1), min(top, box.y0) - 0.5)
+    names = ("(a) scan", "(b) heat map", "(c) overlay", "(d) crop")
+    for axis, name in zip(axes, names, strict=True):
+        axis.set_title(name, fontsize=7)
+        axis.set_anchor("N")
+        axis.set_xticks([])
+        axis.set_yticks([])
+    for name, share in zip(SIDES.get(panel.view, ""), (0.03, 0.97), strict=False):
+        axes[0].text(share, 0.995, name, transform=axes[0].transAxes, fontsize=6, va="top",
+                     ha="left" if share < 0.5 else "right")  # fmt: skip
+    if panel.pixel_mm is not None:
+        left, foot = size[1] * 0.04, max(bottom, box.y1) - 0.02 * size[0]
+        axes[0].plot([left, left + 200 / column_mm], [foot, foot], color="black", linewidth=1.5)
+        axes[0].text(left, foot - 0.005 * size[0], "20 cm", fontsize=5, va="bottom")

@@ -1,0 +1,227 @@
+"""Figures of an evaluation, each a plain function of a table of outcomes.
+
+Blue and vermilion (Okabe and Ito 2008) differ for all colour vision; shape or hatching tells
+them apart in print, too. An *outcome* is a row as ``scorecard`` reads it.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+from numpy.typing import NDArray
+
+from bae.evaluation import metrics, scorecard
+from bae.evaluation.scorecard import Subgroup
+from bae.method import calibration
+from bae.method.calibration import Calibration
+
+BLUE, VERMILION, GREY = "#0072b2", "#d55e00", "#595959"
+SEXES = {"F": ("women", VERMILION, "o"), "M": ("men", BLUE, "^"), None: ("unknown", GREY, "s")}
+
+
+def ages_and_sex(scans: pa.Table) -> Figure:
+    """Draw Figure 2: how many scans of each age and sex; needs age_years and sex."""
+    ages = np.asarray(scans["age_years"].to_numpy(), dtype=np.float64)
+    sexes = np.array(scans["sex"].to_pylist(), dtype=object)
+    edges = np.arange(np.floor(ages.min() / 5) * 5, ages.max() + 5, 5).tolist()
+    figure, axis = _one("age, years", "scans")
+    there = [sex for sex in SEXES if (sexes == sex).any()]
+    hatches = ["", "///", "..."]
+    axis.hist(
+        [ages[sexes == sex] for sex in there], bins=edges, edgecolor="white", linewidth=0.6,
+        color=[SEXES[sex][1] for sex in there],
+        label=[f"{SEXES[sex][0]} ({(sexes == sex).sum()})" for sex in there],
+        hatch=hatches[: len(there)],
+    )  # fmt: skip
+    axis.yaxis.set_major_locator(MaxNLocator(integer=True))
+    _legend_above(axis)
+    return figure
+
+
+def predicted_against_actual(outcomes: pa.Table) -> Figure:
+    """Draw Figure 4: predicted against actual age, the identity and the fitted line."""
+    age = scorecard.floats(outcomes, "age_years")
+    answer = scorecard.floats(outcomes, "predicted_age_years")
+    figure, axis = _one("actual age, years", "predicted age, years")
+    _points(axis, outcomes, age, answer)
+    ends = np.array([min(age.min(), answer.min()) - 1, max(age.max(), answer.max()) + 1])
+    axis.plot(ends, ends, color="black", linewidth=1, label="predicted = actual")
+    slope, intercept = calibration.line(age, answer)
+    across = np.array([age.min(), age.max()])
+    axis.plot(across, intercept + slope * across, color="black", linewidth=1.4, linestyle="--",
+              label=f"fitted, slope {slope:.2f}")  # fmt: skip
+    axis.set(xlim=ends, ylim=ends, aspect="equal")
+    _legend_above(axis)
+    return figure
+
+
+def bland_altman(outcomes: pa.Table) -> Figure:
+    """Draw difference against mean of both ages, with bias and 95 % limits of agreement."""
+    age = scorecard.floats(outcomes, "age_years")
+    answer = scorecard.floats(outcomes, "predicted_age_years")
+    found = metrics.agreement(age, answer, scorecard.patients(outcomes))
+    figure, axis = _one("mean of predicted and actual age, years", "predicted - actual, years")
+    _points(axis, outcomes, (age + answer) / 2, answer - age)
+    for estimate, name in (
+        (found.upper_years, "upper limit"),
+        (found.bias_years, "bias"),
+        (found.lower_years, "lower limit"),
+    ):
+        style = "-" if name == "bias" else "--"
+        axis.axhline(estimate.value, color="black", linewidth=1.2, linestyle=style)
+        axis.axhspan(estimate.low, estimate.high, color="black", alpha=0.08, linewidth=0)
+        axis.annotate(
+            f"{name} {estimate.value:+.1f}", (0.995, estimate.value), ha="right", va="bottom",
+            xycoords=("axes fraction", "data"), fontsize=8,
+        )  # fmt: skip
+    axis.axhline(0, color=GREY, linewidth=0.8, linestyle=":")
+    _legend_above(axis)
+    return figure
+
+
+def age_bias(outcomes: pa.Table, fitted: Calibration | None) -> Figure:
+    """Draw the age gap over the age: as predicted and, beside it, corrected."""
+    age = scorecard.floats(outcomes, "age_years")
+    answer = scorecard.floats(outcomes, "predicted_age_years")
+    panels = [("as predicted", answer)]
+    if fitted is not None and np.isfinite(fitted.corrected_years(answer)).all():
+        panels.append(("corrected (fitted on validation patients)", fitted.corrected_years(answer)))
+    figure = Figure(figsize=(4.6 * len(panels), 4.2), layout="constrained")
+    axes = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
+    for axis, (title, years) in zip(axes, panels, strict=True):
+        _points(axis, outcomes, age, years - age)
+        slope, intercept = calibration.line(age, years - age)
+        across = np.array([age.min(), age.max()])
+        axis.plot(across, intercept + slope * across, color="black", linewidth=1.4,
+                  linestyle="--", label=f"slope {slope:+.2f}")  # fmt: skip
+        axis.axhline(0, color="black", linewidth=0.8)
+        axis.set_title(title, fontsize=10, pad=26)
+        axis.set_xlabel("actual age, years")
+        _plain(axis)
+        _legend_above(axis)
+    axes[0].set_ylabel("predicted - actual, years")
+    return figure
+
+
+def error_by_group(groups: Sequence[Subgroup]) -> Figure:
+    """Draw the mean absolute error by age, sex, vendor and view, with 95 % intervals."""
+    return _by_group(groups, "mae_years", "mean absolute error, years")
+
+
+def coverage_by_group(groups: Sequence[Subgroup], level: float = 0.9) -> Figure:
+    """Draw the share of ages inside their interval, against what was promised."""
+    there = [group for group in groups if group.coverage is not None]
+    figure = _by_group(there, "coverage", "share of ages inside the interval")
+    for axis in figure.axes:
+        axis.axhline(level, color=VERMILION, linewidth=1.2, linestyle="--")
+        axis.set_ylim(min(0.5, axis.get_ylim()[0]), 1.02)
+    figure.axes[0].annotate(
+        f"promised {level:.0%}", (0.02, level), xycoords=("axes fraction", "data"), va="top",
+        color=VERMILION, fontsize=8,
+    )  # fmt: skip
+    return figure
+
+
+def reliability(outcomes: pa.Table, edges: Sequence[float]) -> Figure | None:
+    """Draw how often the most probable age group was right; None without age groups."""
+    found = scorecard.reliability(outcomes, edges)
+    if found is None:
+        return None
+    figure, axis = _one("probability of the most probable age group", "how often it was right")
+    axis.plot([0, 1], [0, 1], color=GREY, linewidth=1, label="perfectly calibrated")
+    hits = np.rint(found.accuracy * found.count).astype(int)
+    ends = [metrics.proportion(int(h), int(n)) for h, n in zip(hits, found.count, strict=True)]
+    low, high = (np.array([getattr(e, name) for e in ends]) for name in ("low", "high"))
+    axis.errorbar(
+        found.confidence, found.accuracy, color=BLUE, marker="o", linewidth=1.2, capsize=3,
+        yerr=np.abs([found.accuracy - low, high - found.accuracy]),
+        label=f"expected calibration error {found.ece:.3f}",
+    )  # fmt: skip
+    for x, count in zip(found.confidence, found.count, strict=True):
+        axis.annotate(f"{count}", (x, 0.01), ha="center", fontsize=8, color=GREY)
+    axis.set(xlim=(0, 1), ylim=(0, 1.02), aspect="equal")
+    _legend_above(axis)
+    return figure
+
+
+def png(figure: Figure) -> bytes:
+    """Return a figure as the bytes of a PNG file, fine enough for print."""
+    return _saved(figure, "png", dpi=200)
+
+
+def pdf(figure: Figure) -> bytes:
+    """Return a figure as the bytes of a PDF file; the same figure gives the same bytes."""
+    return _saved(figure, "pdf", metadata={"CreationDate": None})
+
+
+def _saved(figure: Figure, kind: str, **options: Any) -> bytes:
+    sink = io.BytesIO()
+    figure.savefig(sink, format=kind, **options)
+    return sink.getvalue()
+
+
+def _by_group(groups: Sequence[Subgroup], name: str, label: str) -> Figure:
+    kinds = [by for by in ("all", "age", "sex", "vendor", "view") if _of(groups, by)]
+    sizes = [len(_of(groups, by)) + 0.6 for by in kinds]
+    figure = Figure(figsize=(max(4.0, 0.62 * sum(sizes) + 1.2), 3.9), layout="constrained")
+    axes = figure.subplots(1, len(kinds), sharey=True, squeeze=False, width_ratios=sizes)[0]
+    for axis, by in zip(axes, kinds, strict=True):
+        own = _of(groups, by)
+        values = [getattr(group, name) for group in own]
+        middle = np.array([value.value for value in values])
+        reach = [middle - [v.low for v in values], np.array([v.high for v in values]) - middle]
+        axis.errorbar(
+            range(len(own)), middle, yerr=np.abs(reach), color=BLUE, marker="o", linestyle="none",
+            capsize=3,
+        )  # fmt: skip
+        names = [f"{g.group}\nn = {g.scans}" for g in own]
+        axis.set_xticks(range(len(own)), names, fontsize=8)
+        axis.set_xlim(-0.6, len(own) - 0.4)
+        axis.set_title("" if by == "all" else f"by {by}", fontsize=10)
+        _plain(axis)
+    axes[0].set_ylabel(label)
+    axes[0].set_ylim(bottom=0)
+    return figure
+
+
+def _of(groups: Sequence[Subgroup], by: str) -> list[Subgroup]:
+    return [group for group in groups if group.by == by]
+
+
+def _points(axis: Axes, outcomes: pa.Table, x: NDArray[np.float64], y: NDArray[np.float64]) -> None:
+    """Draw one point per scan, its sex by colour and shape; large clouds become one picture."""
+    sexes = np.array(outcomes["sex"].to_pylist(), dtype=object)
+    for sex, (name, colour, marker) in SEXES.items():
+        own = sexes == sex
+        if own.any():
+            axis.scatter(
+                x[own], y[own], s=16, color=colour, marker=marker, alpha=0.65, linewidth=0,
+                label=name, rasterized=len(x) > 5000,
+            )  # fmt: skip
+
+
+def _one(across: str, up: str) -> tuple[Figure, Axes]:
+    figure = Figure(figsize=(5.0, 4.6), layout="constrained")
+    axis = figure.subplots()
+    axis.set(xlabel=across, ylabel=up)
+    _plain(axis)
+    return figure, axis
+
+
+def _plain(axis: Axes) -> None:
+    axis.spines[["top", "right"]].set_visible(False)
+
+
+def _legend_above(axis: Axes) -> None:
+    """Put the legend over the axes, where it covers no point."""
+    axis.legend(
+        loc="lower left", bbox_to_anchor=(0, 1), ncols=2, frameon=False, fontsize=8,
+        borderaxespad=0.2,
+    )  # fmt: skip

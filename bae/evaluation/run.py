@@ -1,0 +1,281 @@
+"""Score the held-out patients with each model, and write what a paper shows of it.
+
+::
+
+    <out>/evaluation.md          links everything
+    <out>/table1.md .csv .parquet    tests.*    repeatability.*
+    <out>/figure2.pdf .png
+    <out>/<method>/              figures and groups of one model
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from matplotlib.figure import Figure
+
+from bae import phantom
+from bae.errors import UseError
+from bae.evaluation import metrics, pages, plots, repeatability, ridge, scorecard
+from bae.evaluation.metrics import Estimate
+from bae.evaluation.pages import Output, Row
+from bae.evaluation.regions import examine
+from bae.evaluation.table_one import MEAN, RIDGE, Method, paired_tests, table_one
+from bae.method import model
+from bae.method.predictor import Predictor
+from bae.phantom.archive import phantom_archive, phantom_numbers
+from bae.pipeline import kept, outcomes
+from bae.pipeline.parts import PartDone
+
+NOISE_PAIRS = 16
+"""Phantoms that are counted a second time; each costs a second or two."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """What to evaluate.
+
+    Attributes:
+        tables_uri: root of the tables.
+        model_uris: model folders.
+        out_uri: where to write.
+    """
+
+    tables_uri: str
+    model_uris: tuple[str, ...]
+    out_uri: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """A request with everything that can be checked before Ray starts.
+
+    Attributes:
+        request: what was asked for.
+        cards: of the models, in the order asked for.
+        edges: of the age groups, years.
+        scans: rows of the scans table by split.
+    """
+
+    request: Request
+    cards: tuple[model.Card, ...]
+    edges: tuple[float, ...]
+    scans: dict[str, pa.Table]
+
+
+def plan(request: Request) -> Plan:
+    """Check models and tables; writes nothing.
+
+    Raises:
+        UseError: no held-out scans of known age, a model that is not whole, or models of
+            different age groups, whose scans would not be the same.
+    """
+    cards = tuple(model.check(uri) for uri in request.model_uris)
+    edges = {card.recipe.localizer.group_edges_years for card in cards}
+    if len(edges) > 1:
+        raise UseError("the models have different age groups; evaluate each group of them alone")
+    splits = ("train", "validation", "test")
+    scans = {
+        split: kept.training_scans(request.tables_uri, cards[0].recipe, split) for split in splits
+    }
+    return Plan(request=request, cards=cards, edges=edges.pop(), scans=scans)
+
+
+def evaluate(
+    planned: Plan, on_part: Callable[[int, PartDone], None] = lambda parts, done: None
+) -> list[Row]:
+    """Score what is not scored yet, write all tables and figures, return the rows of Table 1.
+
+    Args:
+        planned: what to evaluate.
+        on_part: see ``outcomes.score``.
+    """
+    request, test = planned.request, planned.scans["test"]
+    methods: list[Method] = []
+    for uri, card in zip(request.model_uris, planned.cards, strict=True):
+        name = card.recipe.name.removesuffix("_without_sex")
+        sex = card.recipe.regressor.use_sex
+        if any((m.name, m.sex) == (name, sex) for m in methods):
+            name = f"{name}-{card.model_id}"
+        found = outcomes.score(request.tables_uri, uri, test, on_part)
+        methods.append(Method(name=name, sex=sex, uri=uri, card=card, outcomes=found))
+    plain = _plain_methods(planned, on_part)
+    about = phantom_archive(test["object_uri"].to_pylist())
+    table = table_one(methods, plain, test, about)
+    out = Output(request.out_uri)
+    out.table("table1", table, pages.table_one_page(table))
+    tests = paired_tests(methods, plain, test)
+    out.table("tests", tests, pages.page_of(tests))
+    out.figure("figure2", plots.ages_and_sex(pa.concat_tables(
+        [scans.select(["age_years", "sex"]) for scans in planned.scans.values()]
+    )))  # fmt: skip
+    repeated = _repeated(methods, test, about)
+    out.table("repeatability", repeated, pages.page_of(repeated))
+    per_model = []
+    for method in methods:
+        facts = describe(method, planned.edges, out)
+        facts["regions"] = show_regions(request.tables_uri, method, out)
+        facts["figures"] += facts["regions"]
+        per_model.append((method, facts))
+    out.page("evaluation.md", _summary(planned, table, tests, repeated, per_model))
+    return table
+
+
+def _plain_methods(
+    planned: Plan, on_part: Callable[[int, PartDone], None]
+) -> dict[str, Sequence[float]]:
+    """Return the answers of the mean predictor and of ridge regression on the test scans."""
+    windowing = planned.cards[0].recipe.windowing
+    pixels = {
+        split: ridge.thumbnails(planned.request.tables_uri, windowing, scans, on_part)
+        for split, scans in planned.scans.items()
+    }
+    years = {split: scorecard.floats(scans, "age_years") for split, scans in planned.scans.items()}
+    fitted = ridge.chosen(
+        (pixels["train"], years["train"]), (pixels["validation"], years["validation"])
+    )
+    mean = float(pc.mean(planned.scans["train"]["age_years"]).as_py())
+    return {MEAN: [mean] * len(years["test"]), RIDGE: fitted.predict(pixels["test"]).tolist()}
+
+
+def _repeated(methods: Sequence[Method], test: pa.Table, about: Row) -> list[Row]:
+    """Return the predicted age's standard deviation over visits, and over phantoms' noise."""
+    rows = []
+    for method in methods:
+        visits = repeatability.visits_sd(method.outcomes)
+        if visits is not None:
+            rows.append({"method": method.folder, "over": "two visits of a person",
+                         "pairs": visits[1]} | pages.estimate("sd_years", visits[0]))  # fmt: skip
+        if about:
+            numbers = phantom_numbers(about, test["object_uri"].to_pylist())[:NOISE_PAIRS]
+            values = dict(about["config"], ages=tuple(about["config"]["ages"]))
+            config = phantom.PhantomConfig(**values)
+            found = repeatability.noise_sd(
+                Predictor.load(method.uri), numbers, about["seed"], config
+            )
+            rows.append({"method": method.folder, "over": "two counts of a phantom",
+                         "pairs": len(numbers)} | pages.estimate("sd_years", found))  # fmt: skip
+    return rows
+
+
+# ---- one model ----------------------------------------------------------------------------
+
+
+def describe(method: Method, edges: Sequence[float], out: Output) -> Row:
+    """Write one model's figures and groups; return the facts that the summary states."""
+    found, fitted = method.outcomes, method.card.calibration
+    groups = scorecard.subgroups(found, edges)
+    rows = [
+        {"by": g.by, "group": g.group, "scans": g.scans, "patients": g.patients}
+        | pages.estimate("mae_years", g.mae_years)
+        | {"gap_years": g.gap_years}
+        | pages.estimate("coverage", g.coverage or Estimate(np.nan, np.nan, np.nan))
+        | {"width_years": g.width_years}
+        for g in groups
+    ]
+    out.table(f"{method.folder}/groups", rows, pages.page_of(rows))
+    figures: dict[str, Figure | None] = {
+        "figure4": plots.predicted_against_actual(found),
+        "error_by_group": plots.error_by_group(groups),
+        "bland_altman": plots.bland_altman(found),
+        "age_bias": plots.age_bias(found, fitted),
+        "reliability": plots.reliability(found, edges),
+    }
+    if groups[0].coverage is not None:
+        figures["coverage"] = plots.coverage_by_group(groups)
+    drawn = {name: figure for name, figure in figures.items() if figure is not None}
+    for name, figure in drawn.items():
+        out.figure(f"{method.folder}/{name}", figure)
+    sure = scorecard.reliability(found, edges)
+    corrected = None
+    if fitted is not None and np.isfinite(fitted.corrected_years(0.0)):
+        answers = fitted.corrected_years(found["predicted_age_years"].to_numpy())
+        corrected = metrics.errors(
+            scorecard.floats(found, "age_years"), answers, scorecard.patients(found)
+        )["mae_years"]
+    return {
+        "figures": list(drawn),
+        "coverage": groups[0].coverage,
+        "width_years": groups[0].width_years,
+        "slope": scorecard.bias(found),
+        "slope_corrected": None if corrected is None else scorecard.bias(found, fitted),
+        "mae_corrected": corrected,
+        "ece": None if sure is None else sure.ece,
+    }
+
+
+def show_regions(tables_uri: str, method: Method, out: Output) -> list[str]:
+    """Write Figure 3, the atlas and the checks of one model's regions; return the figures' names.
+
+    A model that reads whole views has none.
+    """
+    seen = examine.examine(tables_uri, Predictor.load(method.uri), method.outcomes)
+    if seen is None:
+        return []
+    for name, figure in seen.figures.items():
+        out.figure(f"{method.folder}/{name}", figure)
+    rows = seen.checks.to_pylist()
+    if rows:
+        out.table(f"{method.folder}/regions", rows, pages.page_of(rows))
+    else:
+        out.page(f"{method.folder}/regions.md", pages.page_of(rows))
+    return list(seen.figures)
+
+
+def _summary(
+    planned: Plan,
+    table: Sequence[Row],
+    tests: Sequence[Row],
+    repeated: Sequence[Row],
+    per_model: Sequence[tuple[Method, Row]],
+) -> str:
+    first = table[0]
+    pieces = [
+        f"# Evaluation on held-out patients\n\n{first['scans']} scans of {first['patients']} "
+        "patients of the test split, which no training and no calibration has seen. In brackets "
+        "95 % intervals by a bootstrap over patients. Nothing is corrected for age bias unless "
+        "it says so.",
+        f"## Table 1\n\n{pages.table_one_page(table)}\nAlso as [CSV](table1.csv) and "
+        "[Parquet](table1.parquet).",
+        "## Figure 2: ages and sexes of all splits\n\n![ages and sexes](figure2.png)\n\n"
+        "[PDF](figure2.pdf)",
+    ]
+    pieces += [_model_page(method, facts) for method, facts in per_model]
+    pieces += [
+        "## Repeatability\n\nStandard deviation of the predicted age, of which the true age is "
+        f"taken off where a person has aged between two visits.\n\n{pages.page_of(repeated)}",
+        "## Paired tests\n\nDifference of mean absolute errors, first less second, on the same "
+        "patients; Wilcoxon's signed-rank test, two-sided, not adjusted for the number of tests."
+        f"\n\n{pages.page_of(tests)}",
+    ]
+    return "\n\n".join(piece.rstrip() for piece in pieces) + "\n"
+
+
+def _model_page(method: Method, facts: Row) -> str:
+    lines = [f"Model {method.card.model_id}; [errors by group]({method.folder}/groups.md)."]
+    if facts["coverage"] is not None:
+        lines.append(
+            f"- The 90 % interval holds {facts['coverage'].text()} of ages; mean width "
+            f"{facts['width_years']:.1f} years."
+        )
+    lines.append(f"- Slope of predicted minus actual on actual age: {facts['slope'].text()}.")
+    if facts["slope_corrected"] is not None:
+        lines.append(
+            f"- Corrected by the line fitted on validation patients: slope "
+            f"{facts['slope_corrected'].text()}, mean absolute error "
+            f"{facts['mae_corrected'].text()} years."
+        )
+    if facts["ece"] is not None:
+        lines.append(f"- Expected calibration error of the age group: {facts['ece']:.3f}.")
+    if facts["regions"]:
+        lines.append(f"- [Is the region right?]({method.folder}/regions.md)")
+    pictures = [
+        f"![{name.replace('_', ' ')}]({method.folder}/{name}.png)\n"
+        f"[PDF]({method.folder}/{name}.pdf)"
+        for name in facts["figures"]
+    ]
+    return f"## {method.folder}\n\n" + "\n".join(lines) + "\n\n" + "\n\n".join(pictures)

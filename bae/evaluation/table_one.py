@@ -1,0 +1,85 @@
+"""Table 1: every method on the same held-out scans, with paired tests between them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from typing import Any
+
+import pyarrow as pa
+
+from bae.evaluation import metrics, pages, scorecard
+from bae.evaluation.pages import Row
+from bae.method import model
+
+MEAN, RIDGE, LIMIT = "always the mean age", "ridge on thumbnails", "known limit of the phantoms"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Method:
+    """One model on the held-out patients.
+
+    Attributes:
+        name: the recipe's, without the word for sex; unique with ``sex``.
+        sex: whether sex enters.
+        uri, card: the model.
+        outcomes: see ``outcomes.score``.
+    """
+
+    name: str
+    sex: bool
+    uri: str
+    card: model.Card
+    outcomes: pa.Table
+
+    @property
+    def folder(self) -> str:
+        """Return the name of its folder."""
+        return self.name if self.sex else f"{self.name}_without_sex"
+
+
+def table_one(
+    methods: Sequence[Method], plain: Mapping[str, Sequence[float]], test: pa.Table, about: Row
+) -> list[Row]:
+    """Return Table 1: the mean predictor first, then ridge, the models, and last what no
+    method can beat.
+
+    Args:
+        methods: models with their outcomes on ``test``.
+        plain: name to predicted ages of the methods that are no model.
+        test: the held-out scans.
+        about: what ``phantom_archive`` returned; empty for patients.
+    """
+    keys = scorecard.patients(test)
+    size = {"scans": test.num_rows, "patients": len(set(keys))}
+    rows: list[Row] = []
+    for name, ages in plain.items():
+        found = metrics.errors(scorecard.floats(test, "age_years"), ages, keys)
+        rows.append({"method": name, "sex": "with" if name == RIDGE else "without"} | size
+                    | {"model_id": None} | pages.flat(found))  # fmt: skip
+    for method in methods:
+        rows.append({"method": method.name, "sex": "with" if method.sex else "without"} | size
+                    | {"model_id": method.card.model_id}
+                    | pages.flat(scorecard.errors(method.outcomes)))  # fmt: skip
+    if about:
+        rows.append(dict.fromkeys(rows[0]) | {"method": LIMIT, "sex": "with"} | size
+                    | {"mae_years": about["limit_mae_years"]})  # fmt: skip
+    return rows
+
+
+def paired_tests(
+    methods: Sequence[Method], plain: Mapping[str, Sequence[float]], test: pa.Table
+) -> list[Row]:
+    """Compare every two methods on the same patients; p-values are not adjusted for many."""
+    answers: dict[str, Any] = {
+        m.folder: scorecard.floats(m.outcomes, "predicted_age_years") for m in methods
+    } | dict(plain)
+    age, keys = scorecard.floats(test, "age_years"), scorecard.patients(test)
+    rows = []
+    for first, second in combinations(answers, 2):
+        found = metrics.compare(age, answers[first], answers[second], keys)
+        rows.append({"first": first, "second": second, "patients": found.patients}
+                    | pages.estimate("mae_difference_years", found.difference_years)
+                    | {"wilcoxon_p": found.p_value})  # fmt: skip
+    return rows

@@ -1,0 +1,37 @@
+"""What there is to compute on, and how networks are moved onto it."""
+
+from __future__ import annotations
+
+import os
+from typing import TypeVar
+
+import torch
+from torch import nn
+
+N = TypeVar("N", bound=nn.Module)
+
+
+def onto(network: N, device: str) -> N:
+    """Move a network to a device, channels last: what cuDNN and oneDNN convolve fastest in."""
+    # torch's stubs know device and memory_format only in separate calls
+    return network.to(device).to(memory_format=torch.channels_last)
+
+
+def use_every_core() -> None:
+    """Let torch use all cores of this process; Ray sets one thread for an actor of no CPUs."""
+    torch.set_num_threads(cores())
+
+
+def cores() -> int:
+    """Return the cores that this process may use."""
+    return len(os.sched_getaffinity(0))
+
+
+def has_bf16(device_type: str) -> bool:
+    """Say whether bf16 matrix products are faster than float32 ones on ``cpu`` or ``cuda``."""
+    return device_type == "cuda" or torch.cpu._is_avx512_bf16_supported()
+
+
+def best_device() -> str:
+    """Return ``cuda`` where there is one, else ``cpu``."""
+    return "cuda" if torch.cuda.is_available() else "cpu"

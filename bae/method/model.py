@@ -1,0 +1,211 @@
+"""A model is a folder: two safetensors files and a card. No pickle, ever.
+
+::
+
+    <model>/card.json              recipe, data digest, metrics, versions, hashes of the weights
+    <model>/localizer.safetensors
+    <model>/regressor.safetensors
+
+``card.json`` is written last, so a folder whose card fits its files is whole.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import platform
+from dataclasses import asdict, dataclass, field
+from importlib import metadata
+from typing import Any
+
+import safetensors.torch
+from torch import nn
+
+from bae import recipes, storage
+from bae.errors import ModelError, RecipeError
+from bae.method.calibration import Calibration
+from bae.method.networks import Localizer, Regressor
+
+CARD = "card.json"
+VERSIONED = ("bae", "torch", "torchvision", "ray", "pydicom", "pyarrow", "numpy")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Part:
+    """One network's line in the card.
+
+    Attributes:
+        sha256: of the weights file.
+        metrics: name to value; names carry units.
+        data: what it was trained on: counts, digest, demographics; nothing personal.
+        fit: how training went: epochs, seconds, device.
+    """
+
+    sha256: str
+    metrics: dict[str, float] = field(default_factory=dict)
+    data: dict[str, Any] = field(default_factory=dict)
+    fit: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Card:
+    """What a model is.
+
+    Attributes:
+        recipe: how it was made.
+        parts: ``localizer`` and, once trained, ``regressor``; the latter alone where whole
+            views are taken.
+        versions: of what decides the numbers.
+        calibration: how sure it may be; None before it was calibrated.
+        validation: figures on the validation patients, see ``bae.validation``.
+        written_recipe: the recipe as the card's file has it. A later version's recipe has
+            more fields; they must not change the ``model_id``, or every scan would be
+            scored again.
+    """
+
+    recipe: recipes.Recipe
+    parts: dict[str, Part]
+    versions: dict[str, str] = field(default_factory=dict)
+    calibration: Calibration | None = None
+    validation: dict[str, Any] = field(default_factory=dict)
+    written_recipe: dict[str, Any] | None = None
+
+    @property
+    def model_id(self) -> str:
+        """Return 12 hex digits that change whenever recipe, weights or calibration do."""
+        state: list[Any] = [
+            self.recipe_json,
+            {name: p.sha256 for name, p in self.parts.items()},
+        ]
+        if self.calibration is not None:
+            state.append(asdict(self.calibration))
+        return hashlib.sha256(json.dumps(state, sort_keys=True).encode()).hexdigest()[:12]
+
+    @property
+    def recipe_json(self) -> dict[str, Any]:
+        """Return the recipe as the card's file has, or will have, it."""
+        return self.written_recipe or recipes.to_json(self.recipe)
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of what decides the numbers, for the card."""
+    found = {"python": platform.python_version()}
+    for name in VERSIONED:
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:  # bae itself, run from an upload without install
+            found[name] = "not installed"
+    return found
+
+
+def load_card(uri: str) -> Card:
+    """Read a model's card.
+
+    Raises:
+        ModelError: no such folder, or the card cannot be understood.
+    """
+    card_uri = storage.join(uri, CARD)
+    if not storage.exists(card_uri):
+        raise ModelError(f"no model at {uri}: {CARD} is missing; run jobs.train_localizer first")
+    try:
+        values = json.loads(storage.read_bytes(card_uri))
+        return Card(
+            recipe=recipes.from_json(values["recipe"]),
+            parts={name: Part(**part) for name, part in values["parts"].items()},
+            versions=values["versions"],
+            calibration=Calibration(**values["calibration"]) if "calibration" in values else None,
+            validation=values.get("validation", {}),
+            written_recipe=values["recipe"],
+        )
+    except (ValueError, KeyError, TypeError, AttributeError, RecipeError) as error:
+        raise ModelError(f"{card_uri} is not a card that this version can read: {error}") from error
+
+
+def save_part(uri: str, card: Card, name: str, network: nn.Module, part: dict[str, Any]) -> Card:
+    """Write one network's weights, then the card that names them.
+
+    Args:
+        uri: the model folder.
+        card: the card so far.
+        name: ``localizer`` or ``regressor``.
+        network: the trained network.
+        part: the fields of ``Part`` but the hash.
+
+    Returns:
+        The card as written.
+    """
+    tensors = {key: tensor.contiguous().cpu() for key, tensor in network.state_dict().items()}
+    data = safetensors.torch.save(tensors)
+    digest = hashlib.sha256(data).hexdigest()
+    card = Card(
+        recipe=card.recipe,
+        parts={**card.parts, name: Part(sha256=digest, **part)},
+        versions=versions(),
+    )
+    storage.write_bytes(storage.join(uri, f"{name}.safetensors"), data)
+    save_card(uri, card)
+    return card
+
+
+def save_card(uri: str, card: Card) -> None:
+    """Write the card of a model whose weights are there."""
+    values: dict[str, Any] = {
+        "model_id": card.model_id,
+        "recipe": card.recipe_json,
+        "parts": {key: vars(value) for key, value in card.parts.items()},
+        "versions": card.versions,
+        "intended_use": "research on groups; not for the care of a single patient",
+    }
+    if card.calibration is not None:
+        values |= {"calibration": asdict(card.calibration), "validation": card.validation}
+    storage.write_bytes(storage.join(uri, CARD), json.dumps(values, indent=2).encode())
+
+
+def check(uri: str) -> Card:
+    """Return the card of a model that is whole and can be scored with.
+
+    Raises:
+        ModelError: a part is missing or does not match the card.
+    """
+    card = load_card(uri)
+    if card.recipe.region.parts != "whole":
+        load_localizer(uri, card)
+    load_regressor(uri, card)
+    return card
+
+
+def load_localizer(uri: str, card: Card) -> Localizer:
+    """Load the localizer in evaluation mode; see ``_load`` for what is checked."""
+    network = Localizer(card.recipe.localizer)
+    _load(uri, card, "localizer", network)
+    return network
+
+
+def load_regressor(uri: str, card: Card) -> Regressor:
+    """Load the regressor in evaluation mode; see ``_load`` for what is checked."""
+    network = Regressor(card.recipe.regressor)
+    _load(uri, card, "regressor", network)
+    return network
+
+
+def _load(uri: str, card: Card, name: str, network: nn.Module) -> None:
+    """Fill a network from its safetensors file, hash checked before a byte is parsed.
+
+    Raises:
+        ModelError: the part is missing, is not the file the card names, or does not fit.
+    """
+    if name not in card.parts:
+        raise ModelError(f"the model at {uri} has no {name}; run jobs.train_{name} first")
+    weights_uri = storage.join(uri, f"{name}.safetensors")
+    if not storage.exists(weights_uri):
+        raise ModelError(f"{weights_uri} is missing though the card names it")
+    data = storage.read_bytes(weights_uri)
+    if hashlib.sha256(data).hexdigest() != card.parts[name].sha256:
+        raise ModelError(f"{weights_uri} is not the file its card names (sha256 differs)")
+    try:
+        network.load_state_dict(safetensors.torch.load(data))
+    except (safetensors.SafetensorError, RuntimeError) as error:
+        raise ModelError(f"{weights_uri} does not fit the card's recipe") from error
+    network.eval()
+    for parameter in network.parameters():
+        parameter.requires_grad_(False)

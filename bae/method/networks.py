@@ -1,0 +1,163 @@
+"""The two networks of Fig. 1, and the trunks they stand on.
+
+Shape suffixes: N views or crops, K channels, V rows, U columns of the last feature
+map, H, W of the input, C age groups; of a head D neurons, B bins,
+S thinned copies.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from bae import recipes
+from bae.method.trunks import Trunk
+
+
+class Localizer(nn.Module):
+    """Which age group, and the feature maps that say where (Fig. 1 (a), section III)."""
+
+    def __init__(self, config: recipes.Localizer) -> None:
+        """Build with random weights; ``bae.method.weights`` brings ImageNet's."""
+        super().__init__()
+        self.trunk = Trunk(config.trunk)
+        self.head = nn.Linear(self.trunk.channels, config.groups)
+
+    def forward(self, grey_N1HW: Tensor) -> tuple[Tensor, Tensor]:
+        """Return age-group scores (N, C) and features (N, K, V, U)."""
+        features_NKVU = self.trunk(grey_N1HW)
+        with _full_precision(features_NKVU):
+            return self.head(_pool(features_NKVU)), features_NKVU
+
+
+BINS = 121
+"""One-year bins, ages 0 to 120, that the mean-variance loss spreads an age over."""
+
+
+THINNED = 32
+"""Thinned heads in a regressor's ensemble; the spread is then known to about 12 %."""
+
+
+class Regressor(nn.Module):
+    """Crop and sex to years (Fig. 1 (b), section IV); with options, Table 1's other methods.
+
+    The last layer predicts in units of ``spread_years`` around ``mean_years``, the
+    training ages' standard deviation and mean, so the first step's answers are already
+    near the cohort's mean and the learning rate means the same for every cohort. With
+    the mean-variance loss it scores ages of 0 to 120, and the answer is the expected one.
+    """
+
+    def __init__(self, config: recipes.Regressor) -> None:
+        """Build with random weights."""
+        super().__init__()
+        self.trunk = Trunk(config.trunk)
+        self.pair = config.pair
+        self.sex = nn.Linear(1, config.sex_neurons) if config.use_sex else None
+        inputs = self.trunk.channels * (2 if config.pair else 1)
+        inputs += config.sex_neurons if config.use_sex else 0
+        bins = 1 if config.loss == "squared" else BINS
+        self.head = nn.Sequential(
+            nn.Linear(inputs, config.hidden_neurons),
+            nn.ReLU(),
+            nn.Dropout(config.dropout),
+            nn.Linear(config.hidden_neurons, config.hidden_neurons),
+            nn.ReLU(),
+            nn.Dropout(config.dropout),
+            nn.Linear(config.hidden_neurons, bins),
+        )
+        self.register_buffer("mean_years", torch.tensor(60.0))
+        self.register_buffer("spread_years", torch.tensor(10.0))
+        masks = torch.rand(
+            2, THINNED, config.hidden_neurons, generator=torch.Generator().manual_seed(0)
+        )
+        kept = (masks >= config.dropout) / (1 - config.dropout)
+        self.register_buffer("kept", kept, persistent=False)
+        self.mean_years: Tensor
+        self.spread_years: Tensor
+        self.kept: Tensor
+
+    def forward(self, crop_N1HW: Tensor, male_N: Tensor, scores: bool = False) -> Tensor:
+        """Return predicted ages (N,) in years.
+
+        Args:
+            crop_N1HW: grey values in [0, 1]; (N, 2, H, W) where both views enter together.
+            male_N: 0 female, 1 male; NaN where unknown: the mean of both answers.
+            scores: return the last layer (N, bins) instead, for a loss over bins.
+        """
+        return self.answer(self.pooled(crop_N1HW), male_N, scores)
+
+    def pooled(self, crop_N1HW: Tensor) -> Tensor:
+        """Return what the trunk sees, averaged over the map: (N, K), or (N, 2K) for a pair."""
+        n = len(crop_N1HW)
+        if self.pair:  # one trunk reads both
+            crop_N1HW = crop_N1HW.flatten(0, 1)[:, None]
+        features_NKVU = self.trunk(crop_N1HW)
+        with _full_precision(features_NKVU):
+            return _pool(features_NKVU).view(n, -1)
+
+    def answer(self, pooled_NK: Tensor, male_N: Tensor, scores: bool = False) -> Tensor:
+        """Return what ``forward`` does, from what ``pooled`` returned."""
+
+        def ask(male_N: Tensor) -> Tensor:
+            last_NB: Tensor = self.head(self._with_sex(pooled_NK, male_N))
+            return last_NB if scores else self._years(last_NB)
+
+        with _full_precision(pooled_NK):
+            return _for_sex(ask, male_N, unknown_first=scores)
+
+    def ensemble(self, pooled_NK: Tensor, male_N: Tensor) -> Tensor:
+        """Return the ages (S, N) by S thinned heads: how sure the network is of its answer.
+
+        Monte-Carlo dropout (Gal and Ghahramani 2016) through the head alone, with the same
+        masks in every call, so that a scan's spread does not depend on its company.
+        """
+        first, relu, _, second, _, _, last = self.head
+
+        def ask(male_N: Tensor) -> Tensor:
+            hidden_ND = relu(first(self._with_sex(pooled_NK, male_N)))
+            hidden_SND = relu(second(hidden_ND * self.kept[0][:, None]))
+            return self._years(last(hidden_SND * self.kept[1][:, None]))
+
+        with _full_precision(pooled_NK):
+            return _for_sex(ask, male_N)
+
+    def _with_sex(self, pooled_NK: Tensor, male_N: Tensor) -> Tensor:
+        if self.sex is None:
+            return pooled_NK
+        return torch.cat([pooled_NK, self.sex(male_N[:, None].float())], dim=1)
+
+    def _years(self, last_B: Tensor) -> Tensor:
+        """Turn the last layer's (..., bins) into years."""
+        if last_B.shape[-1] == 1:
+            return self.mean_years + self.spread_years * last_B[..., 0]
+        return last_B.softmax(dim=-1) @ torch.arange(BINS, device=last_B.device).float()
+
+
+def _for_sex(
+    ask: Callable[[Tensor], Tensor], male_N: Tensor, unknown_first: bool = False
+) -> Tensor:
+    """Ask for each scan's sex; where it is unknown, take the mean of both answers.
+
+    Args:
+        ask: sex to answers (..., N), or (N, ...) with ``unknown_first``.
+        male_N: 0, 1 or NaN.
+        unknown_first: where the scans are counted.
+    """
+    unknown_N = torch.isnan(male_N)
+    if not bool(unknown_N.any()):
+        return ask(male_N)
+    both = 0.5 * (ask(torch.zeros_like(male_N)) + ask(torch.ones_like(male_N)))
+    known = ask(male_N.nan_to_num())
+    return torch.where(unknown_N[:, None] if unknown_first else unknown_N, both, known)
+
+
+def _pool(features_NKVU: Tensor) -> Tensor:
+    """Average over the map, in float32: bf16 sums would cost a tenth of a year."""
+    return features_NKVU.float().mean(dim=(2, 3))
+
+
+def _full_precision(like: Tensor) -> torch.autocast:
+    """Turn autocast off for the small heads, where bf16 saves nothing and rounds the ages."""
+    return torch.autocast(like.device.type, enabled=False)

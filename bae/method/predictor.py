@@ -1,0 +1,303 @@
+"""The whole method without Ray: ``Predictor.load(uri).predict(scans)``.
+
+Shape suffixes: N views, K channels, V rows, U columns of the map, H, W of an input,
+R, C rows and columns of a stored view.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional as F
+
+from bae.method import fused, hardware, image, model
+from bae.method.boxes import find_boxes
+from bae.method.heatmap import class_heatmap, to_byte_scale
+from bae.method.networks import Localizer, Regressor
+from bae.recipes import Recipe, with_margin
+from bae.scan import SEX_CODE, Box, Scan, View
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class LocalizedView:
+    """What the localizer says of one view.
+
+    Attributes:
+        view: ``anterior``, ``posterior`` or ``unknown``.
+        group: the predicted age group, 0 is the youngest; the class c of Eq. (1).
+        probabilities: (C,) softmax of the scores, sums to 1.
+        heat: (V, U) uint8, 0-255, the network's own map size; (0, 0) without a localizer.
+        heat_min, heat_max: what 0 and 255 stand for, unitless.
+        boxes: regions in stored pixels, the cropped one first.
+        grey: (R, C) the windowed view on the device, to crop from.
+    """
+
+    view: str
+    group: int
+    probabilities: NDArray[np.float32]
+    heat: NDArray[np.uint8]
+    heat_min: float
+    heat_max: float
+    boxes: list[Box]
+    grey: Tensor
+
+    def crop(self, margin: float = 0.0) -> Tensor:
+        """Return the windowed pixels of the first box, at the stored scan's resolution.
+
+        Args:
+            margin: surroundings on each side, as a share of the box; black outside the view.
+        """
+        box = self.boxes[0]
+        down, right = round(margin * (box.y1 - box.y0)), round(margin * (box.x1 - box.x0))
+        y0, y1, x0, x1 = box.y0 - down, box.y1 + down, box.x0 - right, box.x1 + right
+        rows, columns = self.grey.shape
+        inside = self.grey[max(y0, 0) : y1, max(x0, 0) : x1]
+        return F.pad(inside, (max(-x0, 0), max(x1 - columns, 0), max(-y0, 0), max(y1 - rows, 0)))
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Prediction:
+    """What the method says of one scan.
+
+    Attributes:
+        age_years: mean of the views' predicted ages.
+        spread_years: standard deviation of the regressor's ensemble.
+        low_years, high_years: 90 % interval, None where the model has no validation error.
+        view_ages_years: predicted age of each view, in the order of ``views``; a single
+            one where both views enter the regressor together.
+        group: the most probable age group; that of the age where there is no localizer.
+        probabilities: (C,) mean over views of the age groups' probabilities, calibrated
+            where the model's card knows how; empty where there is no localizer.
+        views: what was found in each view.
+        flags: what was unusual about the prediction itself.
+    """
+
+    age_years: float
+    spread_years: float
+    low_years: float | None
+    high_years: float | None
+    view_ages_years: tuple[float, ...]
+    group: int
+    probabilities: NDArray[np.floating]
+    views: tuple[LocalizedView, ...]
+    flags: tuple[str, ...] = ()
+
+
+def chosen_views(scan: Scan, recipe: Recipe) -> tuple[View, ...]:
+    """Return the views that the recipe asks for; all of them where none has that name."""
+    named = tuple(v for v in scan.views if recipe.region.views in ("both", v.name))
+    return named or scan.views
+
+
+@contextmanager
+def _inference(device: str) -> Iterator[None]:
+    """Run without gradients, matrix products in bf16 where the hardware has it."""
+    half = hardware.has_bf16(device)
+    with torch.inference_mode(), torch.autocast(device, torch.bfloat16, enabled=half):
+        yield
+
+
+def localize(
+    localizer: Localizer, recipe: Recipe, views: Sequence[View], device: str
+) -> list[LocalizedView]:
+    """Find age group, heat map and boxes of each view.
+
+    Args:
+        localizer: in evaluation mode, on the device.
+        recipe: windowing, input size, γ.
+        views: any sizes.
+        device: ``cpu`` or ``cuda``.
+    """
+    size = (recipe.localizer.height, recipe.localizer.width)
+    greys = [image.window(image.to_tensor(v.counts, device), recipe.windowing) for v in views]
+    with _inference(device):
+        scores_NC, features_NKVU = localizer(image.prepare(greys, *size))
+        group_N = scores_NC.argmax(dim=1)
+        heat_NVU = class_heatmap(features_NKVU, localizer.head.weight, group_N)
+        probabilities_NC = scores_NC.float().softmax(dim=1).cpu().numpy()
+        heat_bytes_NVU = to_byte_scale(heat_NVU).cpu().numpy()
+    lows, highs = heat_NVU.amin(dim=(1, 2)).tolist(), heat_NVU.amax(dim=(1, 2)).tolist()
+    return [
+        LocalizedView(
+            view=view.name,
+            group=int(group_N[i]),
+            probabilities=probabilities_NC[i],
+            heat=heat_bytes_NVU[i],
+            heat_min=lows[i],
+            heat_max=highs[i],
+            boxes=find_boxes(heat_bytes_NVU[i], view.counts.shape, recipe.region),
+            grey=greys[i],
+        )
+        for i, view in enumerate(views)
+    ]
+
+
+def whole_views(recipe: Recipe, views: Sequence[View], device: str) -> list[LocalizedView]:
+    """Take each whole view for the region: the way of Table 1's other methods."""
+    greys = [image.window(image.to_tensor(v.counts, device), recipe.windowing) for v in views]
+    return [
+        LocalizedView(
+            view=view.name,
+            group=0,
+            probabilities=np.empty(0, np.float32),
+            heat=np.empty((0, 0), np.uint8),
+            heat_min=0.0,
+            heat_max=0.0,
+            boxes=[Box(0, 0, grey.shape[1], grey.shape[0], 1.0)],
+            grey=grey,
+        )
+        for view, grey in zip(views, greys, strict=True)
+    ]
+
+
+def regressor_inputs(
+    recipe: Recipe, found: Sequence[LocalizedView], margin: float = 0.0
+) -> list[Tensor]:
+    """Return what the regressor sees of one scan: each view's crop, or both views at once.
+
+    Args:
+        recipe: input size, and whether both views enter together.
+        found: the scan's views.
+        margin: see ``LocalizedView.crop``; enlarges the input by the same share.
+
+    Returns:
+        (1, H, W) float32 for each view; or one (2, H, W), anterior before posterior,
+        black where a view is missing. A view of unknown name takes the free place.
+    """
+    height, width = with_margin((recipe.regressor.height, recipe.regressor.width), margin)
+    crops = [image.resize(view.crop(margin), height, width) for view in found]
+    if not recipe.regressor.pair:
+        return [crop[None] for crop in crops]
+    both = torch.zeros(2, height, width, device=crops[0].device)
+    free = [0, 1]
+    for view, crop in sorted(zip(found, crops, strict=True), key=lambda v: v[0].view == "unknown"):
+        place = {"anterior": 0, "posterior": 1}.get(view.view, free[0])
+        both[place] = crop
+        free = [i for i in free if i != place] or free
+    return [both]
+
+
+class Predictor:
+    """The networks of one model, ready on one device."""
+
+    def __init__(
+        self,
+        localizer: Localizer | None,
+        regressor: Regressor,
+        card: model.Card,
+        device: str = "cpu",
+        precision: str | None = None,
+    ) -> None:
+        """Move the networks to the device; a recipe of whole views has no localizer.
+
+        ``localizer`` and ``regressor`` stay as they are, to look into; predictions come
+        from ``fast_localizer`` and ``fast_regressor``, see ``fused.fast`` for these and
+        for ``precision``.
+        """
+        self.card = card
+        self.recipe = card.recipe
+        self.device = device
+        self.localizer = None if localizer is None else hardware.onto(localizer, device).eval()
+        self.regressor = hardware.onto(regressor, device).eval()
+        self.fast_localizer = self.localizer and fused.fast(self.localizer, precision)
+        self.fast_regressor = fused.fast(self.regressor, precision)
+
+    @classmethod
+    def load(cls, uri: str, device: str | None = None) -> Predictor:
+        """Load a model folder.
+
+        Args:
+            uri: a path, ``file://`` or ``s3://`` URI of the folder.
+            device: ``cpu`` or ``cuda``; by default the GPU where there is one.
+
+        Raises:
+            ModelError: a part is missing or does not match the card.
+        """
+        card = model.load_card(uri)
+        whole = card.recipe.region.parts == "whole"
+        return cls(
+            None if whole else model.load_localizer(uri, card),
+            model.load_regressor(uri, card),
+            card,
+            device or hardware.best_device(),
+        )
+
+    def predict(self, scans: Sequence[Scan]) -> list[Prediction]:
+        """Estimate the age of each scan.
+
+        Each view goes through both networks by itself; the scan's age is the mean of
+        its views' ages (our reading: the paper does not say which views it used).
+        """
+        if not scans:
+            return []
+        per_scan = [chosen_views(scan, self.recipe) for scan in scans]
+        localized = iter(self._regions([view for views in per_scan for view in views]))
+        found = [[next(localized) for _ in views] for views in per_scan]
+        inputs = [regressor_inputs(self.recipe, views) for views in found]
+        male_N = torch.tensor(
+            [SEX_CODE[s.sex] for s, own in zip(scans, inputs, strict=True) for _ in own],
+            device=self.device,
+        )
+        with _inference(self.device):
+            stacked = torch.stack([picture for own in inputs for picture in own])
+            pooled = self.fast_regressor.pooled(stacked)
+            ages = self.fast_regressor.answer(pooled, male_N).tolist()
+            ensemble = self.fast_regressor.ensemble(pooled, male_N).T.cpu().numpy()
+        each = iter(zip(ages, ensemble, strict=True))
+        return [
+            self._combine(scan, views, [next(each) for _ in own])
+            for scan, views, own in zip(scans, found, inputs, strict=True)
+        ]
+
+    def _regions(self, views: list[View]) -> list[LocalizedView]:
+        if self.fast_localizer is None:
+            return whole_views(self.recipe, views, self.device)
+        return localize(self.fast_localizer, self.recipe, views, self.device)
+
+    def _combine(
+        self,
+        scan: Scan,
+        found: list[LocalizedView],
+        answers: list[tuple[float, NDArray[np.float32]]],
+    ) -> Prediction:
+        """Make one prediction of the views' answers: each an age, and those of the ensemble."""
+        ages = [age for age, _ in answers]
+        age = float(np.mean(ages))
+        spread = float(np.std(np.mean([ensemble for _, ensemble in answers], axis=0), ddof=1))
+        half = self._half_width_years(spread)
+        flags = [
+            *(
+                ["heatmap_flat"]
+                if any(f.heat.size and f.heat_max == f.heat_min for f in found)
+                else []
+            ),
+            *(["sex_unknown"] if scan.sex is None and self.recipe.regressor.use_sex else []),
+        ]
+        probabilities = np.mean([f.probabilities for f in found], axis=0)
+        if self.card.calibration is not None and probabilities.size:
+            probabilities = self.card.calibration.probabilities(probabilities)
+        edges = self.recipe.localizer.group_edges_years
+        group = probabilities.argmax() if probabilities.size else np.digitize(age, edges[1:-1])
+        return Prediction(
+            age_years=age,
+            spread_years=spread,
+            low_years=None if half is None else age - half,
+            high_years=None if half is None else age + half,
+            view_ages_years=tuple(ages),
+            group=int(group),
+            probabilities=probabilities,
+            views=tuple(found),
+            flags=tuple(flags),
+        )
+
+    def _half_width_years(self, spread_years: float) -> float | None:
+        """Return the interval's half width; a card without calibration has one for all scans."""
+        if self.card.calibration is not None:
+            return self.card.calibration.half_width_years(spread_years)
+        return self.card.parts["regressor"].metrics.get("validation_error_90_years")

@@ -1,0 +1,157 @@
+"""What a last step answers for some scans, kept beside the tables so that nobody asks twice.
+
+::
+
+    <tables>/restricted/samples/<name>-<key>/000000.parquet    one file per part
+
+The key is a digest of what the answers depend on, object versions among them. A change of
+any gives another folder; nothing is ever stale. A file that is not whole is made again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import itertools
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.fs
+import pyarrow.parquet as pq
+
+from bae import recipes, storage
+from bae.errors import RunError, UseError
+from bae.pipeline.parts import LastStep, PartDone, Reading, run_parts
+from bae.pipeline.resources import Resources
+from bae.tables import delta
+from bae.tables.runs import divided
+
+
+def answers(
+    tables_uri: str,
+    name: str,
+    made_by: str,
+    scans: pa.Table,
+    step: Callable[[], LastStep],
+    schema: pa.Schema,
+    on_part: Callable[[int, PartDone], None],
+    resources: Resources | None,
+) -> pa.Table:
+    """Return what a step says of each scan, in the scans' order, done before or now."""
+    key = hashlib.sha256(json.dumps([made_by, digest(scans)]).encode()).hexdigest()[:16]
+    uri = storage.join(tables_uri, "restricted", "samples", f"{name}-{key}")
+    cache = Cache(uri=uri, schema=schema)
+    parts = cut({"": scans})[""]
+    left = {number: objects for number, objects in parts.items() if not cache.holds(number)}
+    reading = Reading(tables_uri=tables_uri)
+    for done in run_parts(left, reading, step, cache.store, resources=resources):
+        on_part(len(left), done)
+    found = [pq.read_table(pa.BufferReader(storage.read_bytes(cache.file(n)))) for n in parts]
+    rows = pa.concat_tables(found)
+    place = {scan_id: row for row, scan_id in enumerate(rows["scan_id"].to_pylist())}
+    wanted = scans["scan_id"].to_pylist()
+    missing = sum(scan_id not in place for scan_id in wanted)
+    if missing:
+        storage.delete(cache.uri)  # a later call must not find the gap in the cache
+        raise RunError(
+            f"{missing} of {len(wanted)} scans of the table can no longer be read; run jobs.index "
+            "over the archive, then again"
+        )
+    return rows.take([place[scan_id] for scan_id in wanted])
+
+
+KEPT_SETS = 4
+"""Sets of samples kept for each part: both inputs of Table 1's methods and two recipes."""
+
+
+def training_scans(tables_uri: str, recipe: recipes.Recipe, split: str) -> pa.Table:
+    """Return the scans of one split whose age lies within the recipe's age groups.
+
+    Raises:
+        UseError: there are none.
+    """
+    scans = delta.read(tables_uri, "restricted/scans")
+    low, high = recipe.localizer.group_edges_years[0], recipe.localizer.group_edges_years[-1]
+    age = scans["age_years"]
+    inside = pc.and_(pc.greater_equal(age, low), pc.less_equal(age, high))
+    there = pc.and_(pc.equal(scans["split"], split), pc.is_null(scans["removed_at"]))
+    chosen = scans.filter(pc.and_(there, inside))
+    # the newest version of each scan: it comes last, and a dictionary keeps the last
+    chosen = chosen.sort_by([("scan_id", "ascending"), ("object_version", "ascending")])
+    newest = {scan_id: row for row, scan_id in enumerate(chosen["scan_id"].to_pylist())}
+    if not newest:
+        raise UseError(
+            f"no {split} scans with an age of {low:g} to {high:g} years in {tables_uri}; run "
+            "jobs.index over an archive with ages first"
+        )
+    return chosen.take(list(newest.values()))
+
+
+def digest(scans: pa.Table) -> str:
+    """Return a digest of which object versions these are, for keys and the model's card."""
+    pairs = zip(scans["scan_id"].to_pylist(), scans["etag"].to_pylist(), strict=True)
+    return hashlib.sha256(json.dumps(sorted(pairs)).encode()).hexdigest()[:16]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cache:
+    """The prepared pictures of some scans for one recipe. Plain values: it travels.
+
+    Attributes:
+        uri: the folder.
+        schema: of its files.
+    """
+
+    uri: str
+    schema: pa.Schema
+
+    def store(self, number: int, rows: pa.Table) -> None:
+        """Write one part's samples whole."""
+        sink = io.BytesIO()
+        pq.write_table(rows, sink, compression="zstd")
+        storage.write_bytes(self.file(number), sink.getvalue())
+
+    def holds(self, number: int) -> bool:
+        """Say whether one part's samples are there, whole, and have the columns of today."""
+        if not storage.exists(self.file(number)):
+            return False
+        filesystem, path = storage.pyarrow_filesystem(self.file(number))
+        try:
+            # the schema lies at the file's end: a file cut off has none
+            return bool(pq.read_schema(path, filesystem=filesystem).equals(self.schema))
+        except (pa.ArrowInvalid, OSError):
+            return False
+
+    def file(self, number: int) -> str:
+        """Return the URI of one part's samples."""
+        return storage.join(self.uri, f"{number:06d}.parquet")
+
+    def drop_others(self, kept: int = KEPT_SETS) -> int:
+        """Delete older sets of the same part beyond the newest few; return how many."""
+        root, _, name = self.uri.rpartition("/")
+        filesystem, path = storage.pyarrow_filesystem(root)
+        selector = pyarrow.fs.FileSelector(path, allow_not_found=True, recursive=True)
+        written: dict[str, float] = {}
+        for info in filesystem.get_file_info(selector):
+            folder = info.path[len(path) + 1 :].partition("/")[0]
+            if info.is_file and folder.split("-")[0] == name.split("-")[0] and folder != name:
+                written[folder] = max(written.get(folder, 0.0), info.mtime.timestamp())
+        old = sorted(written, key=lambda folder: written[folder], reverse=True)[kept - 1 :]
+        for folder in old:
+            storage.delete(storage.join(root, folder))
+        return len(old)
+
+
+def cut(scans: Mapping[str, pa.Table]) -> dict[str, dict[int, pa.Table]]:
+    """Cut the scans of each split into parts of objects to read, numbered through."""
+    names = ["source_uri", "etag", "size_bytes"]
+    parts: dict[str, dict[int, pa.Table]] = {}
+    number = itertools.count()
+    for split, table in scans.items():
+        objects = table.select(names).group_by(names).aggregate([])
+        objects = objects.rename_columns(storage.LISTING.names).sort_by("object_uri")
+        parts[split] = {next(number): part for part in divided(objects)}
+    return parts

@@ -1,0 +1,214 @@
+"""One run over an archive: list, compare, read, (score,) publish. Index and nightly job alike."""
+
+from __future__ import annotations
+
+import logging
+import multiprocessing
+import signal
+import time
+from collections import Counter
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import asdict, dataclass, field
+from functools import partial
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from bae import logs, storage
+from bae.archive import inventory, labels
+from bae.errors import RunError, StorageError, TooManyRejectedError
+from bae.pipeline import session
+from bae.pipeline.parts import PATIENCE_S, LastStep, PartDone, Reading, run_parts
+from bae.pipeline.resources import Resources, fitted
+from bae.pipeline.rows import Index
+from bae.tables import delta, lease, maintain, publish, runs
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """What to do.
+
+    Attributes:
+        archive_uri: where the objects are.
+        tables_uri: root of the tables.
+        model_uri: the model to score with; None to index only.
+        inventory_uri: manifest of an S3 Inventory to use in place of a listing, or None.
+        labels_uri: CSV or Parquet of ages and sexes, see ``archive.labels``; None: headers.
+        max_rejected: share of read objects that may be refused before the run counts as failed.
+        resources: what to take of the cluster.
+        patience_s: seconds without a finished part after which the run fails.
+    """
+
+    archive_uri: str
+    tables_uri: str
+    model_uri: str | None = None
+    inventory_uri: str | None = None
+    labels_uri: str | None = None
+    max_rejected: float = 0.5
+    resources: Resources = field(default_factory=Resources)
+    patience_s: float = PATIENCE_S
+
+
+@dataclass(frozen=True, kw_only=True)
+class Summary:
+    """What a run came to.
+
+    Attributes:
+        run_id: the run, as in every row it published; None where nothing was left to do.
+        listed: objects in the archive.
+        done_before: objects that needed nothing.
+        scans: scans read in this run.
+        refused: code to count.
+        rows: table to rows added.
+        seconds: from listing to publishing.
+    """
+
+    run_id: str | None
+    listed: int
+    done_before: int
+    scans: int = 0
+    refused: Counter[str] = field(default_factory=Counter)
+    rows: dict[str, int] = field(default_factory=dict)
+    seconds: float = 0.0
+
+
+def run(
+    request: Request,
+    on_start: Callable[[int], None] = lambda objects: None,
+    on_part: Callable[[PartDone], None] = lambda done: None,
+) -> Summary:
+    """Bring the tables up to date with the archive.
+
+    The same call after a fault goes on with the parts that are missing; with nothing
+    left to do it reads no object.
+
+    Args:
+        request: what to do.
+        on_start: called with the number of objects to read, before reading.
+        on_part: called as parts are done.
+
+    Raises:
+        UseError: archive missing or empty, labels or model unusable; nothing was written.
+        LockedError: another run holds the tables.
+        TooManyRejectedError: after publishing; the rejects table says why.
+    """
+    start = time.monotonic()
+    model_id = None if request.model_uri is None else _checked(request.model_uri)
+    known = labels.load(request.labels_uri) if request.labels_uri else None
+    listing = (
+        inventory.read(request.inventory_uri, request.archive_uri)
+        if request.inventory_uri
+        else storage.list_objects(request.archive_uri)
+    )
+    if not listing.num_rows:
+        raise StorageError(f"the archive {request.archive_uri} holds no objects")
+    with lease.hold(request.tables_uri, "index" if model_id is None else "predict") as held:
+        maintain.mark_removed(request.tables_uri, request.archive_uri, listing, held.check)
+        todo = runs.todo(request.tables_uri, listing, model_id)
+        before = listing.num_rows - todo.num_rows
+        if not todo.num_rows and not _unfinished(request, model_id):
+            return Summary(run_id=None, listed=listing.num_rows, done_before=before)
+        with session.session():
+            taken = fitted(request.resources)
+            current = runs.open_run(request.tables_uri, request.archive_uri, model_id, todo)
+            left = current.remaining()
+            objects = sum(part.num_rows for part in left.values())
+            logs.bind(run_id=current.run_id)
+            log.info("%d objects to read", objects, extra={"parts": len(left), **asdict(taken)})
+            on_start(objects)
+            _read(request, taken, current, left, known, on_part)
+        rows = publish.finish(current, held.check)
+    summary = Summary(
+        run_id=current.run_id,
+        listed=listing.num_rows,
+        done_before=before,
+        scans=rows["cohort/ages" if model_id else "restricted/scans"],
+        refused=_refused(current),
+        rows=rows,
+        seconds=time.monotonic() - start,
+    )
+    facts = {"scans": summary.scans, "refused": dict(summary.refused), "rows": rows}
+    log.info("published", extra=facts | {"seconds": round(summary.seconds, 1)})
+    _check_refused(request, summary)
+    return summary
+
+
+def _checked(model_uri: str) -> str:
+    """Return the model_id of a model that can be scored with.
+
+    It is loaded once here, so that a bad one is refused before anything is written, and in
+    a process of its own: torch would take 0.5 GB of the driver for the whole night.
+    """
+    with ProcessPoolExecutor(
+        1,
+        multiprocessing.get_context("spawn"),
+        signal.signal,
+        (signal.SIGINT, signal.SIG_IGN),  # Ctrl-C is for the driver
+    ) as pool:
+        try:
+            return pool.submit(_load, model_uri).result()
+        except BrokenProcessPool as error:
+            raise RunError("the process that checks the model was killed") from error
+
+
+def _load(model_uri: str) -> str:
+    from bae.method import model  # torch, in the child alone
+
+    return model.check(model_uri).model_id
+
+
+def _score(model_uri: str) -> LastStep:
+    from bae.pipeline import score  # torch, in the actor alone
+
+    return score.Score(model_uri)
+
+
+def _unfinished(request: Request, model_id: str | None) -> bool:
+    place = storage.normal(request.archive_uri)
+    found = runs.unfinished(request.tables_uri)
+    return any((run.archive_uri, run.model_id) == (place, model_id) for run in found)
+
+
+def _read(
+    request: Request,
+    taken: Resources,
+    current: runs.Run,
+    left: dict[int, pa.Table],
+    known: labels.Labels | None,
+    on_part: Callable[[PartDone], None],
+) -> None:
+    last_step = Index if request.model_uri is None else partial(_score, request.model_uri)
+    parts = run_parts(
+        left,
+        Reading(tables_uri=current.tables_uri, labels=known),
+        last_step,
+        current.stage,
+        resources=taken,
+        patience_s=request.patience_s,
+    )
+    for done in parts:
+        log.info("part %d is stored", done.number, extra=asdict(done))
+        on_part(done)
+
+
+def _refused(current: runs.Run) -> Counter[str]:
+    """Count the refusals of the whole run, parts of an earlier attempt included."""
+    rejects = delta.dataset(current.tables_uri, "restricted/rejects")
+    mine = rejects.to_table(columns=["code"], filter=pc.field("run_id") == current.run_id)
+    return Counter(mine["code"].to_pylist())
+
+
+def _check_refused(request: Request, summary: Summary) -> None:
+    refused = summary.refused.total()
+    read = refused + summary.scans
+    if read and refused / read > request.max_rejected:
+        worst = ", ".join(f"{code} {count}" for code, count in summary.refused.most_common(3))
+        raise TooManyRejectedError(
+            f"{refused} of {read} objects were refused ({worst}), more than --max-rejected "
+            f"{request.max_rejected:g} allows; the rejects table in "
+            f"{delta.uri(request.tables_uri, 'restricted/rejects')} says why"
+        )

@@ -1,0 +1,114 @@
+"""A model's answers on scans of known age, along the very way of the nightly job.
+
+They are kept beside the training samples, so that a second evaluation scores nothing and
+an erased patient's answers go with the samples.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import pyarrow as pa
+
+from bae.archive.intake import Decoded
+from bae.method import model
+from bae.method.predictor import Prediction
+from bae.pipeline.kept import answers
+from bae.pipeline.parts import PartDone
+from bae.pipeline.resources import Resources
+from bae.pipeline.score import Lanes
+from bae.scan import Scan
+
+SCANS = ("scan_id", "patient_key", "sex", "age_years", "manufacturer", "object_uri", "split")
+"""What an outcome keeps of the scans table."""
+
+
+def score(
+    tables_uri: str,
+    model_uri: str,
+    scans: pa.Table,
+    on_part: Callable[[int, PartDone], None] = lambda parts, done: None,
+    resources: Resources | None = None,
+) -> pa.Table:
+    """Return one row per scan: the columns of ``SCANS``, then those of ``outcomes.OUTCOMES``.
+
+    Parts that are done are kept by model and object versions, so the same call after a
+    fault goes on, and after success it reads no scan.
+
+    Args:
+        tables_uri: root of the tables; the answers are kept under ``restricted/``.
+        model_uri: the model.
+        scans: rows of the scans table, as ``kept.training_scans`` returns them.
+        on_part: called with the number of parts to do and each that is done.
+        resources: see ``parts.run_parts``.
+
+    Raises:
+        RunError: a scan of the table can no longer be read.
+    """
+    card = model.load_card(model_uri)
+    # sex as the scans table has it: a labels file may have told
+    sexes = dict(zip(scans["scan_id"].to_pylist(), scans["sex"].to_pylist(), strict=True))
+    step = functools.partial(Outcomes, model_uri, sexes)
+    found = answers(
+        tables_uri, "outcomes", card.model_id, scans, step, OUTCOMES, on_part, resources
+    )
+    joined = scans.select(list(SCANS))
+    for name in OUTCOMES.names[1:]:
+        joined = joined.append_column(OUTCOMES.field(name), found[name])
+    return joined
+
+
+FLOATS = pa.list_(pa.field("element", pa.float64()))
+
+
+OUTCOMES = pa.schema(
+    [
+        pa.field("scan_id", pa.string()),
+        pa.field("predicted_age_years", pa.float64()),
+        pa.field("spread_years", pa.float64()),
+        pa.field("age_low_years", pa.float64()),
+        pa.field("age_high_years", pa.float64()),
+        pa.field("group_probabilities", FLOATS),
+        pa.field("views", pa.list_(pa.field("element", pa.string()))),
+        pa.field("view_ages_years", FLOATS),
+    ]
+)
+"""What a model says of a scan, for calibration and evaluation; as ``predictor.Prediction``."""
+
+
+class Outcomes:
+    """Keep what the nightly job would answer, with what only an evaluation asks for."""
+
+    def __init__(self, model_uri: str, sexes: Mapping[str, str | None]) -> None:
+        """Load the model once; ``sexes`` are those of the scans to score, by scan_id."""
+        self.lanes = Lanes(model_uri)
+        self.sexes = sexes
+
+    def __call__(self, items: Sequence[Decoded]) -> pa.Table:
+        """Return rows of ``OUTCOMES``; a zip file may hold other scans beside those wanted."""
+        scans = {
+            item.scan_id: replace(item.outcome, sex=self.sexes[item.scan_id])
+            for item in items
+            if isinstance(item.outcome, Scan) and item.scan_id in self.sexes
+        }
+        found = self.lanes.predict(list(scans.values()))
+        rows = [_outcome(*pair) for pair in zip(scans, found, strict=True)]
+        return pa.Table.from_pylist(rows, schema=OUTCOMES)
+
+
+def _outcome(scan_id: str, found: Prediction) -> dict[str, Any]:
+    views = [view.view for view in found.views]
+    return {
+        "scan_id": scan_id,
+        "predicted_age_years": found.age_years,
+        "spread_years": found.spread_years,
+        "age_low_years": found.low_years,
+        "age_high_years": found.high_years,
+        "group_probabilities": found.probabilities.tolist(),
+        # both views may enter the regressor together
+        "views": views if len(views) == len(found.view_ages_years) else ["both"],
+        "view_ages_years": list(found.view_ages_years),
+    }

@@ -1,0 +1,243 @@
+"""Ray Data round the library: parts of a to-do list in, one stored result per part out.
+
+A *part* is a numbered table of a few dozen objects. Whoever finishes a part stores its
+result as one whole object, so a broken job goes on where it stopped (see ``bae.tables.runs``).
+Scoring, indexing and both training sets are the same way with another last step::
+
+    part ──▶ decode (tasks: fetch, decode, pseudonyms) ──▶ last step (actors) ──▶ store
+"""
+
+from __future__ import annotations
+
+import functools
+import pickle
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+
+import numpy as np
+import pyarrow as pa
+import ray
+import ray.data
+
+from bae import malloc, storage
+from bae.archive import privacy
+from bae.archive.intake import Decoded, decode, fetch
+from bae.archive.labels import Labels
+from bae.archive.sandbox import Decoder
+from bae.pipeline import monitoring, session
+from bae.pipeline.resources import Resources, limit_object_store
+from bae.scan import Scan
+
+PATIENCE_S = 1800.0
+"""Seconds without a finished part before a run counts as stuck: a GPU node may take ten
+minutes to come, and a part takes seconds."""
+
+PARTS_AT_ONCE = 2
+"""Parts in the hands of one last step: while the networks have one, another is unpacked or
+stored. Last steps are called from as many threads."""
+
+FETCH_THREADS = 8
+"""Objects fetched at once by one decode task; S3 answers in about 30 ms, so one is slow."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reading:
+    """What a decode task needs to know.
+
+    Attributes:
+        tables_uri: where the pseudonym key is kept, see ``privacy.load_key``.
+        labels: the labels file's content, or None.
+        limit_s: seconds after which a decoder that hangs is stopped.
+    """
+
+    tables_uri: str
+    labels: Labels | None = None
+    limit_s: float = 30.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class PartDone:
+    """What one part came to.
+
+    Attributes:
+        number: the part.
+        scans: objects that were read.
+        refused: objects that were not.
+        seconds: time its last step took.
+    """
+
+    number: int
+    scans: int
+    refused: int
+    seconds: float
+
+
+_DONE = pa.schema(
+    [
+        pa.field("number", pa.int64()),
+        pa.field("scans", pa.int64()),
+        pa.field("refused", pa.int64()),
+        pa.field("seconds", pa.float64()),
+    ]
+)
+LastStep = Callable[[Sequence[Decoded]], pa.Table]
+Store = Callable[[int, pa.Table], None]
+
+
+def run_parts(
+    parts: Mapping[int, pa.Table],
+    reading: Reading,
+    last_step: Callable[[], LastStep],
+    store: Store,
+    *,
+    resources: Resources | None = None,
+    patience_s: float = PATIENCE_S,
+) -> Iterator[PartDone]:
+    """Do all parts, and yield each as it is done, in no particular order.
+
+    Args:
+        parts: number to objects, with the columns of ``storage.LISTING``.
+        reading: how to fetch and decode.
+        last_step: picklable, called once in each actor; what it returns turns the decoded
+            objects of a part into the table to store, in several threads.
+        store: picklable; writes one part's table whole.
+        resources: what ``resources.fitted`` returned; by default one process without GPU.
+        patience_s: seconds without a finished part after which the run counts as stuck.
+
+    Raises:
+        RunError: no part was finished for too long.
+    """
+    if not parts:
+        return
+    taken = resources or Resources(gpus=0.0)
+    limit_object_store(taken.object_store_gb)
+    # one table is one block is one task
+    blocks = [_numbered(number, objects) for number, objects in parts.items()]
+    decoded = ray.data.from_arrow(blocks).map_batches(
+        _decode_part,
+        batch_size=None,
+        batch_format="pyarrow",
+        fn_kwargs={"reading": reading},
+        num_cpus=1,
+        compute=ray.data.TaskPoolStrategy(size=taken.decode_cpus),
+    )
+    done = decoded.map_batches(
+        _Last,
+        # None does not copy the pixels, but Ray insists on a number where GPUs are asked for
+        batch_size=1 if taken.gpus else None,
+        batch_format="pyarrow",
+        fn_constructor_args=(last_step, store),
+        compute=ray.data.ActorPoolStrategy(
+            size=taken.actors or 1,
+            max_concurrent_calls_per_actor=PARTS_AT_ONCE,
+            enable_true_multi_threading=True,
+        ),
+        num_cpus=1 if taken.gpus else 0,
+        num_gpus=taken.gpus or None,
+    )
+    monitoring.parts_left(len(parts))
+    # iter_rows would hand over each part only once the next is done
+    batches = done.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0)
+    left = len(parts)
+    for batch in session.watched(batches, patience_s):
+        left -= batch.num_rows
+        monitoring.parts_left(left)
+        yield from (PartDone(**row) for row in batch.to_pylist())
+
+
+def _numbered(number: int, objects: pa.Table) -> pa.Table:
+    numbers = pa.array([number] * objects.num_rows, pa.int64())
+    return objects.select(storage.LISTING.names).append_column("number", numbers)
+
+
+def _decode_part(objects: pa.Table, reading: Reading) -> pa.Table:
+    """Fetch and decode the objects of one part; runs as a Ray task."""
+    entries = objects.to_pylist()
+    if not entries:  # Ray Data probes schemas with an empty block
+        return _PACKED.empty_table()
+    decoder, key = _decoder(reading.limit_s), privacy.load_key(reading.tables_uri)
+    items: list[Decoded] = []
+    start, waited, read_bytes = time.monotonic(), 0.0, 0
+    with ThreadPoolExecutor(FETCH_THREADS) as pool:
+        contents = pool.map(lambda entry: fetch(entry["object_uri"]), entries)
+        for entry in entries:
+            asked = time.monotonic()
+            content = next(contents)
+            waited += time.monotonic() - asked
+            read_bytes += len(content) if isinstance(content, bytes) else 0
+            items += decode(entry, content, decoder, key, reading.labels)
+    monitoring.stages({"fetch": waited, "decode": time.monotonic() - start - waited})
+    monitoring.count("bae_read_bytes", read_bytes)
+    return _packed(entries[0]["number"], items)
+
+
+_PACKED = pa.schema(
+    [
+        pa.field("number", pa.int64()),
+        pa.field("items", pa.binary()),
+        pa.field("pixels", pa.list_(pa.large_binary())),
+    ]
+)
+
+
+def _packed(number: int, items: list[Decoded]) -> pa.Table:
+    """Return a part's decoded objects as one row, pixels apart: nothing copies them needlessly."""
+    pixels: list[pickle.PickleBuffer] = []
+    pickled = pickle.dumps(items, protocol=5, buffer_callback=pixels.append)
+    views = pa.concat_arrays([_binary(b""), *(_binary(each.raw()) for each in pixels)])
+    listed = pa.ListArray.from_arrays(pa.array([1, len(views)], pa.int32()), views)
+    return pa.table([[number], [pickled], listed], schema=_PACKED)
+
+
+def _binary(data: bytes | memoryview) -> pa.LargeBinaryArray:
+    """Wrap bytes; ``pa.array`` would copy a memoryview's and never let go of it (pyarrow 26.0)."""
+    ends = np.array([0, len(data)], np.int64)
+    buffers = [None, pa.py_buffer(ends), pa.py_buffer(data)]
+    return pa.LargeBinaryArray.from_buffers(pa.large_binary(), 1, buffers)
+
+
+def _unpacked(row: pa.Table) -> list[Decoded]:
+    """Undo ``_packed``; views' counts stay in the row's memory, which nobody may write to."""
+    # our own pickle, made by _decode_part in this job; it never touches storage
+    pixels = [each.as_buffer() for each in row["pixels"][0].values]
+    items: list[Decoded] = pickle.loads(row["items"][0].as_buffer(), buffers=pixels)
+    return items
+
+
+@functools.cache
+def _decoder(limit_s: float) -> Decoder:
+    """Keep one decoding child per Ray worker process: starting one costs more than a part."""
+    malloc.keep_freed()
+    return Decoder(limit_s=limit_s)
+
+
+class _Last:
+    """Actor that turns decoded parts into stored results."""
+
+    def __init__(self, last_step: Callable[[], LastStep], store: Store) -> None:
+        self.step = last_step()
+        self.name = type(self.step).__name__
+        self.store = store
+        self.busy = monitoring.Busy(self.name)
+
+    def __call__(self, batch: pa.Table) -> pa.Table:
+        rows = [batch.slice(i, 1) for i in range(batch.num_rows)]
+        with self.busy:
+            return pa.Table.from_pylist([asdict(self._done(row)) for row in rows], _DONE)
+
+    def _done(self, row: pa.Table) -> PartDone:
+        start = time.monotonic()
+        number = row["number"][0].as_py()
+        items = _unpacked(row)
+        rows = self.step(items)
+        stepped = time.monotonic()
+        self.store(number, rows)
+        stored = time.monotonic()
+        scans = sum(isinstance(item.outcome, Scan) for item in items)
+        monitoring.stages({"model": stepped - start, "store": stored - stepped})
+        monitoring.stored(self.name, scans, rows)
+        return PartDone(
+            number=number, scans=scans, refused=len(items) - scans, seconds=stored - start
+        )

@@ -1,0 +1,140 @@
+"""Decoded scans and predictions to rows of ``contract.STAGED``: the last step before storage."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+
+from bae.archive import privacy
+from bae.archive.intake import Decoded
+from bae.archive.refusals import REJECT_CODES
+from bae.errors import ScanError
+from bae.scan import Scan
+from bae.tables.contract import STAGED
+
+if TYPE_CHECKING:  # decode workers need no torch: 400 MB and two seconds each
+    from bae.method.predictor import LocalizedView, Prediction
+
+
+def staged(
+    items: Sequence[Decoded],
+    predictions: Sequence[Prediction | ScanError | None],
+    model_id: str | None,
+) -> pa.Table:
+    """Return one row of ``contract.STAGED`` per item.
+
+    Args:
+        items: scans and refusals.
+        predictions: one per item; None where refused or only indexed, an error where
+            the model had no answer.
+        model_id: the model that made the predictions, None where there is none.
+    """
+    rows = [_row(item, found, model_id) for item, found in zip(items, predictions, strict=True)]
+    return pa.Table.from_pylist(rows, schema=STAGED)
+
+
+class Index:
+    """Last step of an index run: stage scans as read, without any network."""
+
+    def __call__(self, items: Sequence[Decoded]) -> pa.Table:
+        """Return rows of ``contract.STAGED``."""
+        return staged(items, [None] * len(items), None)
+
+
+def _row(
+    item: Decoded, prediction: Prediction | ScanError | None, model_id: str | None
+) -> dict[str, Any]:
+    row: dict[str, Any] = {
+        "object_uri": item.object_uri,
+        "source_uri": item.source_uri,
+        "etag": item.etag,
+    }
+    if isinstance(item.outcome, ScanError):
+        return row | {"reject": _reject(item.outcome)}
+    row["scan"] = _scan(item, item.outcome)
+    if isinstance(prediction, ScanError):
+        row["reject"] = _reject(prediction) | {"model_id": model_id}
+    elif prediction is not None:
+        row["age"] = _age(item, item.outcome, prediction) | {"model_id": model_id}
+        views = list(enumerate(prediction.views))
+        row["boxes"] = [box for i, view in views for box in _boxes(view, i, item.outcome)]
+        row["heatmaps"] = [_heatmap(view, i) for i, view in views if view.heat.size]
+    return row
+
+
+def _reject(error: ScanError) -> dict[str, Any]:
+    stage = REJECT_CODES[error.code].stage
+    return {"stage": stage, "code": error.code, "message": error.message}
+
+
+def _scan(item: Decoded, scan: Scan) -> dict[str, Any]:
+    rows, columns = scan.views[0].counts.shape
+    row_mm, column_mm = scan.pixel_mm or (None, None)
+    return {
+        "size_bytes": item.size_bytes,
+        "scan_id": item.scan_id,
+        "patient_key": item.patient_key,
+        "sex": scan.sex,
+        "age_years": scan.age_years,
+        "age_source": scan.age_source,
+        "manufacturer": scan.manufacturer,
+        "views": [view.name for view in scan.views],
+        "rows": rows,
+        "columns": columns,
+        "pixel_mm": row_mm,
+        "pixel_column_mm": column_mm,
+        "flags": list(scan.flags),
+    }
+
+
+def _age(item: Decoded, scan: Scan, prediction: Prediction) -> dict[str, Any]:
+    age, flag = (None, None) if scan.age_years is None else privacy.public_age(scan.age_years)
+    flags = {*scan.flags, *prediction.flags, *([flag] if flag else [])}
+    return {
+        "scan_id": item.scan_id,
+        "patient_key": item.patient_key,
+        "sex": scan.sex,
+        "age_years": age,
+        "predicted_age_years": prediction.age_years,
+        "age_low_years": prediction.low_years,
+        "age_high_years": prediction.high_years,
+        "age_gap_years": None if age is None else prediction.age_years - age,
+        "age_group": prediction.group,
+        "group_probabilities": prediction.probabilities.tolist(),
+        "views": [view.view for view in prediction.views],
+        "flags": sorted(flags),
+    }
+
+
+def _boxes(found: LocalizedView, view_index: int, scan: Scan) -> list[dict[str, Any]]:
+    row_mm, column_mm = scan.pixel_mm or (None, None)
+    return [
+        {
+            "view": found.view,
+            "view_index": view_index,
+            "box_index": index,
+            "x0": box.x0,
+            "y0": box.y0,
+            "x1": box.x1,
+            "y1": box.y1,
+            "width_mm": None if column_mm is None else (box.x1 - box.x0) * column_mm,
+            "height_mm": None if row_mm is None else (box.y1 - box.y0) * row_mm,
+            "heat_share": box.heat_share,
+        }
+        for index, box in enumerate(found.boxes)
+    ]
+
+
+def _heatmap(found: LocalizedView, view_index: int) -> dict[str, Any]:
+    return {
+        "view": found.view,
+        "view_index": view_index,
+        "age_group": found.group,
+        "heat": found.heat.tobytes(),
+        "rows": found.heat.shape[0],
+        "columns": found.heat.shape[1],
+        "heat_min": found.heat_min,
+        "heat_max": found.heat_max,
+    }

@@ -1,0 +1,167 @@
+"""What tables need besides new rows: marks for what is gone, tidy files.
+
+All of it holds the lease (``bae.tables.lease``) while it works, commits atomically per table,
+and writes no key, no path and no condition that contains one into a table's log.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+
+import duckdb
+import pyarrow as pa
+import pyarrow.compute as pc
+from deltalake import CommitProperties, WriterProperties
+from deltalake.exceptions import CommitFailedError
+
+from bae import storage
+from bae.errors import LockedError
+from bae.tables import contract, delta, runs
+
+KEEP_DAYS = 30
+"""Days for which replaced files stay, so that old versions and slow readers still find them."""
+_SMALL_FILES = 8
+"""Files per table that are fine; above it they are put together."""
+_FILE_BYTES = 128 * 2**20
+_SORTED_BY = {
+    "restricted/scans": "scan_id",
+    "restricted/rejects": "code",
+    "cohort/heatmaps": "scan_id",
+    "cohort/boxes": "scan_id",
+    "cohort/ages": "patient_key",
+}
+
+
+def no_check() -> None:
+    """Stand for a run without a lease."""
+
+
+def mark_removed(
+    tables_uri: str,
+    archive_uri: str,
+    listing: pa.Table,
+    check: Callable[[], None] = no_check,
+) -> int:
+    """Mark scans whose object is no longer in the archive; take back marks of returned ones.
+
+    Nothing is forgotten: the rows stay, ``removed_at`` says since when.
+
+    Args:
+        tables_uri: root of the tables.
+        archive_uri: the archive that was listed; objects of others are left alone.
+        listing: its complete listing, a table of ``storage.LISTING``.
+        check: called before the commit; raises when this run lost its lease.
+
+    Returns:
+        How many objects changed.
+    """
+    table = delta.delta(tables_uri, "restricted/scans")
+    if table is None:
+        return 0
+    connection = duckdb.connect(config={"memory_limit": "1GB", "threads": 2})
+    connection.execute("SET TimeZone = 'UTC'")
+    connection.register("listing", listing)
+    connection.register("scans", delta.dataset_of("restricted/scans", table))
+    place = storage.normal(archive_uri)
+    changed = connection.sql(
+        """
+        SELECT DISTINCT source_uri, etag,
+               CASE WHEN removed_at IS NULL THEN $now::TIMESTAMPTZ END AS removed_at
+        FROM scans LEFT JOIN (SELECT object_uri AS source_uri, 1 AS there FROM listing)
+            USING (source_uri)
+        WHERE (source_uri = $place OR starts_with(source_uri, $place || '/'))
+          AND (there IS NULL) = (removed_at IS NULL)""",
+        params={"now": datetime.now(UTC), "place": place},
+    ).to_arrow_table()
+    connection.close()
+    if changed.num_rows:
+        check()
+        schema = contract.SCHEMAS["restricted/scans"]
+        source = changed.cast(pa.schema([schema.field(name) for name in changed.schema.names]))
+        merger = table.merge(
+            source,
+            predicate="t.source_uri = s.source_uri AND t.etag = s.etag",
+            source_alias="s",
+            target_alias="t",
+            writer_properties=WriterProperties(compression="ZSTD"),
+            commit_properties=without_retry(),
+        ).when_matched_update({"removed_at": "s.removed_at"})
+        committed(merger.execute)
+    return int(changed.num_rows)
+
+
+def compact(tables_uri: str, check: Callable[[], None] = no_check) -> dict[str, tuple[int, int]]:
+    """Put small files together into sorted files of about 128 MiB; rows stay as they are.
+
+    Returns:
+        Table to files before and after, for the tables that had too many.
+    """
+    changed = {}
+    for name in contract.SCHEMAS:
+        table = delta.delta(tables_uri, name)
+        if table is None:
+            continue
+        sizes = pa.table(table.get_add_actions())["size_bytes"]
+        before = len(sizes)
+        if before <= _SMALL_FILES + 2 * (pc.sum(sizes).as_py() or 0) // _FILE_BYTES:
+            continue
+        check()
+        rewrite = functools.partial(
+            table.optimize.z_order,
+            [_SORTED_BY[name]],
+            target_size=_FILE_BYTES,
+            max_concurrent_tasks=2,
+            max_spill_size=2**30,
+            writer_properties=WriterProperties(compression="ZSTD", compression_level=3),
+            commit_properties=without_retry(),
+        )
+        committed(rewrite)
+        table.update_incremental()
+        changed[name] = (before, len(table.file_uris()))
+    return changed
+
+
+def vacuum(tables_uri: str, keep_days: int = KEEP_DAYS) -> int:
+    """Delete files that no version of the last ``keep_days`` days needs; return how many."""
+    deleted = 0
+    for name in contract.SCHEMAS:
+        table = delta.delta(tables_uri, name)
+        if table is not None:
+            deleted += len(
+                table.vacuum(
+                    retention_hours=24 * keep_days,
+                    dry_run=False,
+                    enforce_retention_duration=False,
+                )
+            )
+    return deleted
+
+
+def drop_abandoned(tables_uri: str, keep_days: int = KEEP_DAYS) -> int:
+    """Delete staging folders that never became a run, or whose run is published; count them."""
+    folder = storage.join(storage.normal(tables_uri), contract.STAGING)
+    if not storage.exists(folder):
+        return 0
+    alive = {run.run_id for run in runs.unfinished(tables_uri)}
+    oldest = (datetime.now(UTC) - timedelta(days=keep_days)).strftime("%Y%m%dT%H%M%SZ")
+    names = storage.list_objects(folder)["object_uri"].to_pylist()
+    found = {name[len(folder) + 1 :].split("/")[0] for name in names}
+    abandoned = [name for name in found - alive if name < oldest]
+    for name in abandoned:
+        storage.delete(storage.join(folder, name))
+    return len(abandoned)
+
+
+def without_retry() -> CommitProperties:
+    """Return properties of a commit that fails if the table changed meanwhile."""
+    return CommitProperties(max_commit_retries=0)
+
+
+def committed(commit: Callable[[], dict[str, int]]) -> dict[str, int]:
+    """Commit; raise LockedError if another run was faster."""
+    try:
+        return commit()
+    except CommitFailedError as error:
+        raise LockedError("another run changed the tables at the same time; run again") from error

@@ -1,0 +1,224 @@
+"""Staged rows into tables: one atomic Delta commit per table, each row exactly once.
+
+Three nets, each enough by itself for the fault it is meant for:
+
+- every commit carries the run as a Delta application transaction, so a table that
+  already has this run is left alone: a publish that was killed is simply repeated;
+- rows are compared with the table by their natural key and only new ones are added;
+- a commit that meets a newer version of its table than it was compared with fails,
+  so two publishers at once cannot both add the same rows.
+
+``cohort/ages`` is committed last, and always, even without rows: its commit says
+that the run is whole, and ``bae.tables`` hides rows of runs that have not got that far.
+"""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import tempfile
+from collections.abc import Callable, Iterable, Iterator
+from datetime import UTC, datetime
+
+import pyarrow as pa
+from deltalake import (
+    ColumnProperties,
+    CommitProperties,
+    DeltaTable,
+    Transaction,
+    WriterProperties,
+    write_deltalake,
+)
+from deltalake.exceptions import CommitFailedError
+
+from bae import storage
+from bae.errors import LockedError, RunError
+from bae.tables import compare, contract, delta
+from bae.tables.runs import Run, unfinished
+
+_log = logging.getLogger(__name__)
+
+_FILE_BYTES = 128 * 2**20
+_CONFIGURATION: dict[str, str | None] = {
+    # A paper's cohort must stay readable by version: keep the log for ten years and
+    # replaced files for thirty days (`jobs.maintain` removes them after that).
+    "delta.logRetentionDuration": "interval 3650 days",
+    "delta.deletedFileRetentionDuration": "interval 30 days",
+}
+# Statistics of keys and object names would stay in the log after a patient's erasure, and
+# paths do not belong in any log. Files keep their own statistics, which go with the file.
+_NEVER_IN_LOG = {"scan_id", "patient_key", "object_uri", "source_uri", "etag", "message"}
+
+# Heat maps differ all: a dictionary or a least and largest one would only cost.
+_COLUMNS = {
+    "cohort/heatmaps": {
+        "heat": ColumnProperties(dictionary_enabled=False, statistics_enabled="NONE")
+    }
+}
+# Rows in sorted order in one file, at most a few hundred MB of memory.
+_STRETCH_ROWS = {"cohort/heatmaps": 262_144}
+_ROW_GROUP = {"cohort/heatmaps": 16384}
+_SHORT = {name: name.partition("/")[2] for name in contract.SCHEMAS}
+
+
+def publish(
+    tables_uri: str,
+    run_id: str,
+    staged_uri: str,
+    check: Callable[[], None] = lambda: None,
+) -> dict[str, int]:
+    """Add a run's staged rows to the tables; a second call changes nothing.
+
+    Args:
+        tables_uri: root of the tables.
+        run_id: names the run in every row and every commit.
+        staged_uri: folder of Parquet files in the schema ``contract.STAGED``.
+        check: called before each commit; raises when this run lost its lease.
+
+    Returns:
+        Rows added to each table, 0 where the run was there already.
+
+    Raises:
+        TablesError: staged files or tables do not fit the contract.
+        LockedError: another run published at the same time; nothing of this table was added.
+    """
+    _finish_halves(tables_uri, run_id, check)
+    with delta.storage_errors("publish the run"):
+        return _publish(tables_uri, run_id, staged_uri, check)
+
+
+def _publish(
+    tables_uri: str, run_id: str, staged_uri: str, check: Callable[[], None]
+) -> dict[str, int]:
+    staged = compare.staged(staged_uri)
+    opened = {name: delta.delta(tables_uri, name) for name in contract.SCHEMAS}
+    added = dict.fromkeys(contract.SCHEMAS, 0)
+    if _has_run(opened[delta.LAST], run_id):
+        return added
+    now = datetime.now(UTC)
+    with tempfile.TemporaryDirectory(prefix="bae-publish-") as spill:
+        connection = compare.connect(spill, staged, opened)
+        for name, table in opened.items():
+            last = name == delta.LAST
+            if _has_run(table, run_id):
+                continue
+            rows = compare.rows(connection, name, run_id, now)
+            first = next(rows, None)
+            if first is None and not last:
+                continue
+            check()
+            added[name] = _commit(tables_uri, name, table, run_id, first, rows)
+            _log.info("published %d rows of %s", added[name], name)
+        connection.close()
+    return added
+
+
+def _finish_halves(tables_uri: str, run_id: str, check: Callable[[], None]) -> None:
+    """Publish what another run, killed while publishing, left half done.
+
+    So at most one run is half published at any time, which is what readers leave out.
+    """
+    for run in unfinished(tables_uri):
+        if run.run_id == run_id or _has_run(delta.delta(tables_uri, delta.LAST), run.run_id):
+            continue
+        if any(_has_run(delta.delta(tables_uri, name), run.run_id) for name in contract.SCHEMAS):
+            _log.warning("finishing run %s, which was killed while publishing", run.run_id)
+            _publish(tables_uri, run.run_id, run.staged_uri, check)
+
+
+def finish(run: Run, check: Callable[[], None] = lambda: None) -> dict[str, int]:
+    """Publish a run whose parts are all staged, then drop its staging area.
+
+    Raises:
+        RunError: parts are missing, or an object was neither read nor refused.
+    """
+    parts = run.parts()
+    left = len(parts.keys() - run.staged())
+    if left:
+        raise RunError(f"{left} parts of the run are not done; run again to finish them")
+    if parts:
+        objects = pa.concat_tables(parts.values())
+        with delta.storage_errors("read the staged rows"):
+            missing = compare.unaccounted(objects, compare.staged(run.staged_uri))
+        if missing:
+            raise RunError(f"{missing} objects were neither read nor refused; nothing is published")
+    added = publish(run.tables_uri, run.run_id, run.staged_uri, check)
+    run.remove()
+    return added
+
+
+def _has_run(table: DeltaTable | None, run_id: str) -> bool:
+    return table is not None and table.transaction_version(run_id) is not None
+
+
+def _stretches(batches: Iterable[pa.RecordBatch], name: str) -> Iterator[pa.RecordBatch]:
+    """Put sorted batches together: deltalake's writer keeps order within a batch only."""
+    waiting: list[pa.RecordBatch] = []
+    for batch in batches:
+        waiting.append(batch)
+        if sum(one.num_rows for one in waiting) >= _STRETCH_ROWS.get(name, 1_000_000):
+            yield pa.concat_batches(waiting)
+            waiting = []
+    if waiting:
+        yield pa.concat_batches(waiting)
+
+
+def _configuration(name: str) -> dict[str, str | None]:
+    """Return the settings of a new table."""
+    simple = [
+        field.name
+        for field in contract.SCHEMAS[name]
+        if field.name not in _NEVER_IN_LOG
+        and not pa.types.is_nested(field.type)
+        and not pa.types.is_binary(field.type)
+    ]
+    return _CONFIGURATION | {"delta.dataSkippingStatsColumns": ",".join(simple)}
+
+
+def _commit(
+    tables_uri: str,
+    name: str,
+    table: DeltaTable | None,
+    run_id: str,
+    first: pa.RecordBatch | None,
+    rest: Iterator[pa.RecordBatch],
+) -> int:
+    """Write rows and commit them as one version; return how many there were."""
+    count = 0
+
+    def counted() -> Iterator[pa.RecordBatch]:
+        nonlocal count
+        for stretch in _stretches(itertools.chain([] if first is None else [first], rest), name):
+            count += stretch.num_rows
+            yield stretch
+
+    schema = contract.SCHEMAS[name]
+    place = delta.uri(tables_uri, name)
+    try:
+        write_deltalake(
+            place if table is None else table,
+            pa.RecordBatchReader.from_batches(schema, counted()),
+            mode="append",
+            name=_SHORT[name],
+            configuration=_configuration(name) if table is None else None,
+            schema_mode="merge" if delta.lacks_columns(name, table) else None,
+            storage_options=storage.table_options(place),
+            target_file_size=_FILE_BYTES,
+            writer_properties=WriterProperties(
+                compression="ZSTD",
+                compression_level=3,
+                max_row_group_size=_ROW_GROUP.get(name, 131072),
+                column_properties=_COLUMNS.get(name),
+            ),
+            commit_properties=CommitProperties(
+                custom_metadata={"run_id": run_id},
+                # Rows were compared with this very version: never commit onto another.
+                max_commit_retries=0,
+                app_transactions=[Transaction(run_id, 1)],
+            ),
+        )
+    except CommitFailedError as error:
+        raise LockedError(
+            f"another run published {name} at the same time; nothing was added, run again"
+        ) from error
+    return count

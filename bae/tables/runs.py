@@ -1,0 +1,251 @@
+"""What is left to do, and a run that survives being killed.
+
+A run is a folder ``<tables>/restricted/staging/<run_id>/``::
+
+    todo-000.parquet     objects to read, one row group per part
+    run.json             written last: from here on the run exists
+    staged/000017.parquet    the result of part 17, one row per decoded scan or refusal
+
+Each part's result is one object, written whole by whoever scored it. So what is left
+of a broken run is the parts without a staged file; a part done twice overwrites itself
+with the same rows; and nobody keeps a list of finished scans in memory.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import secrets
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+
+import duckdb
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from bae import storage
+from bae.errors import RunError, TablesError
+from bae.tables import contract, delta
+from bae.tables.contract import STAGING
+
+PART_OBJECTS = 64
+"""Most objects in a part: the work that a killed worker repeats."""
+PART_BYTES = 80 << 20
+"""About the most bytes of objects in a part: each worker holds some of them in memory."""
+_MOST_PARTS = 4096
+
+
+def todo(
+    tables_uri: str, listing: pa.Table, model_id: str | None, *, retry_rejected: bool = False
+) -> pa.Table:
+    """Return the listed objects that have something left to do.
+
+    An object is known at the version (etag) it was read at; with a model, all scans
+    in it must have been scored by that model. A refusal at this version counts as
+    done: without a model in it for all models, otherwise for that model.
+
+    Args:
+        tables_uri: root of the tables.
+        listing: a table of ``storage.LISTING``.
+        model_id: the model to score with, or None to index only.
+        retry_rejected: take refused objects up again.
+
+    Returns:
+        The rows of ``listing`` to work on, sorted by ``object_uri``.
+    """
+    with delta.storage_errors("compare the archive with the tables"):
+        connection = duckdb.connect(config={"memory_limit": "1500MB", "threads": 2})
+        connection.register("listing", listing)
+        for name in ("scans", "rejects"):
+            connection.register(name, delta.dataset(tables_uri, f"restricted/{name}"))
+        connection.register("ages", delta.dataset(tables_uri, "cohort/ages"))
+        refused = "FALSE" if retry_rejected else "model_id IS NULL OR model_id = $model"
+        left = f"""
+            WITH refused AS (SELECT object_uri, source_uri, etag FROM rejects WHERE {refused}),
+            scored AS (SELECT scan_id, object_version FROM ages WHERE model_id = $model),
+            unscored AS (
+                SELECT source_uri AS object_uri, etag
+                FROM scans ANTI JOIN scored USING (scan_id, object_version)
+                           ANTI JOIN refused USING (object_uri, etag)
+                WHERE $model IS NOT NULL),
+            seen AS (
+                SELECT source_uri AS object_uri, etag FROM scans
+                UNION SELECT source_uri, etag FROM refused),
+            done AS (FROM seen ANTI JOIN unscored USING (object_uri, etag))
+            SELECT object_uri, etag, size_bytes
+            FROM listing ANTI JOIN done USING (object_uri, etag)
+            ORDER BY object_uri"""
+        found = connection.sql(left, params={"model": model_id}).to_arrow_table()
+        connection.close()
+    return found.cast(storage.LISTING)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """One run's staging area. Plain values: it travels to workers as it is.
+
+    Attributes:
+        tables_uri: root of the tables.
+        run_id: sorts by time of start.
+        archive_uri: the archive that was listed.
+        model_id: the model to score with, None where only indexing.
+    """
+
+    tables_uri: str
+    run_id: str
+    archive_uri: str
+    model_id: str | None = None
+
+    @property
+    def uri(self) -> str:
+        """Return the run's folder."""
+        return storage.join(self.tables_uri, STAGING, self.run_id)
+
+    @property
+    def staged_uri(self) -> str:
+        """Return the folder of staged results."""
+        return storage.join(self.uri, "staged")
+
+    def parts(self) -> dict[int, pa.Table]:
+        """Return all parts: number -> objects, a slice of one table in memory."""
+        parts: dict[int, pa.Table] = {}
+        for name in sorted(_below(self.uri, "todo-")):
+            file = pq.ParquetFile(io.BytesIO(storage.read_bytes(name)))
+            for group in range(file.num_row_groups):
+                parts[len(parts)] = file.read_row_group(group)
+        return parts
+
+    def remaining(self) -> dict[int, pa.Table]:
+        """Return the parts without a staged result: number -> objects."""
+        done = self.staged()
+        return {number: part for number, part in self.parts().items() if number not in done}
+
+    def staged(self) -> set[int]:
+        """Return the numbers of the parts whose result is there."""
+        names = _below(self.staged_uri, "")
+        return {int(name.rsplit("/", 1)[1].removesuffix(".parquet")) for name in names}
+
+    def stage(self, number: int, rows: pa.Table, objects: pa.Table | None = None) -> None:
+        """Write one part's result whole; a second time it replaces itself.
+
+        Args:
+            number: the part.
+            rows: a table of ``contract.STAGED``.
+            objects: the part's objects; if given, each must have a row.
+
+        Raises:
+            RunError: an object of the part has neither a scan nor a refusal.
+            TablesError: the rows do not have the columns of ``contract.STAGED``.
+        """
+        if not contract.same_columns(rows.schema, contract.STAGED):
+            raise TablesError("staged rows must have the columns of bae.tables.STAGED")
+        if objects is not None:
+            missing = pc.sum(
+                pc.invert(pc.is_in(objects["object_uri"], rows["source_uri"].combine_chunks()))
+            ).as_py()
+            if missing:
+                raise RunError(f"{missing} objects of part {number} were neither read nor refused")
+        sink = io.BytesIO()
+        pq.write_table(rows.cast(contract.STAGED), sink, compression="zstd")
+        name = storage.join(self.staged_uri, f"{number:06d}.parquet")
+        storage.write_bytes(name, sink.getvalue())
+
+    def remove(self) -> None:
+        """Delete the staging area, its ``run.json`` first so that nobody resumes half of it."""
+        storage.delete(storage.join(self.uri, "run.json"))
+        storage.delete(self.uri)
+
+
+def open_run(
+    tables_uri: str,
+    archive_uri: str,
+    model_id: str | None,
+    todo: pa.Table,
+    part_objects: int | None = None,
+) -> Run:
+    """Resume the unfinished run of this archive and model, or begin one.
+
+    Objects of ``todo`` that the unfinished run does not have yet are added to it.
+
+    Args:
+        tables_uri: root of the tables.
+        archive_uri: the archive that was listed.
+        model_id: the model to score with, or None to index only.
+        todo: what ``todo`` returned.
+        part_objects: see ``divided``.
+    """
+    place, archive = storage.normal(tables_uri), storage.normal(archive_uri)
+    for run in unfinished(place):
+        if (run.archive_uri, run.model_id) == (archive, model_id):
+            known = [part.select(["object_uri", "etag"]) for part in run.parts().values()]
+            more = _without(todo, pa.concat_tables(known)) if known else todo
+            _write_todo(run, more, part_objects)
+            return run
+    stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
+    run = Run(
+        tables_uri=place,
+        run_id=f"{stamp}-{secrets.token_hex(4)}",
+        archive_uri=archive,
+        model_id=model_id,
+    )
+    _write_todo(run, todo, part_objects)
+    facts = {key: value for key, value in asdict(run).items() if key != "tables_uri"}
+    storage.write_bytes(storage.join(run.uri, "run.json"), json.dumps(facts).encode())
+    return run
+
+
+def unfinished(tables_uri: str) -> list[Run]:
+    """Return the runs that were begun and not yet published, oldest first."""
+    place = storage.normal(tables_uri)
+    folder = storage.join(place, STAGING)
+    names = [name for name in _below(folder, "") if name.endswith("/run.json")]
+    return [Run(tables_uri=place, **json.loads(storage.read_bytes(name))) for name in sorted(names)]
+
+
+def divided(objects: pa.Table, part_objects: int | None = None) -> list[pa.Table]:
+    """Divide objects into parts, in their order: as many of each as few enough.
+
+    Args:
+        objects: a table with the columns of ``storage.LISTING``.
+        part_objects: most objects in a part, by default ``PART_OBJECTS``. A part also ends
+            at about ``PART_BYTES``. Both give way where there would be over 4096 parts.
+    """
+    if not objects.num_rows:
+        return []
+    size = objects["size_bytes"].to_numpy()
+    # half of the parts may end by their number of objects, half by their bytes
+    half = _MOST_PARTS // 2
+    most = max(part_objects or PART_OBJECTS, -(-len(size) // half))
+    # each object fills a share of its part: by its bytes, and no less than one of the most
+    least = -(-max(PART_BYTES, -(-int(size.sum()) // half)) // most)
+    filled = np.maximum(size, least).cumsum()
+    part = (filled - np.maximum(size, least)) // (least * most)
+    starts = np.flatnonzero(np.diff(part, prepend=-1)).tolist()
+    ends = [*starts[1:], objects.num_rows]
+    return [objects.slice(start, end - start) for start, end in zip(starts, ends, strict=True)]
+
+
+def _write_todo(run: Run, objects: pa.Table, part_objects: int | None) -> None:
+    parts = divided(objects.select(storage.LISTING.names).cast(storage.LISTING), part_objects)
+    if not parts:
+        return
+    sink = io.BytesIO()
+    with pq.ParquetWriter(sink, storage.LISTING, compression="zstd") as writer:
+        for part in parts:
+            writer.write_table(part, row_group_size=part.num_rows)
+    files = len(_below(run.uri, "todo-"))
+    storage.write_bytes(storage.join(run.uri, f"todo-{files:03d}.parquet"), sink.getvalue())
+
+
+def _without(objects: pa.Table, known: pa.Table) -> pa.Table:
+    return objects.join(known, ["object_uri", "etag"], join_type="left anti").sort_by("object_uri")
+
+
+def _below(folder: str, start: str) -> list[str]:
+    """Return the URIs of the objects below a folder whose name there begins with ``start``."""
+    if not storage.exists(folder):
+        return []
+    names: list[str] = storage.list_objects(folder)["object_uri"].to_pylist()
+    return [name for name in names if name[len(folder) + 1 :].startswith(start)]

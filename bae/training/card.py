@@ -1,0 +1,152 @@
+"""A model's card for readers: ``card.md``, made of ``card.json`` alone (Mitchell et al. 2019)."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from bae import recipes
+from bae.evaluation.metrics import Estimate
+from bae.method.model import Card, Part
+
+INTENDED = """\
+Research on groups of adults: how the skeletal age of a cohort compares with its chronological
+age. Not for the care of a single patient: there is no approval and no clinical validation. It
+knows whole-body bone scans of ages and cameras like those below, and answers for any other
+without warning. The predicted age is drawn towards the mean of the training ages (see the slope
+below): compare groups of equal age, or correct first."""
+
+METRICS = {
+    "mae_years": "mean absolute error, years",
+    "rmse_years": "root mean squared error, years",
+    "r2": "R²",
+    "median_error_years": "median absolute error, years",
+    "within_5_years": "share within 5 years",
+}
+
+
+def markdown(card: Card) -> str:
+    """Return the card as a Markdown page: use, data, recipe, figures, calibration, versions."""
+    pieces = [
+        f"# Model {card.model_id}\n\nRecipe `{card.recipe.name}`.",
+        f"## Intended use and limits\n\n{INTENDED}",
+        *(f"## The {name}\n\n{_part(part)}" for name, part in card.parts.items()),
+    ]
+    if card.validation:
+        pieces.append(f"## Figures on validation patients\n\n{_validation(card.validation)}")
+    if card.calibration is not None:
+        pieces.append(f"## Calibration\n\n{_calibration(card)}")
+    recipe = json.dumps(recipes.to_json(card.recipe), indent=2)
+    pieces += [
+        f"## Recipe\n\n```json\n{recipe}\n```",
+        f"## Versions\n\n{_table(('package', 'version'), card.versions.items())}",
+    ]
+    return "\n\n".join(pieces) + "\n"
+
+
+def _part(part: Part) -> str:
+    names = ("scans", "patients", "age_mean_years", "age_sd_years", "female_share", "digest")
+    rows = [(split, *(data.get(name, "") for name in names)) for split, data in part.data.items()]
+    head = ("split", "scans", "patients", "mean age, years", "SD, years", "share of women",
+            "digest of object versions")  # fmt: skip
+    fit = ", ".join(f"{k} {part.fit[k]}" for k in ("epochs", "seconds", "device") if k in part.fit)
+    lines = [f"Weights: sha256 `{part.sha256}`"]
+    if rows:
+        lines.append(_table(head, rows))
+    if fit:
+        found = (f"{k.replace('_', ' ')} {v:.3g}" for k, v in part.metrics.items())
+        lines.append(f"Training: {fit}; {', '.join(found)}.")
+    return "\n\n".join(lines)
+
+
+def _validation(found: Mapping[str, Any]) -> str:
+    measures = {name: Estimate(**value) for name, value in found["metrics"].items()}
+    rows = [(METRICS[name], value.text()) for name, value in measures.items()]
+    rows.append(("always saying the training mean: mean absolute error, years",
+                 f"{found['always_mean_mae_years']:.2f}"))  # fmt: skip
+    slope = Estimate(**found["gap_slope"])
+    rows.append(("age bias: slope of predicted minus actual on actual age", slope.text()))
+    if found["ece"] is not None:
+        rows.append(("expected calibration error of the age group, raw", f"{found['ece_raw']:.3f}"))
+        rows.append(("the same, calibrated", f"{found['ece']:.3f}"))
+    groups = [
+        (
+            row["by"],
+            row["group"],
+            row["scans"],
+            row["patients"],
+            Estimate(**row["mae_years"]).text(),
+            f"{row['gap_years']:+.2f}",
+            "" if row["coverage"] is None else Estimate(**row["coverage"]).text(),
+        )
+        for row in found["subgroups"]
+    ]
+    head = ("by", "group", "scans", "patients", "mean absolute error, years (95 %)",
+            "mean gap, years", "coverage of the 90 % interval (95 %)")  # fmt: skip
+    return (
+        f"{found['scans']} scans of {found['patients']} patients that no weight was fitted to, but "
+        "that chose the epoch: figures on patients of the test split (`jobs.evaluate`) come "
+        "first. In brackets 95 % intervals over patients. Uncorrected for age bias. Coverage and "
+        "sureness of each patient are by a calibration on the others.\n\n"
+        f"{_table(('measure', 'value'), rows)}\n\n{_table(head, groups)}"
+    )
+
+
+def _calibration(card: Card) -> str:
+    fitted = card.calibration
+    assert fitted is not None
+    if fitted.factor is None:
+        width = f"No interval: {fitted.patients} patients are too few to promise one."
+    else:
+        width = (
+            f"Interval ({fitted.level:.0%}, split-conformal over {fitted.patients} patients): "
+            f"half width = {fitted.factor:.3f} × (ensemble's spread + {fitted.floor_years:.2f}) "
+            "years."
+        )
+    return (
+        f"{width} Age-group probabilities: temperature {fitted.temperature:.2f}. Age bias: "
+        f"predicted = {fitted.bias_intercept_years:.2f} years + {fitted.bias_slope:.3f} × actual; "
+        "predicted ages in the tables are uncorrected."
+    )
+
+
+def _table(head: Iterable[str], rows: Iterable[Iterable[object]]) -> str:
+    """Return a Markdown table."""
+    names = list(head)
+    lines = [names, ["---"] * len(names), *([str(value) for value in row] for row in rows)]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def learning_curve(history: Sequence[Mapping[str, float]]) -> Figure:
+    """Draw how training went: loss above, validation below, the epoch that was kept marked.
+
+    Args:
+        history: one mapping per epoch, as ``bae.training.fit`` reports them.
+    """
+    epochs = [metrics["epoch"] for metrics in history]
+    best = min(history, key=lambda metrics: metrics["score"])
+    name, unit = (
+        ("mae_years", "validation error, years")
+        if "mae_years" in best
+        else ("cross_entropy", "validation cross-entropy")
+    )
+    figure = Figure(figsize=(6.4, 5.0), layout="constrained")
+    above, below = figure.subplots(2, 1, sharex=True)
+    above.plot(epochs, [m["train_loss"] for m in history], color="black", marker=".")
+    above.set_ylabel("training loss")
+    below.plot(epochs, [m[name] for m in history], color="black", marker=".")
+    below.set_ylim(bottom=0)
+    below.axvline(best["epoch"], color="#0072B2", linestyle="--", linewidth=1)
+    below.annotate(
+        f"kept: epoch {best['epoch']:.0f}, {best[name]:.2f}",
+        (best["epoch"], 0.04), xycoords=("data", "axes fraction"), xytext=(-4, 0),
+        textcoords="offset points", ha="right", color="#0072B2", fontsize=9,
+    )  # fmt: skip
+    below.set_ylabel(unit)
+    below.set_xlabel("epoch")
+    below.xaxis.set_major_locator(MaxNLocator(integer=True))
+    return figure

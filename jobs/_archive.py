@@ -1,0 +1,88 @@
+"""What ``index`` and ``predict`` share: flags, progress, summary."""
+
+import argparse
+from collections.abc import Callable, Sequence
+
+from bae.pipeline import monitoring, night, resources
+from bae.pipeline.parts import PATIENCE_S, PartDone
+from jobs import command
+
+
+def main(
+    parser: command.Parser,
+    argv: Sequence[str] | None,
+    after: Callable[[argparse.Namespace], None] = lambda options: None,
+) -> int:
+    """Run over an archive; with ``--model`` among the flags, score it; then do what comes after."""
+    parser.add_argument("--archive", required=True, metavar="URI", help="where the objects are")
+    parser.add_argument("--tables", required=True, metavar="URI", help="root of the tables")
+    parser.add_argument(
+        "--inventory", metavar="URI", help="manifest.json of an S3 Inventory instead of a listing"
+    )
+    parser.add_argument("--labels", metavar="FILE", help="CSV or Parquet with ages and sexes")
+    parser.add_argument(
+        "--max-rejected", type=float, default=0.5, metavar="SHARE",
+        help="share of refused objects above which the job fails (default 0.5)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--decode-cpus", type=int, metavar="N", help="CPUs that decode (default: all free ones)"
+    )
+    parser.add_argument(
+        "--object-store-gb", type=float, metavar="GB",
+        help=f"how much of Ray's object store to use (default: {resources.PART_GB:g} for each "
+        f"CPU, {4 * resources.PART_GB:g} for each model process, and no more than half of it)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--patience", type=float, default=PATIENCE_S / 60, metavar="MINUTES",
+        help="fail when no part was finished for so long (default %(default)g)",
+    )  # fmt: skip
+
+    def job(options: argparse.Namespace) -> None:
+        request = night.Request(
+            archive_uri=options.archive,
+            tables_uri=options.tables,
+            model_uri=getattr(options, "model", None),
+            inventory_uri=options.inventory,
+            labels_uri=options.labels,
+            max_rejected=options.max_rejected,
+            resources=resources.Resources(
+                actors=getattr(options, "actors", 1),
+                gpus=getattr(options, "gpus", 0.0),
+                decode_cpus=options.decode_cpus,
+                object_store_gb=options.object_store_gb,
+            ),
+            patience_s=60 * options.patience,
+        )
+        bars: list[command.Progress] = []
+
+        def on_start(objects: int) -> None:
+            what = "scoring" if request.model_uri else "indexing"
+            bars.append(command.Progress(objects, what, "objects"))
+
+        def on_part(done: PartDone) -> None:
+            bars[0].add(done.scans + done.refused)
+
+        summary = night.run(request, on_start, on_part)
+        for bar in bars:
+            bar.close()
+        _print(request, summary)
+        after(options)
+
+    return command.run(parser, monitoring.counted(parser, job), argv)
+
+
+def _print(request: night.Request, summary: night.Summary) -> None:
+    print(f"archive    {request.archive_uri}: {summary.listed} objects, "
+          f"{summary.done_before} done before")  # fmt: skip
+    if summary.run_id is None:
+        print("nothing to do: the tables are up to date")
+        return
+    verb = "scored" if request.model_uri else "indexed"
+    rate = summary.scans / summary.seconds
+    print(f"{verb:<10} {summary.scans} scans in {summary.seconds:.1f} s, {rate:.1f} per second")
+    print(f"refused    {summary.refused.total()}")
+    for code, count in summary.refused.most_common():
+        print(f"             {code:<24} {count}")
+    print(f"tables     {request.tables_uri}, run {summary.run_id}")
+    for name, rows in summary.rows.items():
+        print(f"             {name:<24} {rows} rows added")

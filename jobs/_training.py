@@ -1,0 +1,100 @@
+"""What ``train_localizer`` and ``train_regressor`` share: they differ in one word."""
+
+import argparse
+from collections.abc import Callable, Sequence
+
+from bae import recipes
+from bae.pipeline import monitoring, session
+from bae.pipeline.parts import PartDone
+from bae.training import run
+from jobs import command
+
+
+def main(part: str, argv: Sequence[str] | None) -> int:
+    """Train one network; ``part`` is ``localizer`` or ``regressor``."""
+    parser = command.Parser(
+        f"train_{part}",
+        f"Train the {part} on the scans table and write it to the model folder.",
+        f"python -m jobs.train_{part} --tables tables --model model --recipe small",
+    )
+    parser.add_argument("--tables", required=True, metavar="URI", help="root of the tables")
+    parser.add_argument("--model", required=True, metavar="URI", help="model folder to write")
+    parser.add_argument(
+        "--recipe", default="paper", metavar="NAME", help=f"one of {', '.join(recipes.RECIPES)}"
+    )
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="SECTION.FIELD=VALUE", dest="changes",
+        help="change one field of the recipe; may be repeated",
+    )  # fmt: skip
+    parser.add_argument(
+        "--weights", metavar="URI", help="folder with torchvision's ImageNet files, or none"
+    )
+    parser.add_argument(
+        "--workers", type=_workers, default=1, metavar="N|MIN:MAX",
+        help="training processes (default 1); MIN:MAX takes as many as the cluster has",
+    )  # fmt: skip
+    parser.add_argument(
+        "--gpus", type=int, choices=(0, 1), default=None,
+        help="GPUs of each training process (default: 1 where the cluster has them)",
+    )  # fmt: skip
+
+    def job(options: argparse.Namespace) -> None:
+        recipe = recipes.recipe(options.recipe, options.changes)
+        request = run.Request(
+            part=part,
+            tables_uri=options.tables,
+            model_uri=options.model,
+            recipe=recipe,
+            weights_uri=options.weights,
+            workers=options.workers,
+            gpus=options.gpus,
+        )
+        plan = run.plan(request)
+        with session.session():
+            card = run.train(
+                plan,
+                _counter("prepared", "the archive"),
+                _report_epoch,
+                _counter("scored", "the validation scans"),
+            )
+        done = card.parts[part]
+        print(f"trained the {part} of model {card.model_id}, recipe {recipe.name}")
+        print(f"  scans      {done.data['train']['scans']} to train on, "
+              f"{done.data['validation']['scans']} to validate")  # fmt: skip
+        for name, value in done.metrics.items():
+            print(f"  {name.replace('_', ' '):<26} {value:.3f}")
+        print(f"  {done.fit['epochs']} epochs in {done.fit['seconds']:.0f} s with "
+              f"{done.fit['workers']} worker(s); written to {options.model}")  # fmt: skip
+
+    return command.run(parser, monitoring.counted(parser, job), argv)
+
+
+def _counter(verb: str, what: str) -> Callable[[int, PartDone], None]:
+    done_so_far: list[int] = []
+
+    def report(parts: int, done: PartDone) -> None:
+        done_so_far.append(done.number)
+        command.say(f"{verb} {len(done_so_far)} of {parts} parts of {what}")
+
+    return report
+
+
+def _workers(text: str) -> int | tuple[int, int]:
+    numbers = [int(word) for word in text.split(":")]
+    if len(numbers) > 2 or numbers[0] < 1 or numbers[-1] < numbers[0]:
+        raise argparse.ArgumentTypeError(f"{text!r}: expected N or MIN:MAX, at least 1")
+    return numbers[0] if len(numbers) == 1 else (numbers[0], numbers[1])
+
+
+def _report_epoch(metrics: dict[str, float]) -> None:
+    score = (
+        f"mean absolute error {metrics['mae_years']:.2f} years"
+        if "mae_years" in metrics
+        else f"accuracy {metrics['accuracy']:.2f}"
+    )
+    left = metrics["seconds"] * (metrics["epochs"] - metrics["epoch"])
+    command.say(
+        f"epoch {metrics['epoch']:.0f} of {metrics['epochs']:.0f}: "
+        f"training loss {metrics['train_loss']:.3f}, validation {score}, "
+        f"{metrics['train_views'] / metrics['seconds']:.0f} views per second, {left:.0f} s left"
+    )

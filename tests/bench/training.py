@@ -1,0 +1,106 @@
+"""Views per second of training against a bare loop: ``python -m tests.bench.training``.
+
+The bare loop takes the same steps (loss, gradients, clipping, Adam, moving average) on one
+batch that already lies on the device: no files, no Ray, no augmentation. Both run in turn,
+``--rounds`` times; the medians and their ratio are printed. With a GPU, ``--recipe paper
+--weights none`` measures the paper's networks there, and the memory they take.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import tempfile
+import time
+from dataclasses import replace
+
+import numpy as np
+import pyarrow as pa
+import ray.data
+import torch
+
+from bae import recipes
+from bae.method import hardware, networks
+from bae.pipeline import resources, session
+from bae.training import fit, loop, samples
+
+
+def _dataset(shape: tuple[int, int, int], views: int) -> ray.data.Dataset:
+    """Random pictures in the form of a training cache, in the object store."""
+    rng = np.random.default_rng(0)
+    rows = [
+        {"scan_id": str(i), "view": "anterior", "male": float(i % 2), "age_years": 40 + i % 40,
+         "image": rng.integers(0, 255, np.prod(shape), np.uint8).tobytes()}
+        for i in range(views)
+    ]  # fmt: skip
+    return ray.data.from_arrow(pa.Table.from_pylist(rows, schema=samples.SCHEMA)).materialize()
+
+
+def _bare(part: str, recipe: recipes.Recipe, steps: int, device: str) -> float:
+    """Return views per second of the bare loop, warm-up not counted."""
+    config = getattr(recipe, f"fit_{part}")
+    section = getattr(recipe, part)
+    network: torch.nn.Module
+    if part == "localizer":
+        network = networks.Localizer(recipe.localizer)
+    else:
+        network = networks.Regressor(recipe.regressor)
+    training = fit.Training.start(hardware.onto(network, device), config)
+    n, (channels, _, _) = config.batch_size, samples.shape(recipe, part)
+    grey = torch.rand(n, channels, section.height, section.width, device=device)
+    batch = fit.Batch(
+        grey_N1HW=grey.contiguous(memory_format=torch.channels_last),
+        male_N=torch.zeros(n, device=device),
+        age_N=torch.full((n,), 60.0, device=device),
+        group_N=torch.zeros(n, dtype=torch.int64, device=device),
+        scan_ids=[""] * n,
+    )
+    still = replace(config, mirror=0.0)
+    augment, fit.augment = fit.augment, lambda grey, *_: grey
+    try:
+        fit.train_epoch(training, network, [batch] * 3, 3, fit.task(part, recipe), still)
+        start = time.monotonic()
+        fit.train_epoch(training, network, [batch] * steps, steps, fit.task(part, recipe), still)
+        return steps * n / (time.monotonic() - start)
+    finally:
+        fit.augment = augment
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--recipe", default="small")
+    parser.add_argument("--views", type=int, default=512)
+    parser.add_argument("--rounds", type=int, default=3)
+    options = parser.parse_args()
+    recipe = recipes.recipe(options.recipe)
+    with session.session():
+        gpu = resources.gpus_for_training(1, None)
+        device = "cuda" if gpu else "cpu"
+        hardware.use_every_core()
+        for part in ("localizer", "regressor"):
+            config = replace(getattr(recipe, f"fit_{part}"), epochs=3, patience=9)
+            short = replace(recipe, **{f"fit_{part}": config})
+            rows = {"train": options.views, "validation": 2 * config.batch_size}
+            shape = samples.shape(short, part)
+            data = {split: _dataset(shape, count) for split, count in rows.items()}
+            bare, job, memory = [], [], 0.0
+            for _ in range(options.rounds):
+                steps = options.views // config.batch_size
+                bare.append(_bare(part, short, steps, device))
+                with tempfile.TemporaryDirectory() as folder:
+                    _, history = loop.train(part, short, data, rows, folder, "bench", use_gpu=gpu)
+                # the first epoch warms up
+                job += [m["train_views"] / m["train_seconds"] for m in history[1:]]
+                memory = max(m.get("gpu_memory_bytes", 0.0) for m in history)
+            print(
+                f"{options.recipe} {part}, {device}, bf16 {hardware.has_bf16(device)}: "
+                f"bare {statistics.median(bare):.1f} ({min(bare):.1f}-{max(bare):.1f}) views/s, "
+                f"job {statistics.median(job):.1f} ({min(job):.1f}-{max(job):.1f}), "
+                f"job / bare {statistics.median(job) / statistics.median(bare):.2f}"
+                + (f", {memory / 2**30:.1f} GiB of GPU memory" if memory else "")
+            )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,190 @@
+"""What an evaluation shows of regions, and how they compare with what the simulation knows."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import torch
+
+from bae import recipes, storage
+from bae.archive import privacy
+from bae.archive.intake import Decoded
+from bae.archive.sandbox import Decoder
+from bae.evaluation import pages, panels, run
+from bae.evaluation.regions import atlas, examine, truth
+from bae.evaluation.table_one import Method
+from bae.method import model
+from bae.method.networks import Localizer, Regressor
+from bae.method.predictor import Predictor
+from bae.phantom import PhantomConfig, evidence, make, objects
+from bae.phantom import archive as phantom_archive
+from bae.pipeline.rows import staged
+from bae.scan import Box, Scan
+from tests.fakes import rows as fakes_rows
+
+CONFIG = PhantomConfig(columns=64, rows=256)
+SCANS = 4
+
+
+@pytest.fixture(scope="module")
+def indexed(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, pa.Table]:
+    """Four phantoms in an archive with its truth, indexed; and what a model said of them."""
+    root = tmp_path_factory.mktemp("regions")
+    tables_uri, archive = str(root / "tables"), str(root / "archive")
+    key = privacy.load_key(tables_uri)
+    told = []
+    for k in range(SCANS):
+        files = objects(k, seed=5, config=CONFIG)
+        for name, data in files:
+            storage.write_bytes(storage.join(archive, name), data)
+        told.append((make(k, seed=5, config=CONFIG), [name for name, _ in files], ""))
+    about = {"seed": 5, "config": {"ages": [40, 80], "columns": 64, "rows": 256}}
+    storage.write_bytes(storage.join(archive, *phantom_archive.ABOUT), json.dumps(about).encode())
+    pq.write_table(phantom_archive.table(told), storage.join(archive, *phantom_archive.TRUTH))
+    items, outcomes = [], []
+    with Decoder() as decoder:
+        for entry in storage.list_objects(archive).to_pylist():
+            ((_, scan),) = decoder.scans("", storage.read_bytes(entry["object_uri"]))
+            assert isinstance(scan, Scan)
+            names = (privacy.scan_id(key, scan.identity), privacy.patient_key(key, scan.identity))
+            items.append(
+                Decoded(
+                    object_uri=entry["object_uri"], source_uri=entry["object_uri"],
+                    etag=entry["etag"], size_bytes=1, scan_id=names[0], patient_key=names[1],
+                    outcome=scan,
+                )
+            )  # fmt: skip
+            outcomes.append(
+                {"scan_id": names[0], "patient_key": names[1], "sex": scan.sex,
+                 "age_years": scan.age_years, "predicted_age_years": 60.0,
+                 "object_uri": entry["object_uri"]}
+            )  # fmt: skip
+    listing = storage.list_objects(archive)
+    fakes_rows.publish_staged(
+        tables_uri, archive, listing, staged(items, [None] * len(items), None)
+    )
+    return tables_uri, pa.Table.from_pylist(outcomes)
+
+
+@pytest.fixture(scope="module")
+def predictor() -> Predictor:
+    """A small model with random weights."""
+    torch.manual_seed(0)
+    recipe = recipes.recipe("small", ["localizer.width=48", "localizer.height=160"])
+    card = model.Card(recipe=recipe, parts={"regressor": model.Part(sha256="")})
+    return Predictor(Localizer(recipe.localizer), Regressor(recipe.regressor), card)
+
+
+@pytest.mark.slow
+def test_examination_has_every_figure_and_every_check(
+    indexed: tuple[str, pa.Table],
+    predictor: Predictor,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """From tables, archive and a model alone; every number has an interval round it."""
+    monkeypatch.setattr(examine, "MOST_CHECKS", 3)
+    found = examine.examine(indexed[0], predictor, indexed[1])
+    assert found is not None
+    assert {"figure3_worst", "atlas"} <= set(found.figures)
+    for kind in ("png", "svg"):
+        found.figures["atlas"].savefig(tmp_path / f"atlas.{kind}")
+    checks = {row["check"] for row in found.checks.to_pylist()}
+    assert {"randomised: map", "randomised: region", "evidence kept"} <= checks
+    for row in found.checks.to_pylist():
+        assert row["low"] - 1e-9 <= row["value"] <= row["high"] + 1e-9
+    layers = [r["what"] for r in found.checks.to_pylist() if r["check"] == "randomised: map"]
+    assert layers[:2] == ["another scan's map", "random down to head"]
+
+
+@pytest.mark.slow
+def test_evaluation_writes_figures_and_checks_beside_each_other(
+    indexed: tuple[str, pa.Table],
+    predictor: Predictor,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Each figure as PDF and PNG, the checks as a table in three formats."""
+    monkeypatch.setattr(examine, "MOST_CHECKS", 1)
+    monkeypatch.setattr(Predictor, "load", lambda uri: predictor)
+    method = Method(name="small", sex=True, uri="", card=predictor.card, outcomes=indexed[1])
+    names = run.show_regions(indexed[0], method, pages.Output(str(tmp_path)))
+    written = {path.name for path in (tmp_path / method.folder).iterdir()}
+    assert {f"{name}.{ending}" for name in names for ending in ("pdf", "png")} <= written
+    assert {"regions.md", "regions.csv", "regions.parquet"} <= written
+
+
+def test_without_localizer_or_scans_there_is_nothing_to_show(
+    indexed: tuple[str, pa.Table], predictor: Predictor
+) -> None:
+    """No figure is made up."""
+    assert examine.examine(indexed[0], predictor, indexed[1].slice(0, 0)) is None
+    blind = Predictor(None, predictor.regressor, predictor.card)
+    assert examine.examine(indexed[0], blind, indexed[1]) is None
+
+
+def test_scans_find_their_own_truth(indexed: tuple[str, pa.Table]) -> None:
+    """By name within the archive, wherever the archive lies; other objects have none."""
+    uris = indexed[1]["object_uri"].to_pylist()
+    cohort = phantom_archive.cohort_of(uris[0])
+    assert cohort is not None
+    assert (cohort.seed, cohort.config) == (5, CONFIG)
+    told = {k: {name for name, _ in objects(k, seed=5, config=CONFIG)} for k in range(SCANS)}
+    for uri in uris:
+        name = uri.removeprefix(cohort.root + "/")
+        k = next(k for k, names in told.items() if name in names)
+        mine, expected = cohort.evidence(uri), evidence.of(k, seed=5, config=CONFIG)
+        assert mine is not None
+        np.testing.assert_array_equal(mine.change_vYX, expected.change_vYX)
+    assert cohort.evidence("/elsewhere/x.dcm") is None
+    assert phantom_archive.cohort_of("/nowhere/at/all/x.dcm") is None
+
+
+def _panel(view: str, box: Box) -> panels.RegionPanel:
+    counts = make(3, seed=5, config=CONFIG).views[0].counts
+    return panels.RegionPanel(
+        title="", view=view, counts=counts, heat=np.zeros((4, 2), np.uint8), box=box
+    )
+
+
+def test_a_region_on_the_trunk_keeps_more_than_one_on_the_legs() -> None:
+    """And a reader of less can do no better; the whole keeps everything."""
+    told = evidence.of(3, seed=5, config=CONFIG)
+    whole, trunk, legs = (
+        truth.kept(told, [_panel(view, box) for view in evidence.VIEWS], CONFIG)
+        for box in (Box(0, 0, 64, 256, 1), Box(15, 62, 49, 140, 1), Box(15, 160, 49, 238, 1))
+    )
+    assert whole.region == pytest.approx(1.0, abs=1e-6)
+    assert np.isnan(whole.elsewhere), "no other box of that size"
+    assert 0.5 < trunk.region < 1
+    assert legs.region < trunk.region
+    assert 1.9 < trunk.limit_whole_years < trunk.limit_region_years < legs.limit_region_years
+
+
+def test_atlas_shows_each_group_where_it_belongs() -> None:
+    """Women above men, groups from left to right, anterior before posterior; gaps stay empty."""
+    mean = atlas.Mean(
+        heat=np.tile(np.linspace(0, 255, atlas.FRAME[1], dtype=np.float32), (atlas.FRAME[0], 1)),
+        scan=np.ones(atlas.FRAME, np.float32), scans=7,
+    )  # fmt: skip
+    figure = atlas.atlas({("posterior", "M", 1): mean}, ["young", "old"])
+    titles = [axis.get_title() for axis in figure.axes if axis.get_title()]
+    assert titles == ["anterior, 0", "posterior, 0"] * 3 + ["anterior, 0", "posterior, 7"]
+    (filled,) = [axis for axis in figure.axes if len(axis.images) == 2]
+    np.testing.assert_array_equal(filled.images[1].get_array(), mean.heat)
+    assert len(filled.collections) == 2, "both lines"
+
+
+def test_means_group_by_true_age_and_leave_out_what_is_not_known() -> None:
+    """Sex and age must be known, the age inside the edges."""
+    seen = {f"s{k}": [_panel("anterior", Box(0, 0, 9, 9, 1))] for k in range(4)}
+    known = [("F", 45.0), ("F", 50.0), (None, 45.0), ("M", 95.0)]
+    rows = {f"s{k}": {"sex": sex, "age_years": age} for k, (sex, age) in enumerate(known)}
+    found = examine.means(seen, rows, (40.0, 50.0, 60.0, 70.0, 80.0))
+    assert {key: mean.scans for key, mean in found.items()} == {
+        ("anterior", "F", 0): 1,
+        ("anterior", "F", 1): 1,
+    }

@@ -1,0 +1,114 @@
+"""A scoring job that something happens to: ``python -m tests.fakes.faulty_night FAULT -- FLAGS``.
+
+It runs ``jobs.predict`` with small parts, and meanwhile kills what it is told to.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+import time
+from pathlib import Path
+
+from bae.tables import runs
+from jobs import predict
+
+
+def main() -> int:
+    """Run the job with the fault named first."""
+    fault, flags = sys.argv[1], sys.argv[3:]
+    runs.PART_OBJECTS = 4
+    tables_uri = flags[flags.index("--tables") + 1]
+    cluster = _three_nodes() if fault == "node" else None
+    if fault not in ("none", "node"):
+        threading.Thread(target=_strike, args=(fault, Path(tables_uri)), daemon=True).start()
+    if cluster is not None:
+        threading.Thread(
+            target=_remove_a_node, args=(cluster, Path(tables_uri)), daemon=True
+        ).start()
+    code = predict.main(flags)
+    if cluster is not None:
+        _end(cluster)
+    return code
+
+
+def _three_nodes():  # type: ignore[no-untyped-def]
+    import ray
+    from ray.cluster_utils import Cluster
+
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1})
+    for _ in range(2):
+        cluster.add_node(num_cpus=1)
+    ray.init(address=cluster.address, log_to_driver=False)
+    cluster.wait_for_nodes()
+    return cluster
+
+
+def _end(cluster) -> None:  # type: ignore[no-untyped-def]
+    """Leave before the cluster ends, and leave no note of it for other Rays of this machine."""
+    import ray
+
+    note = Path("/tmp/ray/ray_current_cluster")
+    ray.shutdown()
+    cluster.shutdown()
+    if note.exists() and note.read_text() == cluster.address:
+        note.unlink()
+
+
+def _wait_for_parts(tables: Path, count: int) -> None:
+    while len(list(tables.glob("restricted/staging/*/staged/*.parquet"))) < count:
+        time.sleep(0.02)
+
+
+def _remove_a_node(cluster, tables: Path) -> None:  # type: ignore[no-untyped-def]
+    _wait_for_parts(tables, 2)
+    cluster.remove_node(cluster.list_all_nodes()[-1], allow_graceful=False)
+    _say("removed a node")
+
+
+def _strike(fault: str, tables: Path) -> None:
+    if fault == "driver":
+        _wait_for_parts(tables, 5)
+        os.kill(os.getpid(), signal.SIGKILL)
+    if fault == "actor":
+        _wait_for_parts(tables, 2)
+    word = {"decoder": "_decode_part", "actor": "_Last"}[fault]
+    while True:
+        for pid, title in _ray_workers():
+            if word in title:
+                os.kill(pid, signal.SIGKILL)
+                _say(f"killed {fault}")
+                return
+        time.sleep(0.005)
+
+
+def _ray_workers() -> list[tuple[int, str]]:
+    """Return pid and title of the Ray workers below this process, nobody else's."""
+    parents, titles = {}, {}
+    for folder in Path("/proc").iterdir():
+        if folder.name.isdigit():
+            try:
+                stat = (folder / "stat").read_text()
+                title = (folder / "cmdline").read_bytes()
+            except OSError:
+                continue
+            titles[int(folder.name)] = title.decode(errors="replace")
+            parents[int(folder.name)] = int(stat.rpartition(")")[2].split()[1])
+    mine = []
+    for pid, title in titles.items():
+        above = pid
+        while above in parents and above != os.getpid():
+            above = parents[above]
+        if above == os.getpid() and title.startswith("ray::"):
+            mine.append((pid, title))
+    return mine
+
+
+def _say(text: str) -> None:
+    print(f"FAULT {text}", file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

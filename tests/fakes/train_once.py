@@ -1,0 +1,103 @@
+"""Train a tiny regressor once: ``python -m tests.fakes.train_once PLACE``; prints its losses.
+
+A process of its own, so that a test can kill it.
+"""
+
+import argparse
+import json
+import math
+import os
+import signal
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import ray.data
+
+from bae import recipes
+from bae.pipeline import session
+from bae.training import loop, samples
+
+ROWS = {"train": 48, "validation": 16}
+SETTINGS = [
+    "regressor.trunk=resnet10",
+    "regressor.width=32", "regressor.height=32", "regressor.hidden_neurons=16",
+    "fit_regressor.epochs=4", "fit_regressor.batch_size=16", "fit_regressor.average_decay=0.8",
+    "fit_regressor.box_jitter=0",
+]  # fmt: skip
+FULL_BATCH = [
+    "regressor.trunk=vgg16", "regressor.width=32", "regressor.height=32",
+    "regressor.hidden_neurons=16", "regressor.dropout=0", "fit_regressor.epochs=2",
+    "fit_regressor.batch_size=48", "fit_regressor.average_decay=0", "fit_regressor.mirror=0",
+    "fit_regressor.rotate_degrees=0", "fit_regressor.scale=0", "fit_regressor.shift=0",
+    "fit_regressor.intensity=0", "fit_regressor.warmup_epochs=0", "fit_regressor.mixed=false",
+    "fit_regressor.box_jitter=0",
+]  # fmt: skip
+"""Each epoch is one step over all pictures, without batch norm, random numbers and bf16."""
+
+
+def dataset(split: str) -> ray.data.Dataset:
+    """Pictures whose brightness is the age."""
+    rng = np.random.default_rng(len(split))
+    ages = rng.uniform(40, 80, ROWS[split])
+    noise = rng.uniform(0, 2, (ROWS[split], 32 * 32))
+    pictures = np.clip(ages[:, None] * noise, 0, 255).astype(np.uint8)
+    rows = [
+        {"scan_id": f"{split}{i}", "view": "anterior", "male": (0.0, 1.0, math.nan)[i % 3],
+         "age_years": age, "image": picture.tobytes()}
+        for i, (age, picture) in enumerate(zip(ages, pictures, strict=True))
+    ]  # fmt: skip
+    return ray.data.from_arrow(pa.Table.from_pylist(rows, schema=samples.SCHEMA))
+
+
+def train(
+    folder: Path | str,
+    on_epoch: Callable[[dict[str, float]], None] = lambda metrics: None,
+    workers: int | tuple[int, int] = 1,
+    settings: Sequence[str] = SETTINGS,
+    max_failures: int = 3,
+) -> list[dict[str, float]]:
+    """Train with checkpoints in ``folder``."""
+    recipe = recipes.recipe("small", settings)
+    data = {split: dataset(split) for split in ROWS}
+    _, history = loop.train(
+        "regressor",
+        recipe,
+        data,
+        ROWS,
+        str(folder),
+        "run",
+        workers=workers,
+        on_epoch=on_epoch,
+        max_failures=max_failures,
+    )
+    return history
+
+
+def _end_at(epoch: float, by: signal.Signals) -> Callable[[dict[str, float]], None]:
+    def on_epoch(metrics: dict[str, float]) -> None:
+        if metrics["epoch"] == epoch:
+            os.kill(os.getpid(), by)
+
+    return on_epoch
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser()
+    parser.add_argument("place")
+    parser.add_argument("--end-at-epoch", type=float, default=0)
+    parser.add_argument("--signal", default="SIGKILL")
+    parser.add_argument("--epochs", type=int, default=4)
+    parser.add_argument("--max-failures", type=int, default=3)
+    options = parser.parse_args()
+    # a shell's background processes ignore Ctrl-C, and what they start inherits that
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    with session.session():
+        history = train(
+            options.place,
+            _end_at(options.end_at_epoch, signal.Signals[options.signal]),
+            settings=[*SETTINGS, f"fit_regressor.epochs={options.epochs}"],
+            max_failures=options.max_failures,
+        )
+    print(json.dumps([metrics["train_loss"] for metrics in history]))

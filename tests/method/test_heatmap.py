@@ -1,0 +1,47 @@
+"""Eqs. (1) and (2)."""
+
+import numpy as np
+import pytest
+import torch
+
+from bae import recipes
+from bae.method.heatmap import class_heatmap, to_byte_scale
+from bae.method.networks import Localizer
+
+
+@pytest.mark.parametrize("trunk", ["resnet10", "resnet50"])
+def test_heatmap_equals_autograd_gradcam(trunk: str) -> None:
+    """The closed form gives what differentiating the head gives."""
+    torch.manual_seed(0)
+    config = recipes.Localizer(trunk=trunk, weights="none", width=64, height=160)
+    network = Localizer(config).eval()
+    scores_NC, features_NKVU = network(torch.rand(3, 1, 160, 64))
+    group_N = torch.tensor([0, 3, 1])
+    chosen = scores_NC[torch.arange(3), group_N].sum()
+    (gradient_NKVU,) = torch.autograd.grad(chosen, features_NKVU)
+    w_NK = gradient_NKVU.mean(dim=(2, 3))  # Eq. (1)
+    expected = (w_NK[:, :, None, None] * features_NKVU).sum(dim=1)  # Eq. (2), no ReLU
+    got = class_heatmap(features_NKVU, network.head.weight, group_N)
+    torch.testing.assert_close(got, expected, rtol=1e-4, atol=1e-6)
+    assert (got < 0).any(), "without a ReLU some heat is negative"
+
+
+def test_heatmap_refuses_groups_of_another_count() -> None:
+    """A mismatch is an error, not a broadcast."""
+    with pytest.raises(ValueError, match="2 feature maps"):
+        class_heatmap(torch.rand(2, 8, 4, 4), torch.rand(4, 8), torch.tensor([1]))
+
+
+def test_byte_scale_spans_0_to_255_in_each_map() -> None:
+    """Min-max per map, as ``bae/README.md`` says."""
+    heat = torch.tensor([[[-3.0, 1.0], [0.0, 5.0]], [[0.1, 0.2], [0.3, 0.4]]])
+    scaled = to_byte_scale(heat).numpy()
+    for got, source in zip(scaled, heat.numpy(), strict=True):
+        expected = np.rint(255 * (source - source.min()) / (source.max() - source.min()))
+        assert np.abs(got.astype(float) - expected).max() <= 1
+        assert (got.min(), got.max()) == (0, 255)
+
+
+def test_flat_map_becomes_zero() -> None:
+    """A map without contrast has no hot place."""
+    assert not to_byte_scale(torch.full((1, 3, 3), 7.0)).any()

@@ -1,0 +1,167 @@
+"""Every question of the README's cookbook, as printed there, with its answer checked."""
+
+from __future__ import annotations
+
+import re
+import statistics
+from collections import defaultdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+import bae.tables
+from tests.fakes import rows
+
+README = Path(__file__).parents[2] / "README.md"
+QUESTION = re.compile(r"\*\*(\d+)\. [^*]+\*\*\n+```(?:sql|python)\n(.*?)```", re.DOTALL)
+RECIPES = {int(number): code for number, code in QUESTION.findall(README.read_text())}
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Tables after two nights of one model and one of another, some scans changed."""
+    root = str(tmp_path_factory.mktemp("cookbook"))
+    rows.night(root, rows.listing(range(1, 100)), "one")
+    rows.night(root, rows.listing(range(1, 60)), "three")
+    rows.night(root, rows.listing(range(5, 8), version="v2"), "three")
+    return root
+
+
+@pytest.fixture
+def ask(place: str) -> Any:
+    """Run a recipe's SQL and return its rows."""
+    connection = bae.tables.connect(place)
+    return lambda number, **values: connection.sql(RECIPES[number], params=values).fetchall()
+
+
+@pytest.fixture
+def latest(place: str) -> list[dict[str, Any]]:
+    """The newest row of each scan, found by a loop."""
+    best: dict[str, dict[str, Any]] = {}
+    for row in bae.tables.read(place, "cohort/ages").to_pylist():
+        rank = (row["object_version"], row["model_id"])
+        old = best.get(row["scan_id"])
+        if old is None or rank > (old["object_version"], old["model_id"]):
+            best[row["scan_id"]] = row
+    return list(best.values())
+
+
+def test_there_are_ten_questions() -> None:
+    """All of them are found in the README."""
+    assert sorted(RECIPES) == list(range(1, 11))
+
+
+def test_1_age_gap_by_sex_and_decade(ask: Any, latest: list[dict[str, Any]]) -> None:
+    """Mean, standard deviation and mean absolute gap of each group."""
+    groups = defaultdict(list)
+    for row in latest:
+        groups[row["model_id"], row["sex"], row["age_years"] // 10 * 10].append(
+            row["age_gap_years"]
+        )
+    found = {row[:3]: row[3:] for row in ask(1)}
+    assert found.keys() == groups.keys()
+    for key, gaps in groups.items():
+        sd = statistics.stdev(gaps) if len(gaps) > 1 else None
+        expected = [len(gaps), statistics.mean(gaps), sd, statistics.mean(map(abs, gaps))]
+        assert list(found[key]) == pytest.approx(expected)
+
+
+def test_2_own_cohort_from_csv(
+    ask: Any, latest: list[dict[str, Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Scans of the listed patients, with the file's own columns."""
+    monkeypatch.chdir(tmp_path)
+    keys = [rows.key("patient", n) for n in (3, 4)]
+    Path("cohort.csv").write_text("patient_key,arm\n" + "".join(f"{k},A{k[0]}\n" for k in keys))
+    found = ask(2)
+    mine = [row for row in latest if row["patient_key"] in keys]
+    assert len(found) == len(mine) == 4
+    for key, arm, age, predicted, gap in found:
+        assert arm == f"A{key[0]}" and predicted - age == pytest.approx(gap)
+
+
+def test_3_change_between_two_scans(ask: Any, latest: list[dict[str, Any]]) -> None:
+    """One row for each pair of scans of a person, in order of age."""
+    people = defaultdict(list)
+    for row in sorted(latest, key=lambda r: (r["age_years"], r["scan_id"])):
+        people[row["patient_key"]].append(row["predicted_age_years"])
+    expected = {key: ages[1] - ages[0] for key, ages in people.items() if len(ages) == 2}
+    found = ask(3)
+    assert {key: change for key, _, change in found} == pytest.approx(expected)
+    assert len(found) == len(expected)
+
+
+def test_4_what_each_night_added(ask: Any) -> None:
+    """Three nights: new scans, a second model, changed scans."""
+    found = [(model_id, ages, changed) for _, model_id, _, ages, changed in ask(4)]
+    assert found == [("one", 95, 0), ("three", 57, 0), ("three", 3, 3)]
+
+
+def test_5_agreement_of_two_models(ask: Any) -> None:
+    """Bias and limits of agreement on the scans that both scored."""
+    [(scans, bias, lower, upper)] = ask(5, one="one", two="three")
+    assert scans == 57
+    assert [bias, lower, upper] == pytest.approx([-0.2, -0.2, -0.2])
+
+
+def test_6_mean_heat_map_of_a_group(place: str) -> None:
+    """Equal to averaging map by map."""
+    names: dict[str, Any] = {"bae": bae, "tables": bae.tables.connect(place)}
+    exec(RECIPES[6], names)
+    maps = [
+        np.frombuffer(row["heat"], np.uint8).reshape(4, 3)
+        for row in bae.tables.read(place, "cohort/heatmaps").to_pylist()
+        if row["age_group"] == 3 and row["view"] == "posterior"
+    ]
+    assert len(maps) > 5
+    assert names["mean_map"] == pytest.approx(np.mean(maps, axis=0))
+
+
+def test_7_size_of_the_regions(ask: Any, place: str) -> None:
+    """Medians per view; the made-up boxes have no size in mm."""
+    boxes = bae.tables.read(place, "cohort/boxes").num_rows
+    assert ask(7) == [(v, None, None, 0.7, boxes // 2) for v in ("anterior", "posterior")]
+
+
+def test_8_calibration_on_the_test_split(ask: Any, place: str) -> None:
+    """Only patients of the test split."""
+    ages = bae.tables.read(place, "cohort/ages").to_pylist()
+    for model_id, inside, error, scans in ask(8):
+        mine = [r for r in ages if r["model_id"] == model_id and r["split"] == "test"]
+        assert (inside, scans) == (1.0, len(mine)) and scans > 0
+        assert error == pytest.approx(statistics.mean(abs(r["age_gap_years"]) for r in mine))
+
+
+def test_9_what_to_look_at(place: str, latest: list[dict[str, Any]]) -> None:
+    """The largest gaps with their objects; refusals by code."""
+    names: dict[str, Any] = {"bae": bae, "place": place}
+    exec(RECIPES[9], names)
+    worst = sorted((abs(row["age_gap_years"]) for row in latest), reverse=True)[:20]
+    assert [abs(gap) for _, gap, _ in names["look_at"]] == pytest.approx(worst)
+    assert all("/DOE^JANE/" in uri for uri, _, _ in names["look_at"])
+    assert names["refused"] == [("broken", 4)]
+
+
+def test_10_to_csv_stata_and_r(
+    place: str, latest: list[dict[str, Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each file read back by another reader."""
+    import pandas as pd
+
+    monkeypatch.chdir(tmp_path)
+    exec(RECIPES[10], {"bae": bae, "tables": bae.tables.connect(place)})
+    assert len(pd.read_csv("ages.csv")) == len(latest)
+    stata = pd.read_stata("ages.dta").set_index("scan_id")["predicted_age_years"].to_dict()
+    assert stata == pytest.approx({r["scan_id"]: r["predicted_age_years"] for r in latest})
+    assert pq.read_table("ages.parquet").num_rows == len(latest)
+
+
+def test_an_older_version_answers_as_it_did(place: str) -> None:
+    """What a paper reported can be asked again."""
+    then = bae.tables.connect(place, version=0)
+    assert then.sql("SELECT count(*), min(model_id), max(model_id) FROM ages").fetchall() == [
+        (95, "one", "one")
+    ]

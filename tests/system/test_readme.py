@@ -1,0 +1,58 @@
+"""What the README says is so."""
+
+import importlib
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+from jobs import command
+
+ROOT = Path(__file__).parents[2]
+README = (ROOT / "README.md").read_text()
+COMMANDS = sorted(
+    set(re.findall(r"^python -m jobs\.[^\n]*", README.replace("\\\n", " "), re.MULTILINE))
+)
+
+
+def test_there_are_commands_to_check() -> None:
+    """The pattern above still finds them."""
+    assert len(COMMANDS) >= 4
+
+
+@pytest.mark.parametrize("line", COMMANDS)
+def test_command_has_flags_that_its_job_takes(line: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each pasteable line parses."""
+    words = shlex.split(line)
+    parsed = {}
+    monkeypatch.setattr(command, "run", lambda parser, job, argv: parsed.update(
+        vars(parser.parse_args(argv))) or 0)  # fmt: skip
+    importlib.import_module(words[2]).main(words[3:])
+    assert parsed
+
+
+def test_tree_names_what_is_there() -> None:
+    """The drawing under "Where things are" is the top level."""
+    drawing = README.split("## Where things are")[1].split("```")[1]
+    drawn = {line.split()[0].rstrip("/") for line in drawing.strip().splitlines()}
+    hidden = {"__pycache__", "demo-data", "LICENSE", "pyproject.toml"}
+    there = {
+        p.name for p in ROOT.iterdir() if not p.name.startswith(".") and p.suffix != ".egg-info"
+    } - hidden  # fmt: skip
+    assert there == drawn
+
+
+def test_make_targets_exist() -> None:
+    """Both commands of the README are targets of the Makefile."""
+    makefile = (ROOT / "Makefile").read_text()
+    for target in re.findall(r"^make (\w+)", README, re.MULTILINE):
+        assert re.search(rf"^{target}:", makefile, re.MULTILINE), target
+
+
+def test_links_and_pictures_are_there() -> None:
+    """No dead relative link."""
+    for path in (ROOT / "README.md", ROOT / "bae" / "README.md"):
+        for link in re.findall(r"\]\(([^)#]+)\)", path.read_text()):
+            if "://" not in link:
+                assert (path.parent / link).exists(), link

@@ -1,0 +1,27 @@
+"""Imports follow the order of the rooms, and light doors stay light."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from importlinter import cli
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_rooms_import_in_their_order() -> None:
+    """The contracts in pyproject.toml hold: layers, rooms that never meet, no heavy packages."""
+    assert cli.lint_imports(config_filename=str(ROOT / "pyproject.toml"), no_cache=True) == 0
+
+
+@pytest.mark.parametrize(
+    ("module", "heavy"),
+    [("bae.predictor", "ray"), ("bae.tables", "ray"), ("bae.tables", "torch"),
+     ("bae.archive.dicom.decode", "torch"), ("bae.pipeline.parts", "torch"),
+     ("bae.pipeline.parts", "duckdb"), ("jobs.predict", "torch"), ("jobs.predict", "matplotlib")],
+)  # fmt: skip
+def test_importing_leaves_heavy_packages_out(module: str, heavy: str) -> None:
+    """A notebook needs no Ray; an analyst, a decoding worker and a night's driver no torch."""
+    code = f"import sys, {module}; sys.exit({heavy!r} in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False, cwd=ROOT).returncode == 0
