@@ -25,3 +25,9 @@ def test_importing_leaves_heavy_packages_out(module: str, heavy: str) -> None:
     """A notebook needs no Ray; an analyst, a decoding worker and a night's driver no torch."""
     code = f"import sys, {module}; sys.exit({heavy!r} in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False, cwd=ROOT).returncode == 0
+
+
+def test_no_module_hides_one_of_pythons() -> None:
+    """A script beside ``select.py`` or ``codecs.py`` could not import subprocess."""
+    modules = {path.stem for path in (ROOT / "bae").rglob("*.py")}
+    assert not modules & set(sys.stdlib_module_names)
