@@ -298,6 +298,9 @@ def recipe(name: str, changes: Iterable[str] = ()) -> Recipe:
 
     Raises:
         RecipeError: unknown name or field, a value of the wrong type or out of range.
+
+    >>> recipe("small", ["region.gamma=120"]).region.gamma
+    120.0
     """
     if name not in RECIPES:
         raise RecipeError(f"unknown recipe {name!r}; {suggestion(name, RECIPES)}")

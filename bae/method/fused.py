@@ -276,8 +276,8 @@ def _rounded(weight_OKHW: Tensor, dtype: torch.dtype) -> Tensor:
 
     What a filter reads behind a ReLU is positive and much alike from pixel to pixel, so that
     the errors of its weights add up in every pixel the same, and move every age one way: they
-    did more harm than rounding all feature maps (``bae/method/NOTES.md``). Handed on, as grey values
-    are in dithering (Floyd and Steinberg, 1976), they cancel. Costs a second a model.
+    did more harm than rounding all feature maps (``bae/method/NOTES.md``). Handed on, as grey
+    values are in dithering (Floyd and Steinberg, 1976), they cancel. Costs a second a model.
     """
     if weight_OKHW.dtype == dtype:
         return weight_OKHW
