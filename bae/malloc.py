@@ -2,7 +2,7 @@
 
 By default glibc gives large blocks back to the system as soon as they are free, and the
 kernel then fills each page with zeros when it is touched again: half of the time that a
-worker spent on a scan (``bae/README.md``, "Fast").
+worker spent on a scan (``bae/pipeline/NOTES.md``).
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 The defaults are the paper's ("Region of Interest Localization for Bone Age
 Estimation Using Whole-Body Bone Scintigraphy", 2021); where the paper is silent
-the line says "ours" and ``bae/README.md`` says how it was chosen. A variant is
+the line says "ours" and ``bae/method/PAPER.md`` says how it was chosen. A variant is
 a new function that replaces fields, never a new class.
 """
 
@@ -217,7 +217,7 @@ def small() -> Recipe:
     return Recipe(
         name="small",
         localizer=Localizer(trunk="resnet10", weights="none", width=96, height=320),
-        region=Region(gamma=100.0),  # its maps are coarse; measured in bae/README.md
+        region=Region(gamma=100.0),  # its maps are coarse; measured in bae/method/NOTES.md
         regressor=Regressor(
             trunk="small_vgg19", weights="none", width=112, height=256, hidden_neurons=256
         ),
@@ -298,6 +298,9 @@ def recipe(name: str, changes: Iterable[str] = ()) -> Recipe:
 
     Raises:
         RecipeError: unknown name or field, a value of the wrong type or out of range.
+
+    >>> recipe("small", ["region.gamma=120"]).region.gamma
+    120.0
     """
     if name not in RECIPES:
         raise RecipeError(f"unknown recipe {name!r}; {suggestion(name, RECIPES)}")

@@ -17,8 +17,8 @@ have said a sixth too little)."""
 TRAINED_CPU_S = {"localizer": 0.6, "regressor": 0.17}
 """CPU time of one view, forward, backward and step: the same CPU, `python -m tests.bench.paper`."""
 DECODE_CPU_S = 0.020
-"""CPU time to decode one two-view object, JPEG 2000 (45 ms a view) left aside: bae/README.md.
-Counts where a GPU has the networks."""
+"""CPU time to decode one two-view object, JPEG 2000 (45 ms a view) left aside:
+bae/archive/NOTES.md. Counts where a GPU has the networks."""
 
 # ---- counted --------------------------------------------------------------------------------
 

@@ -3,7 +3,7 @@
 All measures are taken on means over a coarse grid, so that they mean the same for
 counts, for grey values and for every matrix. The thresholds lie between what was
 measured on simulated and real scans and on the same scans spoilt; the numbers are in
-``bae/README.md``.
+``bae/archive/NOTES.md``.
 """
 
 from __future__ import annotations

@@ -37,6 +37,15 @@ def scans(name: str, data: bytes) -> Iterator[tuple[str, Scan | ScanError]]:
     Yields:
         (member, scan or refusal): member is empty for a plain object and the member's
         name for each file inside a zip file. A bad member does not hide its neighbours.
+
+    >>> from bae import phantom
+    >>> name, data = phantom.objects(0)[0]  # a simulated scan, as a DICOM file
+    >>> [(member, scan)] = scans(name, data)
+    >>> [view.name for view in scan.views]
+    ['posterior', 'anterior']
+    >>> [(_, refusal)] = scans("letter.txt", b"no picture")
+    >>> refusal.code
+    'format_unknown'
     """
     for member, content in members(data):
         yield member, content if isinstance(content, ScanError) else decode(content)

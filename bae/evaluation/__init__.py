@@ -1,4 +1,4 @@
-"""Is it right? Errors, Table 1, Figures 2 to 4, and whether the region means anything.
+"""Is it right? Errors, Table 1, figures, and whether the region means anything.
 
 The door is ``run.run``: held-out patients and models in, tables and figures out. ``metrics``
 are numbers with intervals over patients, ``scorecard`` what a table of outcomes comes to,

@@ -11,7 +11,7 @@ The same function as ``trunks.Trunk``, rewritten once when a model is loaded:
   graph.
 
 So there is nothing to compile, to store beside the model or to trust: a model stays two
-safetensors files. Measured against inductor in ``bae/README.md``, "Fast".
+safetensors files. Measured against inductor in ``bae/method/NOTES.md``, "Fast".
 
 Shape suffixes: N views or crops, K channels, V, U rows and columns of the last feature map,
 H, W of the input.
@@ -276,8 +276,8 @@ def _rounded(weight_OKHW: Tensor, dtype: torch.dtype) -> Tensor:
 
     What a filter reads behind a ReLU is positive and much alike from pixel to pixel, so that
     the errors of its weights add up in every pixel the same, and move every age one way: they
-    did more harm than rounding all feature maps (``bae/README.md``). Handed on, as grey values
-    are in dithering (Floyd and Steinberg, 1976), they cancel. Costs a second a model.
+    did more harm than rounding all feature maps (``bae/method/NOTES.md``). Handed on, as grey
+    values are in dithering (Floyd and Steinberg, 1976), they cancel. Costs a second a model.
     """
     if weight_OKHW.dtype == dtype:
         return weight_OKHW

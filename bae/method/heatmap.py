@@ -41,7 +41,7 @@ def class_heatmap(features_NKVU: Tensor, weight_CK: Tensor, group_N: Tensor) -> 
 def to_byte_scale(heat_NVU: Tensor) -> Tensor:
     """Put each map on the 0-255 scale by its own minimum and maximum (our reading).
 
-    The paper's γ = 150 needs a scale and names none; see ``bae/README.md``. A map
+    The paper's γ = 150 needs a scale and names none; see ``bae/method/PAPER.md``. A map
     without any contrast becomes all zero.
 
     Returns:

@@ -63,7 +63,7 @@ def window(counts_RC: Tensor, config: Windowing) -> Tensor:
     """Turn counts into grey values in [0, 1]: clip, scale, raise to a power.
 
     White is a percentile of the pixels that hold counts, since bladder, kidneys and
-    injection site can lie a hundred times above bone (``bae/README.md``, windowing).
+    injection site can lie a hundred times above bone (``bae/method/PAPER.md``, intensity).
     The map is monotone, so a crop of the result is the result of the crop.
 
     Whole counts are looked up: each level is raised to the power once.

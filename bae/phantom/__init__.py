@@ -1,10 +1,10 @@
 """A cohort of simulated bone scans: physically honest, with a known limit.
 
 ``make(k)`` gives scan k as values, ``pack`` and ``objects(k)`` the files of an
-archive. The modules: ``solids`` and ``bones_*`` build the ``skeleton``, ``body``
-lays it on the table, ``tissue`` wraps it, ``ageing`` and ``lesions`` say where
-tracer goes, ``people`` who comes, ``camera`` counts; ``headers``, ``syntaxes`` and
-``mistakes`` make DICOM of it, ``archive`` keeps what no header tells.
+archive. The modules: ``anatomy`` builds a body and lays it on the table, ``ageing``
+and ``lesions`` say where tracer goes, ``people`` who comes, ``camera`` counts;
+``headers``, ``syntaxes`` and ``mistakes`` make DICOM of it, ``archive`` keeps what no
+header tells.
 """
 
 from __future__ import annotations

@@ -2,11 +2,14 @@
 
 Analysts need ``connect`` alone (DuckDB, neither Ray nor torch); ``read`` returns a whole
 table, ``heat_array`` heat maps as one array. For jobs: ``contract`` is every column and
-every folder's name, ``runs`` what is left to do, ``compare`` which rows are new, ``publish``
-the commits, ``lease`` one writer at a time, ``maintain`` and ``erase`` the upkeep.
+every folder's name, ``runs`` what is left to do, ``compare`` which rows are new, ``splits``
+who trains and who tests, ``publish`` the commits, ``lease`` one writer at a time,
+``maintain`` and ``erase`` the upkeep.
 
->>> import tempfile
->>> place = tempfile.mkdtemp()
+>>> from tempfile import TemporaryDirectory
+>>> from bae.tables import connect, read
+>>> folder = TemporaryDirectory()
+>>> place = folder.name  # any place where jobs write tables, an S3 one too
 >>> connect(place).sql("SELECT count(*) FROM latest_ages").fetchall()
 [(0,)]
 >>> read(place, "cohort/ages").num_rows

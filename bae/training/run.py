@@ -1,6 +1,6 @@
 """Train one network of a model: scans table in, weights and card out.
 
-The steps both training jobs share; ``ray_train`` knows how to train, this knows on what.
+The steps both training jobs share; ``loop`` knows how to train, this knows on what.
 """
 
 from __future__ import annotations

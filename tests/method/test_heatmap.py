@@ -33,7 +33,7 @@ def test_heatmap_refuses_groups_of_another_count() -> None:
 
 
 def test_byte_scale_spans_0_to_255_in_each_map() -> None:
-    """Min-max per map, as ``bae/README.md`` says."""
+    """Min-max per map, as ``bae/method/PAPER.md`` says."""
     heat = torch.tensor([[[-3.0, 1.0], [0.0, 5.0]], [[0.1, 0.2], [0.3, 0.4]]])
     scaled = to_byte_scale(heat).numpy()
     for got, source in zip(scaled, heat.numpy(), strict=True):

@@ -119,7 +119,7 @@ def test_a_part_never_says_more_than_the_whole(scan3: evidence.Evidence) -> None
 
 
 def test_whole_scan_allows_about_what_a_linear_reader_reached(scan3: evidence.Evidence) -> None:
-    """Ridge regression on the counts at every bone came to 3.05 years (bae/README.md)."""
+    """Ridge regression on the counts at every bone came to 3.05 years (bae/phantom/NOTES.md)."""
     error = ageing.limit_mae_years(
         (40, 80), float(np.hypot(ageing.LATENT_SD_YEARS, scan3.information() ** -0.5))
     )

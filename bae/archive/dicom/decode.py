@@ -57,6 +57,12 @@ def decode(data: bytes) -> Scan:
 
     Raises:
         ScanError: it is no whole-body bone scan, or cannot be read; see ``bae.archive.refusals``.
+
+    >>> from bae import phantom
+    >>> (_, data), *_ = phantom.objects(0)  # a simulated scan
+    >>> scan = decode(data)
+    >>> [(view.name, view.counts.shape) for view in scan.views]
+    [('posterior', (1024, 256)), ('anterior', (1024, 256))]
     """
     with quiet():
         return _decode(data)
