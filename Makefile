@@ -2,13 +2,17 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test chaos lint bench fuzz audit clean
+.PHONY: demo test test-fast chaos lint bench fuzz audit clean
 
 demo: .venv/installed
 	$(BIN)/python -m jobs.demo
 
 test: .venv/installed-test
 	$(BIN)/python -m pytest
+
+# for the edit loop, under three minutes: no Ray, no S3 server, nothing slow
+test-fast: .venv/installed-test
+	$(BIN)/python -m pytest -m "not (ray or cluster or s3 or slow or chaos)"
 
 # kills workers, a node, the S3 server and the job at random: ten minutes
 chaos: .venv/installed-test
@@ -18,6 +22,7 @@ lint: .venv/installed-test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports
 
 # what reading and querying cost on this machine
 bench: .venv/installed-test

@@ -1,24 +1,11 @@
 """Fixtures shared by all tests."""
 
-import os
-import time
 from collections.abc import Iterator
 
 import pytest
 
 from tests.fakes import fault_proxy
 from tests.fakes import s3_server as fakes_s3_server
-
-# ---- time ---------------------------------------------------------------------------------
-
-
-@pytest.hookimpl(tryfirst=True)
-def pytest_runtest_setup(item: pytest.Item) -> None:
-    """Where time is limited (``.ci/run``), slow tests give way on a slow machine, and say so."""
-    until = float(os.environ.get("SLOW_TESTS_UNTIL", "inf"))
-    if item.get_closest_marker("slow") and time.time() > until:
-        pytest.skip("slow, and the time given to the tests is nearly over (SLOW_TESTS_UNTIL)")
-
 
 # ---- Ray ----------------------------------------------------------------------------------
 

@@ -93,8 +93,10 @@ def test_an_unknown_form_is_wrong_use(
 def test_both_signals_end_a_job_alike(number: signal.Signals) -> None:
     """Ctrl-C, ``ray job stop`` and a container's end: clean-up runs, exit code 130."""
     code = """
-import contextlib, time
+import contextlib, signal, time
 from jobs import command
+# a shell's background processes ignore Ctrl-C, and what they start inherits that
+signal.signal(signal.SIGINT, signal.default_int_handler)
 @contextlib.contextmanager
 def held():
     try: yield

@@ -195,6 +195,7 @@ def test_what_pydicom_says_of_a_value_is_dropped() -> None:
     assert "invalid literal" not in shown
 
 
+@pytest.mark.slow
 def test_no_refusal_of_a_spoilt_object_shows_planted_words() -> None:
     """Five hundred spoilt copies, decoded in the child as a job would."""
     import numpy as np

@@ -40,6 +40,7 @@ def test_interval_equals_scipys_bootstrap_where_each_patient_has_one_scan() -> N
     assert (got.low, got.high) == pytest.approx(tuple(expected), abs=0.05 * width)
 
 
+@pytest.mark.slow
 def test_interval_over_patients_holds_where_one_over_scans_does_not() -> None:
     """Five scans of one patient share their error: 95 % must cover the truth in 95 % of worlds."""
     rng = np.random.default_rng(2)

@@ -72,6 +72,7 @@ def test_phantom_archive_is_found_above_its_objects(tmp_path: Path) -> None:
     assert archive.phantom_archive([*uris, "/elsewhere/3.dcm"]) == {}
 
 
+@pytest.mark.slow
 def test_one_models_pages_and_figures_are_written(tmp_path: Path) -> None:
     """Each figure as vector and PNG; the facts are those of the scorecard."""
     facts = run.describe(GOOD, EDGES, pages.Output(str(tmp_path)))
@@ -87,6 +88,7 @@ def test_one_models_pages_and_figures_are_written(tmp_path: Path) -> None:
     assert (tmp_path / "good" / "groups.csv").read_text().count("\n") == len(rows) + 1
 
 
+@pytest.mark.slow
 def test_model_without_intervals_and_localizer_has_the_other_figures(tmp_path: Path) -> None:
     """Nothing is drawn of what is not there."""
     bare = outcomes(20, half=None).set_column(

@@ -19,6 +19,8 @@ from bae.method.predictor import Prediction, Predictor, localize, regressor_inpu
 from bae.scan import SEX_CODE, Identity, Scan
 from tests.bench.precision import overlaps
 
+pytestmark = pytest.mark.slow
+
 RECIPE = dataclasses.replace(
     recipes.small(),
     localizer=recipes.Localizer(trunk="resnet10", weights="none", width=48, height=160),

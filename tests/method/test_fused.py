@@ -32,6 +32,7 @@ def _trunk(name: str) -> Trunk:
     return trunk
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", sorted(TRUNKS))
 def test_fast_trunk_equals_the_trunk_also_at_the_border(name: str) -> None:
     """Folding, fusing and one grey channel change float32 features by rounding alone."""

@@ -137,6 +137,7 @@ def test_no_scans_give_no_predictions(predictor: Predictor) -> None:
     assert predictor.predict([]) == []
 
 
+@pytest.mark.slow
 def test_paper_recipe_runs_at_full_size_on_the_real_scan() -> None:
     """300 x 1000 in, a 32 x 10 heat map out, a box inside the stored scan, a finite age."""
     from pathlib import Path

@@ -25,6 +25,7 @@ def _read(packed: phantom.Packed) -> list[Scan | ScanError]:
     return [found for name, data in packed.objects for _, found in objects.scans(name, data)]
 
 
+@pytest.mark.slow
 def test_every_object_is_read_back_as_it_was_made(scan: PhantomScan) -> None:
     """160 scans in all layouts: sex, age, view names and lossless pixels survive."""
     seen = Counter[str]()
@@ -66,6 +67,7 @@ def test_view_names_do_not_follow_frame_order(scan: PhantomScan) -> None:
     assert first == {"anterior", "posterior"}
 
 
+@pytest.mark.slow
 def test_nothing_in_a_header_comes_from_the_latent_age() -> None:
     """With other latent ages the same people have the same headers, pixels apart."""
     for k in range(6):

@@ -24,6 +24,7 @@ EXPECTED = {
 """Mistake of the phantom -> flag or code that must come of it."""
 
 
+@pytest.mark.slow
 def test_every_default_phantom_is_accepted_as_it_was_made() -> None:
     """Sex, age, views and, where the syntax is lossless, every pixel."""
     for k in range(16):

@@ -274,6 +274,7 @@ def test_contact_sheet_is_dark_on_white() -> None:
     assert len(figure.axes[0].texts) == 3
 
 
+@pytest.mark.slow
 def test_sheet_shows_each_decade_of_each_sex() -> None:
     """Four women, then four men, by age."""
     drawn = sheet.one_per_decade()

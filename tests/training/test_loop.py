@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from tests import chaos
-from tests.fakes import fault_proxy, s3_server, train_once
+from tests.fakes import fault_proxy, ray_cluster, s3_server, train_once
 
 ROOT = Path(__file__).parents[2]
 
@@ -141,15 +141,12 @@ def test_a_full_store_is_one_error_and_the_last_checkpoint_stays_whole(
 @pytest.mark.ray
 def test_a_lost_worker_is_replaced(tmp_path: Path, local_ray: None) -> None:
     """SIGKILL to the training worker after the first epoch: all four epochs are there."""
-    import psutil
-
     killed: list[int] = []
 
     def kill_once(metrics: dict[str, float]) -> None:
         if not killed:
-            workers = [p for p in psutil.process_iter() if "RayTrainWorker" in "".join(p.cmdline())]
-            killed.extend(p.pid for p in workers)
-            for process in workers:
+            for process in ray_cluster.workers_below(os.getpid(), "RayTrainWorker"):
+                killed.append(process.pid)
                 process.kill()
 
     history = train_once.train(tmp_path, on_epoch=kill_once)

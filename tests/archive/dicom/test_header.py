@@ -142,6 +142,7 @@ def test_age_runs_forward(birth: datetime.date, day: datetime.date) -> None:
     assert abs(age - (day.year - birth.year)) < 1.01
 
 
+@pytest.mark.slow
 @given(st.text(max_size=20))
 def test_no_text_breaks_ages_and_dates(text: str) -> None:
     """Any text is an age, a date or nothing."""

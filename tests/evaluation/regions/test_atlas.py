@@ -43,6 +43,7 @@ def _error_mm(scans: list[PhantomScan], placed: list[atlas.Placed], view: int, p
     return float(np.sqrt((spread**2).mean()))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("view", [0, 1])
 def test_bones_of_a_cohort_come_to_lie_on_each_other(scans: list[PhantomScan], view: int) -> None:
     """By the landmarks that only the simulation knows, which the fit never sees."""

@@ -79,6 +79,7 @@ def test_layers_become_random_from_the_head_to_the_input() -> None:
     assert all(torch.equal(t, before[k]) for k, t in trained.state_dict().items())
 
 
+@pytest.mark.slow
 def test_a_network_that_is_random_already_stays_as_it_is() -> None:
     """Made random by the seed it was made with, nothing changes: correlation 1, the same box."""
     with torch.random.fork_rng():

@@ -126,6 +126,7 @@ def test_without_localizer_or_scans_there_is_nothing_to_show(
     assert examine.examine(indexed[0], blind, indexed[1]) is None
 
 
+@pytest.mark.slow
 def test_scans_find_their_own_truth(indexed: tuple[str, pa.Table]) -> None:
     """By name within the archive, wherever the archive lies; other objects have none."""
     uris = indexed[1]["object_uri"].to_pylist()
@@ -150,6 +151,7 @@ def _panel(view: str, box: Box) -> panels.RegionPanel:
     )
 
 
+@pytest.mark.slow
 def test_a_region_on_the_trunk_keeps_more_than_one_on_the_legs() -> None:
     """And a reader of less can do no better; the whole keeps everything."""
     told = evidence.of(3, seed=5, config=CONFIG)

@@ -324,6 +324,7 @@ def _bytes(folder: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
 
 
+@pytest.mark.slow
 def test_exporting_twice_gives_the_same_bytes_and_then_nothing(
     done: Path, cohort: tuple[str, str], tmp_path: Path
 ) -> None:
@@ -339,6 +340,7 @@ def test_exporting_twice_gives_the_same_bytes_and_then_nothing(
     assert before == {path: path.stat().st_mtime_ns for path in tmp_path.iterdir()}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("writes", [1, 4])
 def test_broken_export_is_completed_by_the_same_call(
     writes: int, done: Path, cohort: tuple[str, str], tmp_path: Path,
@@ -362,6 +364,7 @@ def test_broken_export_is_completed_by_the_same_call(
     assert _bytes(tmp_path) == _bytes(done)
 
 
+@pytest.mark.slow
 def test_newer_object_of_a_scan_gets_its_own_export(tmp_path: Path) -> None:
     """Other file, other UIDs; the older one stays as it was."""
     folder, root = tmp_path / "archive", str(tmp_path / "tables")
