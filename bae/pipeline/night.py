@@ -164,6 +164,7 @@ def _load(model_uri: str) -> str:
 def _score(model_uri: str) -> LastStep:
     from bae.pipeline import score  # torch, in the actor alone
 
+    score.own_process()
     return score.Score(model_uri)
 
 

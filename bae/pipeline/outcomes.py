@@ -19,7 +19,7 @@ from bae.method.predictor import Prediction
 from bae.pipeline.kept import answers
 from bae.pipeline.parts import PartDone
 from bae.pipeline.resources import Resources
-from bae.pipeline.score import Lanes
+from bae.pipeline.score import Lanes, own_process
 from bae.scan import Scan
 
 SCANS = ("scan_id", "patient_key", "sex", "age_years", "manufacturer", "object_uri", "split")
@@ -51,7 +51,7 @@ def score(
     card = model.load_card(model_uri)
     # sex as the scans table has it: a labels file may have told
     sexes = dict(zip(scans["scan_id"].to_pylist(), scans["sex"].to_pylist(), strict=True))
-    step = functools.partial(Outcomes, model_uri, sexes)
+    step = functools.partial(_step, model_uri, sexes)
     found = answers(
         tables_uri, "outcomes", card.model_id, scans, step, OUTCOMES, on_part, resources
     )
@@ -77,6 +77,11 @@ OUTCOMES = pa.schema(
     ]
 )
 """What a model says of a scan, for calibration and evaluation; as ``predictor.Prediction``."""
+
+
+def _step(model_uri: str, sexes: Mapping[str, str | None]) -> Outcomes:
+    own_process()
+    return Outcomes(model_uri, sexes)
 
 
 class Outcomes:

@@ -28,6 +28,12 @@ SCANS_AT_ONCE = {"cpu": 1, "cuda": 64}
 """Scans that go through the networks together: on a GPU many; a CPU's caches hold few."""
 
 
+def own_process() -> None:
+    """Prepare an actor's process for ``Lanes``: torch takes one core a lane, memory is kept."""
+    hardware.use_cores(1)
+    malloc.keep_freed()
+
+
 class Lanes:
     """A model's answers for many scans: one lane for each core, or one for the GPU.
 
@@ -36,13 +42,11 @@ class Lanes:
     """
 
     def __init__(self, model_uri: str) -> None:
-        """Load both networks once; torch's threads in this process become one per lane."""
+        """Load both networks once."""
         self.predictor = Predictor.load(model_uri)
         on_cpu = self.predictor.device == "cpu"
         self.threads = ThreadPoolExecutor(hardware.cores() if on_cpu else 1)
         self.at_once = SCANS_AT_ONCE[self.predictor.device]
-        torch.set_num_threads(1)
-        malloc.keep_freed()
 
     def predict(self, scans: Sequence[Scan]) -> list[Prediction]:
         """Return ``Predictor.predict`` of the scans, without their grey pictures.
