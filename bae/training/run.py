@@ -10,7 +10,6 @@ import json
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -25,7 +24,7 @@ from bae.errors import ModelError, UseError
 from bae.evaluation import plots, scorecard
 from bae.method import model, weights
 from bae.pipeline import kept, outcomes, resources
-from bae.pipeline.parts import LastStep, PartDone, Reading, run_parts
+from bae.pipeline.parts import PartDone
 from bae.training import loop, samples, trackers
 from bae.training.card import learning_curve, markdown
 
@@ -207,22 +206,14 @@ def _prepare(planned: Plan, on_samples: Callable[[int, PartDone], None]) -> dict
     made_by = "" if localizer is None else localizer.sha256
     cache = samples.cache(request.tables_uri, request.recipe, request.part, scans, made_by)
     known = {k: v for table in scans.values() for k, v in samples.truth(table).items()}
-    step: Callable[[], LastStep] = partial(samples.LocalizerSamples, request.recipe, known)
+    step: kept.KeptStep = samples.LocalizerSamples(cache=cache, recipe=request.recipe, known=known)
     if request.part == "regressor":
         model_uri = None if localizer is None else request.model_uri
-        step = partial(samples.RegressorSamples, request.recipe, known, model_uri)
-    parts = kept.cut(scans)
-    left = {
-        number: objects
-        for split in parts
-        for number, objects in parts[split].items()
-        if not cache.holds(number)
-    }
+        step = samples.RegressorSamples(
+            cache=cache, recipe=request.recipe, known=known, model_uri=model_uri
+        )
     cache.drop_others()
-    reading = Reading(tables_uri=request.tables_uri)
-    for done in run_parts(left, reading, step, cache.store):
-        on_samples(len(left), done)
-    return {split: [cache.file(number) for number in parts[split]] for split in parts}
+    return kept.make(request.tables_uri, scans, step, on_samples)
 
 
 def _dataset(files: list[str]) -> ray.data.Dataset:

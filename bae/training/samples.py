@@ -14,8 +14,8 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict
-from typing import Any
+from dataclasses import asdict, dataclass
+from typing import Any, ClassVar
 
 import pyarrow as pa
 import pyarrow.fs
@@ -24,8 +24,9 @@ from bae import recipes, storage
 from bae.archive.intake import Decoded
 from bae.method import fused, hardware, image, model, networks
 from bae.method.predictor import chosen_views, localize, regressor_inputs, whole_views
-from bae.pipeline.kept import Cache, digest
+from bae.pipeline.kept import Cache, KeptStep, digest
 from bae.scan import SEX_CODE, Scan
+from bae.tables import contract
 
 SCHEMA = pa.schema(
     [
@@ -92,18 +93,19 @@ def cache(
         "scans": {split: digest(table) for split, table in scans.items()},
     }
     key = hashlib.sha256(json.dumps(state, sort_keys=True).encode()).hexdigest()[:16]
-    folder = storage.join(tables_uri, "restricted", "samples", f"{part}-{key}")
+    folder = storage.join(tables_uri, contract.SAMPLES, f"{part}-{key}")
     return Cache(uri=folder, schema=SCHEMA)
 
 
-class LocalizerSamples:
+@dataclass(kw_only=True)
+class LocalizerSamples(KeptStep):
     """Prepare every view as the localizer will see it."""
 
-    def __init__(self, recipe: recipes.Recipe, known: Truth) -> None:
-        """Keep the recipe, for windowing and input size, and what to train on."""
-        self.recipe, self.known = recipe, known
+    name: ClassVar[str] = "LocalizerSamples"
+    recipe: recipes.Recipe
+    known: Truth
 
-    def __call__(self, items: Sequence[Decoded]) -> pa.Table:
+    def rows(self, items: Sequence[Decoded]) -> pa.Table:
         """Return rows of ``samples.SCHEMA``."""
         size = (self.recipe.localizer.height, self.recipe.localizer.width)
         rows = []
@@ -115,20 +117,29 @@ class LocalizerSamples:
         return pa.Table.from_pylist(rows, schema=SCHEMA)
 
 
-class RegressorSamples:
-    """Crop every view where the trained localizer says, as the regressor will see it."""
+@dataclass(kw_only=True)
+class RegressorSamples(KeptStep):
+    """Crop every view where the trained localizer says, as the regressor will see it.
 
-    def __init__(self, recipe: recipes.Recipe, known: Truth, model_uri: str | None) -> None:
-        """Load the localizer once; without a model every view is taken whole."""
+    Attributes:
+        model_uri: holds the localizer; None: every view is taken whole.
+    """
+
+    name: ClassVar[str] = "RegressorSamples"
+    recipe: recipes.Recipe
+    known: Truth
+    model_uri: str | None
+    localizer: networks.Localizer | None = None
+
+    def load(self) -> None:
+        """Load the localizer."""
         hardware.use_every_core()
-        self.recipe, self.known = recipe, known
         self.device = hardware.best_device()
-        self.localizer: networks.Localizer | None = None
-        if model_uri is not None:
-            localizer = model.load_localizer(model_uri, model.load_card(model_uri))
+        if self.model_uri is not None:
+            localizer = model.load_localizer(self.model_uri, model.load_card(self.model_uri))
             self.localizer = fused.fast(hardware.onto(localizer, self.device))
 
-    def __call__(self, items: Sequence[Decoded]) -> pa.Table:
+    def rows(self, items: Sequence[Decoded]) -> pa.Table:
         """Return rows of ``samples.SCHEMA``."""
         margin = self.recipe.fit_regressor.box_jitter
         rows = []
