@@ -17,8 +17,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict
-from functools import partial
+from dataclasses import asdict, dataclass
 
 import numpy as np
 import pyarrow as pa
@@ -28,13 +27,13 @@ import torch
 
 from bae import storage
 from bae.archive.intake import Decoded
-from bae.method import fused, hardware, image, model
+from bae.method import fused, hardware, image, model, networks
 from bae.method.predictor import chosen_views, localize, network_inputs
 from bae.pipeline import kept
-from bae.pipeline.parts import PartDone, Reading, run_parts
+from bae.pipeline.parts import PartDone
 from bae.recipes import age_group
 from bae.scan import SEX_CODE, Scan
-from bae.tables import query
+from bae.tables import contract, query
 from bae.training.tasks import Batch, Task
 
 SCHEMA = pa.schema(
@@ -70,20 +69,14 @@ def prepare(
         on_part: called with the number of parts to do and each that is done.
     """
     localizer = card.parts.get("localizer")
-    cache = _cache(task, tables_uri, scans, "" if localizer is None else localizer.sha256)
-    parts = kept.cut(scans)
-    left = {
-        number: objects
-        for split in parts
-        for number, objects in parts[split].items()
-        if not cache.holds(number)
-    }
-    cache.drop_others()
-    known = {k: v for table in scans.values() for k, v in truth(table).items()}
-    step = partial(_step, task, known, None if localizer is None else model_uri)
-    for done in run_parts(left, Reading(tables_uri=tables_uri), step, cache.store):
-        on_part(len(left), done)
-    return {split: [cache.file(number) for number in parts[split]] for split in parts}
+    step = Samples(
+        cache=_cache(task, tables_uri, scans, "" if localizer is None else localizer.sha256),
+        task=task,
+        known={k: v for table in scans.values() for k, v in truth(table).items()},
+        model_uri=None if localizer is None else model_uri,
+    )
+    step.cache.drop_others()
+    return kept.make(tables_uri, scans, step, on_part)
 
 
 def truth(scans: pa.Table) -> Truth:
@@ -104,29 +97,39 @@ def _cache(
         "scans": {split: kept.digest(table) for split, table in scans.items()},
     }
     key = hashlib.sha256(json.dumps(state, sort_keys=True).encode()).hexdigest()[:16]
-    folder = storage.join(tables_uri, "restricted", "samples", f"{task.name}-{key}")
+    folder = storage.join(tables_uri, contract.SAMPLES, f"{task.name}-{key}")
     return kept.Cache(uri=folder, schema=SCHEMA)
 
 
-def _step(task: Task, known: Truth, model_uri: str | None) -> Samples:
-    """Make the last step in the actor that runs it; Ray left it one thread only."""
-    hardware.use_cores(hardware.cores())
-    return Samples(task, known, model_uri)
+@dataclass(kw_only=True)
+class Samples(kept.KeptStep):
+    """Prepare the views of scans as a network will see them in training.
 
+    Attributes:
+        task: whose samples.
+        known: the scans wanted.
+        model_uri: holds the localizer that crops; None: every view is taken whole.
+    """
 
-class Samples:
-    """Prepare the views of scans as a network will see them in training."""
+    task: Task
+    known: Truth
+    model_uri: str | None
+    localizer: networks.Localizer | None = None
 
-    def __init__(self, task: Task, known: Truth, model_uri: str | None) -> None:
-        """Load the localizer that crops; without a model every view is taken whole."""
-        self.task, self.known = task, known
+    @property
+    def name(self) -> str:  # type: ignore[override]
+        """Return the label of its metrics: one for each network."""
+        return f"{self.task.name.capitalize()}Samples"
+
+    def load(self) -> None:
+        """Load the localizer; take every core, since Ray leaves torch one thread."""
+        hardware.use_cores(hardware.cores())
         self.device = hardware.best_device()
-        self.localizer = None
-        if model_uri is not None:
-            localizer = model.load_localizer(model_uri, model.load_card(model_uri))
+        if self.model_uri is not None:
+            localizer = model.load_localizer(self.model_uri, model.load_card(self.model_uri))
             self.localizer = fused.fast(hardware.onto(localizer, self.device))
 
-    def __call__(self, items: Sequence[Decoded]) -> pa.Table:
+    def rows(self, items: Sequence[Decoded]) -> pa.Table:
         """Return rows of ``SCHEMA``; a zip file may hold other scans beside those wanted."""
         task, rows = self.task, []
         for item in items:

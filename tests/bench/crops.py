@@ -135,8 +135,12 @@ def main() -> None:
     known = {k: v for table in scans.values() for k, v in samples.truth(table).items()}
     items = {split: _decoded(table) for split, table in scans.items()}
     half = {item.scan_id: int(item.patient_key, 16) % 2 for item in items["train"]}
-    whole = samples.Samples(tasks.localizer(recipe), known, None)
-    views = {split: whole(items[split]) for split in items}
+    whole = samples.Samples(
+        cache=kept.Cache(uri="", schema=samples.SCHEMA), task=tasks.localizer(recipe),
+        known=known, model_uri=None,
+    )  # fmt: skip
+    whole.load()
+    views = {split: whole.rows(items[split]) for split in items}
     sides = np.array([half[scan_id] for scan_id in views["train"]["scan_id"].to_pylist()])
     with session.session(), tempfile.TemporaryDirectory() as folder:
         in_sample = _regions(options.model, recipe, items["train"])
