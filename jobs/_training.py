@@ -1,4 +1,4 @@
-"""What ``train_localizer`` and ``train_regressor`` share: they differ in one word."""
+"""What ``train_localizer`` and ``train_regressor`` share: they differ in the task."""
 
 import argparse
 from collections.abc import Callable, Sequence
@@ -7,15 +7,16 @@ from bae import recipes
 from bae.pipeline import monitoring, session
 from bae.pipeline.parts import PartDone
 from bae.training import run
+from bae.training.tasks import Task
 from jobs import command
 
 
-def main(part: str, argv: Sequence[str] | None) -> int:
-    """Train one network; ``part`` is ``localizer`` or ``regressor``."""
+def main(name: str, task: Callable[[recipes.Recipe], Task], argv: Sequence[str] | None) -> int:
+    """Train the network of that name, as the task that a recipe makes says."""
     parser = command.Parser(
-        f"train_{part}",
-        f"Train the {part} on the scans table and write it to the model folder.",
-        f"python -m jobs.train_{part} --tables tables --model model --recipe small",
+        f"train_{name}",
+        f"Train the {name} on the scans table and write it to the model folder.",
+        f"python -m jobs.train_{name} --tables tables --model model --recipe small",
     )
     parser.add_argument("--tables", required=True, metavar="URI", help="root of the tables")
     parser.add_argument("--model", required=True, metavar="URI", help="model folder to write")
@@ -41,10 +42,9 @@ def main(part: str, argv: Sequence[str] | None) -> int:
     def job(options: argparse.Namespace) -> None:
         recipe = recipes.recipe(options.recipe, options.changes)
         request = run.Request(
-            part=part,
+            task=task(recipe),
             tables_uri=options.tables,
             model_uri=options.model,
-            recipe=recipe,
             weights_uri=options.weights,
             workers=options.workers,
             gpus=options.gpus,
@@ -57,12 +57,12 @@ def main(part: str, argv: Sequence[str] | None) -> int:
                 _report_epoch,
                 _counter("scored", "the validation scans"),
             )
-        done = card.parts[part]
-        print(f"trained the {part} of model {card.model_id}, recipe {recipe.name}")
+        done = card.parts[name]
+        print(f"trained the {name} of model {card.model_id}, recipe {recipe.name}")
         print(f"  scans      {done.data['train']['scans']} to train on, "
               f"{done.data['validation']['scans']} to validate")  # fmt: skip
-        for name, value in done.metrics.items():
-            print(f"  {name.replace('_', ' '):<26} {value:.3f}")
+        for metric, value in done.metrics.items():
+            print(f"  {metric.replace('_', ' '):<26} {value:.3f}")
         print(f"  {done.fit['epochs']} epochs in {done.fit['seconds']:.0f} s with "
               f"{done.fit['workers']} worker(s); written to {options.model}")  # fmt: skip
 

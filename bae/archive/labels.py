@@ -1,4 +1,4 @@
-"""Ages and sexes from a labels file, age groups, and the split by patient.
+"""Ages, sexes and views from a labels file.
 
 A labels file is CSV or Parquet with one row per scan, patient or study:
 
@@ -10,7 +10,7 @@ A labels file is CSV or Parquet with one row per scan, patient or study:
 ``sex``        F, M, female, male; anything else known counts as not known
 ``view``       ``anterior`` or ``posterior``; ``anterior+posterior`` for two views
 ``pixel_mm``   side of a pixel, mm
-``patient``    who it is, for archives without headers: keeps the split by patient
+``patient``    who it is, for archives without headers: all scans of one are in one split
 =============  ==================================================================
 
 Only ``key`` is required. Labels override the header.

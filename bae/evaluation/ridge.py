@@ -5,10 +5,10 @@ A network that does not beat it has learned nothing of shape.
 
 from __future__ import annotations
 
-import functools
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from typing import ClassVar
 
 import numpy as np
 import pyarrow as pa
@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from bae import recipes
 from bae.archive.intake import Decoded
 from bae.method import image
-from bae.pipeline.kept import answers
+from bae.pipeline.kept import KeptStep, answers, cache
 from bae.pipeline.outcomes import FLOATS
 from bae.pipeline.parts import PartDone
 from bae.scan import POSTERIOR, SEX_CODE, Scan
@@ -87,9 +87,11 @@ def thumbnails(
         (N, K): the grey values of ``ROWS`` x ``COLUMNS`` pixels, anterior, then
         posterior, NaN where there is no such view, and last the sex's code.
     """
-    step = functools.partial(Thumbnails, windowing, scans["scan_id"].to_pylist())
     state = json.dumps([asdict(windowing), ROWS, COLUMNS])
-    found = answers(tables_uri, "thumbnails", state, scans, step, THUMBNAILS, on_part, None)
+    kept = cache(tables_uri, "thumbnails", state, scans, THUMBNAILS)
+    wanted = set(scans["scan_id"].to_pylist())
+    step = Thumbnails(cache=kept, windowing=windowing, wanted=wanted)
+    found = answers(tables_uri, scans, step, on_part)
     pixels = np.array(found["pixels"].to_pylist(), dtype=np.float64)
     sexes = [SEX_CODE[sex] for sex in scans["sex"].to_pylist()]
     return np.column_stack([pixels, sexes])
@@ -98,14 +100,15 @@ def thumbnails(
 THUMBNAILS = pa.schema([pa.field("scan_id", pa.string()), pa.field("pixels", FLOATS)])
 
 
-class Thumbnails:
-    """Shrink both views to what a ridge regression learns from."""
+@dataclass(kw_only=True)
+class Thumbnails(KeptStep):
+    """Shrink both views of the wanted scans to what a ridge regression learns from."""
 
-    def __init__(self, windowing: recipes.Windowing, wanted: Sequence[str]) -> None:
-        """Keep how to window, and which scans."""
-        self.windowing, self.wanted = windowing, set(wanted)
+    name: ClassVar[str] = "Thumbnails"
+    windowing: recipes.Windowing
+    wanted: set[str]
 
-    def __call__(self, items: Sequence[Decoded]) -> pa.Table:
+    def rows(self, items: Sequence[Decoded]) -> pa.Table:
         """Return rows of ``THUMBNAILS``: anterior, then posterior; NaN where a view is missing."""
         rows = []
         for item in items:

@@ -1,7 +1,9 @@
-"""What a table of outcomes comes to: errors by group, coverage, age bias, sureness.
+"""What a table of outcomes comes to: errors by group, coverage, age bias,
+calibration of probabilities.
 
 An *outcome* is a scan of known age with a model's answer: the columns that
-``outcomes.score`` returns. Uncorrected figures are the figures; corrected ones stand beside.
+``outcomes.score`` returns. The main figures are of the predicted ages as they are; those corrected
+for age bias stand beside.
 """
 
 from __future__ import annotations
@@ -211,7 +213,7 @@ def recalibrated(outcomes: pa.Table, fitted: Calibration) -> pa.Table:
 def cross_calibrated(outcomes: pa.Table, edges: Sequence[float]) -> pa.Table:
     """Return validation outcomes, each calibrated on the patients of the other folds.
 
-    So coverage and sureness on validation patients can be stated without having seen them.
+    So nobody is judged by a calibration that was fitted on their own scans.
     """
     keys = patients(outcomes)
     fold = {key: number % FOLDS for number, key in enumerate(sorted(set(keys)))}

@@ -1,7 +1,7 @@
 """What a model says about its own error: fitted on validation patients, stored in its card.
 
 Three things, all from patients that no weight was fitted to: how wide a 90 % interval must
-be, how sure an age group's probability is, and how far ages are drawn towards the mean.
+be, how probable an age group really is, and how far ages are drawn towards the mean.
 """
 
 from __future__ import annotations
@@ -152,7 +152,7 @@ def temperature(probabilities: ArrayLike, groups: ArrayLike | None) -> float:
 
 
 def tempered(probabilities: ArrayLike, temperature: float) -> NDArray[np.float64]:
-    """Divide log probabilities (..., C) by a temperature and normalise; above 1 makes modest."""
+    """Divide log probabilities (..., C) by a temperature and normalise; above 1 evens them out."""
     logs = np.log(np.maximum(np.asarray(probabilities, dtype=np.float64), 1e-12)) / temperature
     powers = np.exp(logs - logs.max(axis=-1, keepdims=True))
     return np.asarray(powers / powers.sum(axis=-1, keepdims=True))

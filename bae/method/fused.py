@@ -7,8 +7,7 @@ The same function as ``trunks.Trunk``, rewritten once when a model is loaded:
   (oneDNN's and cuDNN's fused kernels: what inductor chooses too, without its compiler);
 - the grey picture stays grey: normalising and repeating it three times is folded into the
   first convolution (``_grey_first``), exactly, also at the zero-padded border;
-- weights lie in the layout that the CPU's kernels read; on a GPU the whole pass is one CUDA
-  graph.
+- weights lie in the layout that the CPU's kernels read.
 
 So there is nothing to compile, to store beside the model or to trust: a model stays two
 safetensors files. Measured against inductor in ``bae/method/NOTES.md``, "Fast".
@@ -23,7 +22,6 @@ import copy
 import functools
 import logging
 import operator
-import threading
 from typing import NamedTuple, TypeVar
 
 import torch
@@ -45,9 +43,6 @@ PIXELS_AT_ONCE = 600_000
 
 LARGE_PARAMETERS = 10_000_000
 """From here on a network runs in bf16; one of ``small``'s costs no more than reading a scan."""
-
-_ONE_GRAPH = threading.Lock()
-"""A CUDA graph reads and writes memory of its own: threads take turns."""
 
 _ADD = (operator.add, operator.iadd, torch.add)
 _RELU = (F.relu, torch.relu, torch.relu_)
@@ -90,16 +85,14 @@ class FusedTrunk(nn.Module):
             _grey_first(body, trunk, dtype)
             _fuse_convolutions(body, dtype)
         self.body = body.eval().requires_grad_(False)
-        self.graphs: dict[torch.Size, _Graph] = {}
 
     def forward(self, grey_N1HW: Tensor) -> Tensor:
         """Return features (N, K, V, U) of grey values in [0, 1]."""
         device = grey_N1HW.device.type
         with torch.autocast(device, enabled=False), torch.inference_mode():
             input_NKHW = self._input(grey_N1HW).contiguous(memory_format=torch.channels_last)
-            if device == "cuda":
-                return self._graphed(input_NKHW)
-            at_once = max(1, PIXELS_AT_ONCE // grey_N1HW[0].numel())
+            few = max(1, PIXELS_AT_ONCE // grey_N1HW[0].numel())
+            at_once = len(grey_N1HW) if device == "cuda" else few
             features = [self.body(part) for part in torch.split(input_NKHW, at_once)]
             return features[0] if len(features) == 1 else torch.cat(features)
 
@@ -111,37 +104,6 @@ class FusedTrunk(nn.Module):
             return torch.cat([high, ones], dim=1)
         low = (grey_N1HW.float() - high.float()).to(self.dtype)
         return torch.cat([high, low, high, ones, ones], dim=1)
-
-    def _graphed(self, input_NKHW: Tensor) -> Tensor:
-        """Replay the pass as one CUDA graph; batches are filled up to a few fixed sizes."""
-        n = len(input_NKHW)
-        full = 1 << (n - 1).bit_length()
-        padded = F.pad(input_NKHW, (0, 0, 0, 0, 0, 0, 0, full - n))
-        with _ONE_GRAPH:
-            if padded.shape not in self.graphs:
-                self.graphs[padded.shape] = _Graph(self.body, padded)
-            return self.graphs[padded.shape](padded)[:n].clone()
-
-
-class _Graph:
-    """One input size of a body, recorded: the CPU then launches one thing, not hundreds."""
-
-    def __init__(self, body: nn.Module, like: Tensor) -> None:
-        self.given = like.clone(memory_format=torch.channels_last)
-        beside = torch.cuda.Stream()  # type: ignore[no-untyped-call]
-        beside.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(beside):  # libraries choose and allocate before the recording
-            for _ in range(3):
-                body(self.given)
-        torch.cuda.current_stream().wait_stream(beside)
-        self.graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(self.graph):
-            self.answer: Tensor = body(self.given)
-
-    def __call__(self, given: Tensor) -> Tensor:
-        self.given.copy_(given)
-        self.graph.replay()
-        return self.answer
 
 
 def _grey_first(body: fx.GraphModule, trunk: Trunk, dtype: torch.dtype) -> None:

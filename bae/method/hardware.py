@@ -17,9 +17,9 @@ def onto(network: N, device: str) -> N:
     return network.to(device).to(memory_format=torch.channels_last)
 
 
-def use_every_core() -> None:
-    """Let torch use all cores of this process; Ray sets one thread for an actor of no CPUs."""
-    torch.set_num_threads(cores())
+def use_cores(count: int) -> None:
+    """Let torch use so many cores of this process, for good: for a process that is ours."""
+    torch.set_num_threads(count)
 
 
 def cores() -> int:

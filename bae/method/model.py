@@ -56,8 +56,8 @@ class Card:
         parts: ``localizer`` and, once trained, ``regressor``; the latter alone where whole
             views are taken.
         versions: of what decides the numbers.
-        calibration: how sure it may be; None before it was calibrated.
-        validation: figures on the validation patients, see ``bae.validation``.
+        calibration: of its intervals and probabilities; None before it was calibrated.
+        validation: figures on the validation patients, see ``scorecard.summary``.
         written_recipe: the recipe as the card's file has it. A later version's recipe has
             more fields; they must not change the ``model_id``, or every scan would be
             scored again.
@@ -159,6 +159,15 @@ def save_card(uri: str, card: Card) -> None:
     if card.calibration is not None:
         values |= {"calibration": asdict(card.calibration), "validation": card.validation}
     storage.write_bytes(storage.join(uri, CARD), json.dumps(values, indent=2).encode())
+
+
+def copy(source_uri: str, target_uri: str, card: Card) -> None:
+    """Copy the weights that a card names to another folder, then write the card there."""
+    for name in card.parts:
+        file = f"{name}.safetensors"
+        data = storage.read_bytes(storage.join(source_uri, file))
+        storage.write_bytes(storage.join(target_uri, file), data)
+    save_card(target_uri, card)
 
 
 def check(uri: str) -> Card:

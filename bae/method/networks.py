@@ -105,10 +105,10 @@ class Regressor(nn.Module):
             return last_NB if scores else self._years(last_NB)
 
         with _full_precision(pooled_NK):
-            return _for_sex(ask, male_N, unknown_first=scores)
+            return _for_sex(ask, male_N)
 
     def ensemble(self, pooled_NK: Tensor, male_N: Tensor) -> Tensor:
-        """Return the ages (S, N) by S thinned heads: how sure the network is of its answer.
+        """Return the ages (S, N) by S thinned heads: their spread says how certain it is.
 
         Monte-Carlo dropout (Gal and Ghahramani 2016) through the head alone, with the same
         masks in every call, so that a scan's spread does not depend on its company.
@@ -118,10 +118,10 @@ class Regressor(nn.Module):
         def ask(male_N: Tensor) -> Tensor:
             hidden_ND = relu(first(self._with_sex(pooled_NK, male_N)))
             hidden_SND = relu(second(hidden_ND * self.kept[0][:, None]))
-            return self._years(last(hidden_SND * self.kept[1][:, None]))
+            return self._years(last(hidden_SND * self.kept[1][:, None])).T
 
         with _full_precision(pooled_NK):
-            return _for_sex(ask, male_N)
+            return _for_sex(ask, male_N).T
 
     def _with_sex(self, pooled_NK: Tensor, male_N: Tensor) -> Tensor:
         if self.sex is None:
@@ -135,22 +135,19 @@ class Regressor(nn.Module):
         return last_B.softmax(dim=-1) @ torch.arange(BINS, device=last_B.device).float()
 
 
-def _for_sex(
-    ask: Callable[[Tensor], Tensor], male_N: Tensor, unknown_first: bool = False
-) -> Tensor:
+def _for_sex(ask: Callable[[Tensor], Tensor], male_N: Tensor) -> Tensor:
     """Ask for each scan's sex; where it is unknown, take the mean of both answers.
 
     Args:
-        ask: sex to answers (..., N), or (N, ...) with ``unknown_first``.
+        ask: sex to answers, (N,) or (N, ...).
         male_N: 0, 1 or NaN.
-        unknown_first: where the scans are counted.
     """
     unknown_N = torch.isnan(male_N)
     if not bool(unknown_N.any()):
         return ask(male_N)
     both = 0.5 * (ask(torch.zeros_like(male_N)) + ask(torch.ones_like(male_N)))
     known = ask(male_N.nan_to_num())
-    return torch.where(unknown_N[:, None] if unknown_first else unknown_N, both, known)
+    return torch.where(unknown_N.view(-1, *[1] * (known.ndim - 1)), both, known)
 
 
 def _pool(features_NKVU: Tensor) -> Tensor:

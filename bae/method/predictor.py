@@ -1,7 +1,7 @@
 """The whole method without Ray: ``Predictor.load(uri).predict(scans)``.
 
-Shape suffixes: N views, K channels, V rows, U columns of the map, H, W of an input,
-R, C rows and columns of a stored view.
+Shape suffixes: N views, C age groups, K channels, V rows, U columns of the map, H, W of an
+input.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class LocalizedView:
         heat: (V, U) uint8, 0-255, the network's own map size; (0, 0) without a localizer.
         heat_min, heat_max: what 0 and 255 stand for, unitless.
         boxes: regions in stored pixels, the cropped one first.
-        grey: (R, C) the windowed view on the device, to crop from.
+        grey: (rows, columns) the windowed view on the device, to crop from.
     """
 
     view: str
@@ -104,24 +104,46 @@ def _inference(device: str) -> Iterator[None]:
 
 
 def localize(
-    localizer: Localizer, recipe: Recipe, views: Sequence[View], device: str
+    localizer: Localizer | None, recipe: Recipe, views: Sequence[View], device: str
 ) -> list[LocalizedView]:
     """Find age group, heat map and boxes of each view.
 
     Args:
-        localizer: in evaluation mode, on the device.
+        localizer: in evaluation mode, on the device. None takes each whole view for its
+            region: the way of Table 1's other methods.
         recipe: windowing, input size, γ.
         views: any sizes.
         device: ``cpu`` or ``cuda``.
     """
-    size = (recipe.localizer.height, recipe.localizer.width)
     greys = [image.window(image.to_tensor(v.counts, device), recipe.windowing) for v in views]
-    with _inference(device):
-        scores_NC, features_NKVU = localizer(image.prepare(greys, *size))
-        group_N = scores_NC.argmax(dim=1)
-        heat_NVU = class_heatmap(features_NKVU, localizer.head.weight, group_N)
-        probabilities_NC = scores_NC.float().softmax(dim=1).cpu().numpy()
-        heat_bytes_NVU = to_byte_scale(heat_NVU).cpu().numpy()
+    if localizer is not None:
+        with _inference(device):
+            return localize_windowed(localizer, recipe, views, greys)
+    return [
+        LocalizedView(
+            view=view.name,
+            group=0,
+            probabilities=np.empty(0, np.float32),
+            heat=np.empty((0, 0), np.uint8),
+            heat_min=0.0,
+            heat_max=0.0,
+            boxes=[Box(0, 0, grey.shape[1], grey.shape[0], 1.0)],
+            grey=grey,
+        )
+        for view, grey in zip(views, greys, strict=True)
+    ]
+
+
+def localize_windowed(
+    localizer: Localizer, recipe: Recipe, views: Sequence[View], greys: Sequence[Tensor]
+) -> list[LocalizedView]:
+    """Do what ``localize`` does from grey pictures of the views, in the caller's precision."""
+    size = (recipe.localizer.height, recipe.localizer.width)
+    scores_NC, features_NKVU = localizer(image.prepare(greys, *size))
+    group_N = scores_NC.argmax(dim=1)
+    heat_NVU = class_heatmap(features_NKVU, localizer.head.weight, group_N)
+    probabilities_NC = scores_NC.float().softmax(dim=1).cpu().numpy()
+    heat_bytes_NVU = to_byte_scale(heat_NVU).cpu().numpy()
     lows, highs = heat_NVU.amin(dim=(1, 2)).tolist(), heat_NVU.amax(dim=(1, 2)).tolist()
     return [
         LocalizedView(
@@ -138,41 +160,30 @@ def localize(
     ]
 
 
-def whole_views(recipe: Recipe, views: Sequence[View], device: str) -> list[LocalizedView]:
-    """Take each whole view for the region: the way of Table 1's other methods."""
-    greys = [image.window(image.to_tensor(v.counts, device), recipe.windowing) for v in views]
-    return [
-        LocalizedView(
-            view=view.name,
-            group=0,
-            probabilities=np.empty(0, np.float32),
-            heat=np.empty((0, 0), np.uint8),
-            heat_min=0.0,
-            heat_max=0.0,
-            boxes=[Box(0, 0, grey.shape[1], grey.shape[0], 1.0)],
-            grey=grey,
-        )
-        for view, grey in zip(views, greys, strict=True)
-    ]
+def regressor_inputs(recipe: Recipe, found: Sequence[LocalizedView]) -> list[Tensor]:
+    """Return what the regressor sees of one scan; see ``network_inputs``."""
+    size = (recipe.regressor.height, recipe.regressor.width)
+    return network_inputs(found, size, recipe.regressor.pair)
 
 
-def regressor_inputs(
-    recipe: Recipe, found: Sequence[LocalizedView], margin: float = 0.0
+def network_inputs(
+    found: Sequence[LocalizedView], size: tuple[int, int], pair: bool, margin: float = 0.0
 ) -> list[Tensor]:
-    """Return what the regressor sees of one scan: each view's crop, or both views at once.
+    """Return what a network sees of one scan: each view's crop, or both views at once.
 
     Args:
-        recipe: input size, and whether both views enter together.
         found: the scan's views.
+        size: rows and columns of the network's input.
+        pair: whether both views enter together.
         margin: see ``LocalizedView.crop``; enlarges the input by the same share.
 
     Returns:
         (1, H, W) float32 for each view; or one (2, H, W), anterior before posterior,
         black where a view is missing. A view of unknown name takes the free place.
     """
-    height, width = with_margin((recipe.regressor.height, recipe.regressor.width), margin)
+    height, width = with_margin(size, margin)
     crops = [image.resize(view.crop(margin), height, width) for view in found]
-    if not recipe.regressor.pair:
+    if not pair:
         return [crop[None] for crop in crops]
     both = torch.zeros(2, height, width, device=crops[0].device)
     free = [0, 1]
@@ -237,7 +248,8 @@ class Predictor:
         if not scans:
             return []
         per_scan = [chosen_views(scan, self.recipe) for scan in scans]
-        localized = iter(self._regions([view for views in per_scan for view in views]))
+        every = [view for views in per_scan for view in views]
+        localized = iter(localize(self.fast_localizer, self.recipe, every, self.device))
         found = [[next(localized) for _ in views] for views in per_scan]
         inputs = [regressor_inputs(self.recipe, views) for views in found]
         male_N = torch.tensor(
@@ -254,11 +266,6 @@ class Predictor:
             self._combine(scan, views, [next(each) for _ in own])
             for scan, views, own in zip(scans, found, inputs, strict=True)
         ]
-
-    def _regions(self, views: list[View]) -> list[LocalizedView]:
-        if self.fast_localizer is None:
-            return whole_views(self.recipe, views, self.device)
-        return localize(self.fast_localizer, self.recipe, views, self.device)
 
     def _combine(
         self,

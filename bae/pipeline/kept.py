@@ -1,4 +1,4 @@
-"""What a last step answers for some scans, kept beside the tables so that nobody asks twice.
+"""What a step answers for some scans, kept beside the tables so that nobody asks twice.
 
 ::
 
@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import hashlib
 import io
-import itertools
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -24,43 +23,74 @@ import pyarrow.parquet as pq
 
 from bae import recipes, storage
 from bae.errors import RunError, UseError
-from bae.pipeline.parts import LastStep, PartDone, Reading, run_parts
+from bae.pipeline.parts import PartDone, Reading, Step, run_parts
 from bae.pipeline.resources import Resources
-from bae.tables import delta
+from bae.tables import contract, delta
 from bae.tables.runs import divided
+
+
+def cache(tables_uri: str, name: str, made_by: str, scans: pa.Table, schema: pa.Schema) -> Cache:
+    """Return where answers about some scans are kept.
+
+    Args:
+        tables_uri: root of the tables.
+        name: what the answers are.
+        made_by: what they depend on, besides the scans.
+        scans: rows of the scans table.
+        schema: of the answers; its first column is ``scan_id``.
+    """
+    key = hashlib.sha256(json.dumps([made_by, digest(scans)]).encode()).hexdigest()[:16]
+    return Cache(uri=storage.join(tables_uri, contract.SAMPLES, f"{name}-{key}"), schema=schema)
 
 
 def answers(
     tables_uri: str,
-    name: str,
-    made_by: str,
     scans: pa.Table,
-    step: Callable[[], LastStep],
-    schema: pa.Schema,
+    step: KeptStep,
     on_part: Callable[[int, PartDone], None],
-    resources: Resources | None,
+    resources: Resources | None = None,
 ) -> pa.Table:
-    """Return what a step says of each scan, in the scans' order, done before or now."""
-    key = hashlib.sha256(json.dumps([made_by, digest(scans)]).encode()).hexdigest()[:16]
-    uri = storage.join(tables_uri, "restricted", "samples", f"{name}-{key}")
-    cache = Cache(uri=uri, schema=schema)
-    parts = cut({"": scans})[""]
-    left = {number: objects for number, objects in parts.items() if not cache.holds(number)}
-    reading = Reading(tables_uri=tables_uri)
-    for done in run_parts(left, reading, step, cache.store, resources=resources):
-        on_part(len(left), done)
-    found = [pq.read_table(pa.BufferReader(storage.read_bytes(cache.file(n)))) for n in parts]
+    """Return what a step says of each scan, in the scans' order, done before or now.
+
+    Raises:
+        RunError: a scan of the table can no longer be read.
+    """
+    files = make(tables_uri, {"": scans}, step, on_part, resources)[""]
+    found = [pq.read_table(pa.BufferReader(storage.read_bytes(file))) for file in files]
     rows = pa.concat_tables(found)
     place = {scan_id: row for row, scan_id in enumerate(rows["scan_id"].to_pylist())}
     wanted = scans["scan_id"].to_pylist()
     missing = sum(scan_id not in place for scan_id in wanted)
     if missing:
-        storage.delete(cache.uri)  # a later call must not find the gap in the cache
+        storage.delete(step.cache.uri)  # a later call must not find the gap in the cache
         raise RunError(
             f"{missing} of {len(wanted)} scans of the table can no longer be read; run jobs.index "
             "over the archive, then again"
         )
     return rows.take([place[scan_id] for scan_id in wanted])
+
+
+def make(
+    tables_uri: str,
+    scans: Mapping[str, pa.Table],
+    step: KeptStep,
+    on_part: Callable[[int, PartDone], None],
+    resources: Resources | None = None,
+) -> dict[str, list[str]]:
+    """Make the files of a cache that are not there yet; return all files of each split.
+
+    Args:
+        tables_uri: root of the tables.
+        scans: split to rows of the scans table.
+        step: makes the files.
+        on_part: called with the number of parts to do and each that is done.
+        resources: see ``parts.run_parts``.
+    """
+    parts, numbers = _cut(scans)
+    left = {number: part for number, part in parts.items() if not step.cache.holds(number)}
+    for done in run_parts(left, Reading(tables_uri=tables_uri), step, resources=resources):
+        on_part(len(left), done)
+    return {split: [step.cache.file(n) for n in numbers[split]] for split in scans}
 
 
 KEPT_SETS = 4
@@ -145,13 +175,30 @@ class Cache:
         return len(old)
 
 
-def cut(scans: Mapping[str, pa.Table]) -> dict[str, dict[int, pa.Table]]:
-    """Cut the scans of each split into parts of objects to read, numbered through."""
+@dataclass(kw_only=True)
+class KeptStep(Step):
+    """A step whose tables are kept in a cache.
+
+    Attributes:
+        cache: where they are kept.
+    """
+
+    cache: Cache
+
+    def store(self, number: int, rows: pa.Table) -> None:
+        """Write one part's table into the cache."""
+        self.cache.store(number, rows)
+
+
+def _cut(scans: Mapping[str, pa.Table]) -> tuple[dict[int, pa.Table], dict[str, list[int]]]:
+    """Cut the scans of each split into parts of objects to read; return parts and each split's."""
     names = ["source_uri", "etag", "size_bytes"]
-    parts: dict[str, dict[int, pa.Table]] = {}
-    number = itertools.count()
+    parts: dict[int, pa.Table] = {}
+    numbers: dict[str, list[int]] = {}
     for split, table in scans.items():
         objects = table.select(names).group_by(names).aggregate([])
         objects = objects.rename_columns(storage.LISTING.names).sort_by("object_uri")
-        parts[split] = {next(number): part for part in divided(objects)}
-    return parts
+        cut = dict(enumerate(divided(objects), start=len(parts)))
+        parts |= cut
+        numbers[split] = list(cut)
+    return parts, numbers

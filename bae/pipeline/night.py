@@ -11,18 +11,17 @@ from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass, field
-from functools import partial
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from bae import logs, storage
 from bae.archive import inventory, labels
 from bae.errors import RunError, StorageError, TooManyRejectedError
 from bae.pipeline import session
-from bae.pipeline.parts import PATIENCE_S, LastStep, PartDone, Reading, run_parts
+from bae.pipeline.parts import PATIENCE_S, PartDone, Reading, run_parts
 from bae.pipeline.resources import Resources, fitted
 from bae.pipeline.rows import Index
+from bae.pipeline.score import Score
 from bae.tables import delta, lease, maintain, publish, runs
 
 log = logging.getLogger(__name__)
@@ -62,7 +61,7 @@ class Summary:
         listed: objects in the archive.
         done_before: objects that needed nothing.
         scans: scans read in this run.
-        refused: code to count.
+        refused: code to count; of the whole run, an earlier attempt's parts included.
         rows: table to rows added.
         seconds: from listing to publishing.
     """
@@ -121,13 +120,13 @@ def run(
             log.info("%d objects to read", objects, extra={"parts": len(left), **asdict(taken)})
             on_start(objects)
             _read(request, taken, current, left, known, on_part)
-        rows = publish.finish(current, held.check)
+        rows, refused = publish.finish(current, held.check)
     summary = Summary(
         run_id=current.run_id,
         listed=listing.num_rows,
         done_before=before,
         scans=rows["cohort/ages" if model_id else "restricted/scans"],
-        refused=_refused(current),
+        refused=refused,
         rows=rows,
         seconds=time.monotonic() - start,
     )
@@ -161,12 +160,6 @@ def _load(model_uri: str) -> str:
     return model.check(model_uri).model_id
 
 
-def _score(model_uri: str) -> LastStep:
-    from bae.pipeline import score  # torch, in the actor alone
-
-    return score.Score(model_uri)
-
-
 def _unfinished(request: Request, model_id: str | None) -> bool:
     place = storage.normal(request.archive_uri)
     found = runs.unfinished(request.tables_uri)
@@ -181,25 +174,19 @@ def _read(
     known: labels.Labels | None,
     on_part: Callable[[PartDone], None],
 ) -> None:
-    last_step = Index if request.model_uri is None else partial(_score, request.model_uri)
+    step = Index(run=current)
+    if request.model_uri is not None:
+        step = Score(run=current, model_uri=request.model_uri)
     parts = run_parts(
         left,
         Reading(tables_uri=current.tables_uri, labels=known),
-        last_step,
-        current.stage,
+        step,
         resources=taken,
         patience_s=request.patience_s,
     )
     for done in parts:
         log.info("part %d is stored", done.number, extra=asdict(done))
         on_part(done)
-
-
-def _refused(current: runs.Run) -> Counter[str]:
-    """Count the refusals of the whole run, parts of an earlier attempt included."""
-    rejects = delta.dataset(current.tables_uri, "restricted/rejects")
-    mine = rejects.to_table(columns=["code"], filter=pc.field("run_id") == current.run_id)
-    return Counter(mine["code"].to_pylist())
 
 
 def _check_refused(request: Request, summary: Summary) -> None:

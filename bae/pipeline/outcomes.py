@@ -6,17 +6,16 @@ an erased patient's answers go with the samples.
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
-from typing import Any
+from dataclasses import dataclass, field, replace
+from typing import Any, ClassVar
 
 import pyarrow as pa
 
 from bae.archive.intake import Decoded
 from bae.method import model
 from bae.method.predictor import Prediction
-from bae.pipeline.kept import answers
+from bae.pipeline.kept import KeptStep, answers, cache
 from bae.pipeline.parts import PartDone
 from bae.pipeline.resources import Resources
 from bae.pipeline.score import Lanes
@@ -51,10 +50,9 @@ def score(
     card = model.load_card(model_uri)
     # sex as the scans table has it: a labels file may have told
     sexes = dict(zip(scans["scan_id"].to_pylist(), scans["sex"].to_pylist(), strict=True))
-    step = functools.partial(Outcomes, model_uri, sexes)
-    found = answers(
-        tables_uri, "outcomes", card.model_id, scans, step, OUTCOMES, on_part, resources
-    )
+    kept = cache(tables_uri, "outcomes", card.model_id, scans, OUTCOMES)
+    step = Outcomes(cache=kept, model_uri=model_uri, sexes=sexes)
+    found = answers(tables_uri, scans, step, on_part, resources)
     joined = scans.select(list(SCANS))
     for name in OUTCOMES.names[1:]:
         joined = joined.append_column(OUTCOMES.field(name), found[name])
@@ -79,15 +77,25 @@ OUTCOMES = pa.schema(
 """What a model says of a scan, for calibration and evaluation; as ``predictor.Prediction``."""
 
 
-class Outcomes:
-    """Keep what the nightly job would answer, with what only an evaluation asks for."""
+@dataclass(kw_only=True)
+class Outcomes(KeptStep):
+    """Keep what the nightly job would answer, with what only an evaluation asks for.
 
-    def __init__(self, model_uri: str, sexes: Mapping[str, str | None]) -> None:
-        """Load the model once; ``sexes`` are those of the scans to score, by scan_id."""
-        self.lanes = Lanes(model_uri)
-        self.sexes = sexes
+    Attributes:
+        model_uri: the model.
+        sexes: those of the scans to score, by scan_id.
+    """
 
-    def __call__(self, items: Sequence[Decoded]) -> pa.Table:
+    name: ClassVar[str] = "Outcomes"
+    model_uri: str
+    sexes: Mapping[str, str | None]
+    lanes: Lanes = field(init=False)
+
+    def load(self) -> None:
+        """Load both networks."""
+        self.lanes = Lanes.of_process(self.model_uri)
+
+    def rows(self, items: Sequence[Decoded]) -> pa.Table:
         """Return rows of ``OUTCOMES``; a zip file may hold other scans beside those wanted."""
         scans = {
             item.scan_id: replace(item.outcome, sex=self.sexes[item.scan_id])

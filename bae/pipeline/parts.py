@@ -1,10 +1,13 @@
-"""Ray Data round the library: parts of a to-do list in, one stored result per part out.
+"""Ray Data round the library: parts of a to-do list in, one stored table per part out.
 
 A *part* is a numbered table of a few dozen objects. Whoever finishes a part stores its
-result as one whole object, so a broken job goes on where it stopped (see ``bae.tables.runs``).
-Scoring, indexing and both training sets are the same way with another last step::
+table as one whole object, so a broken job goes on where it stopped (see ``bae.tables.runs``).
+Indexing, scoring and both training sets go the same way and differ in their ``Step``::
 
-    part ──▶ decode (tasks: fetch, decode, pseudonyms) ──▶ last step (actors) ──▶ store
+    where      what runs there
+    driver     run_parts: hands parts out, yields each that is done
+    tasks      _decode_part: fetch, decode, pseudonyms
+    actors     _Actor: step.load() once, then step.rows() and step.store() for each part
 """
 
 from __future__ import annotations
@@ -12,9 +15,11 @@ from __future__ import annotations
 import functools
 import pickle
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
+from typing import ClassVar
 
 import numpy as np
 import pyarrow as pa
@@ -27,7 +32,7 @@ from bae.archive.intake import Decoded, decode, fetch
 from bae.archive.labels import Labels
 from bae.archive.sandbox import Decoder
 from bae.pipeline import monitoring, session
-from bae.pipeline.resources import Resources, limit_object_store
+from bae.pipeline.resources import Resources
 from bae.scan import Scan
 
 PATIENCE_S = 1800.0
@@ -35,8 +40,8 @@ PATIENCE_S = 1800.0
 minutes to come, and a part takes seconds."""
 
 PARTS_AT_ONCE = 2
-"""Parts in the hands of one last step: while the networks have one, another is unpacked or
-stored. Last steps are called from as many threads."""
+"""Parts in the hands of one actor: while the networks have one, another is unpacked or
+stored. Steps are called from as many threads."""
 
 FETCH_THREADS = 8
 """Objects fetched at once by one decode task; S3 answers in about 30 ms, so one is slow."""
@@ -65,7 +70,7 @@ class PartDone:
         number: the part.
         scans: objects that were read.
         refused: objects that were not.
-        seconds: time its last step took.
+        seconds: time its step took.
     """
 
     number: int
@@ -82,15 +87,34 @@ _DONE = pa.schema(
         pa.field("seconds", pa.float64()),
     ]
 )
-LastStep = Callable[[Sequence[Decoded]], pa.Table]
-Store = Callable[[int, pa.Table], None]
+
+
+class Step(ABC):
+    """What is made of the decoded scans of a part, and where it is kept.
+
+    The driver builds a step of plain values, and each actor gets a copy of its own. What is
+    heavy or belongs to a process is left to ``load``: the driver needs no torch.
+    """
+
+    name: ClassVar[str]
+    """Label of its metrics. Dashboards and alerts ask for it: it never changes."""
+
+    def load(self) -> None:  # noqa: B027 - most steps have nothing to load
+        """Load models and set up the process, which is this step's alone; once in an actor."""
+
+    @abstractmethod
+    def rows(self, items: Sequence[Decoded]) -> pa.Table:
+        """Return what to store of one part; called in several threads."""
+
+    @abstractmethod
+    def store(self, number: int, rows: pa.Table) -> None:
+        """Write one part's table as one whole object."""
 
 
 def run_parts(
     parts: Mapping[int, pa.Table],
     reading: Reading,
-    last_step: Callable[[], LastStep],
-    store: Store,
+    step: Step,
     *,
     resources: Resources | None = None,
     patience_s: float = PATIENCE_S,
@@ -100,9 +124,7 @@ def run_parts(
     Args:
         parts: number to objects, with the columns of ``storage.LISTING``.
         reading: how to fetch and decode.
-        last_step: picklable, called once in each actor; what it returns turns the decoded
-            objects of a part into the table to store, in several threads.
-        store: picklable; writes one part's table whole.
+        step: what becomes of the decoded objects.
         resources: what ``resources.fitted`` returned; by default one process without GPU.
         patience_s: seconds without a finished part after which the run counts as stuck.
 
@@ -112,10 +134,14 @@ def run_parts(
     if not parts:
         return
     taken = resources or Resources(gpus=0.0)
-    limit_object_store(taken.object_store_gb)
     # one table is one block is one task
-    blocks = [_numbered(number, objects) for number, objects in parts.items()]
-    decoded = ray.data.from_arrow(blocks).map_batches(
+    blocks = ray.data.from_arrow([_numbered(n, objects) for n, objects in parts.items()])
+    if taken.object_store_gb is not None:
+        options = blocks.context.execution_options
+        options.resource_limits = options.resource_limits.copy(
+            object_store_memory=taken.object_store_gb * 2**30
+        )
+    decoded = blocks.map_batches(
         _decode_part,
         batch_size=None,
         batch_format="pyarrow",
@@ -124,11 +150,11 @@ def run_parts(
         compute=ray.data.TaskPoolStrategy(size=taken.decode_cpus),
     )
     done = decoded.map_batches(
-        _Last,
+        _Actor,
         # None does not copy the pixels, but Ray insists on a number where GPUs are asked for
         batch_size=1 if taken.gpus else None,
         batch_format="pyarrow",
-        fn_constructor_args=(last_step, store),
+        fn_constructor_args=(step,),
         compute=ray.data.ActorPoolStrategy(
             size=taken.actors or 1,
             max_concurrent_calls_per_actor=PARTS_AT_ONCE,
@@ -213,14 +239,13 @@ def _decoder(limit_s: float) -> Decoder:
     return Decoder(limit_s=limit_s)
 
 
-class _Last:
-    """Actor that turns decoded parts into stored results."""
+class _Actor:
+    """Process that turns decoded parts into stored tables, by one step."""
 
-    def __init__(self, last_step: Callable[[], LastStep], store: Store) -> None:
-        self.step = last_step()
-        self.name = type(self.step).__name__
-        self.store = store
-        self.busy = monitoring.Busy(self.name)
+    def __init__(self, step: Step) -> None:
+        step.load()
+        self.step = step
+        self.busy = monitoring.Busy(step.name)
 
     def __call__(self, batch: pa.Table) -> pa.Table:
         rows = [batch.slice(i, 1) for i in range(batch.num_rows)]
@@ -231,13 +256,13 @@ class _Last:
         start = time.monotonic()
         number = row["number"][0].as_py()
         items = _unpacked(row)
-        rows = self.step(items)
+        rows = self.step.rows(items)
         stepped = time.monotonic()
-        self.store(number, rows)
+        self.step.store(number, rows)
         stored = time.monotonic()
         scans = sum(isinstance(item.outcome, Scan) for item in items)
         monitoring.stages({"model": stepped - start, "store": stored - stepped})
-        monitoring.stored(self.name, scans, rows)
+        monitoring.stored(self.step.name, scans, rows)
         return PartDone(
             number=number, scans=scans, refused=len(items) - scans, seconds=stored - start
         )

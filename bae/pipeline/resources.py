@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import ray
-import ray.data
 from ray.autoscaler.v2.utils import is_autoscaler_v2
 
 from bae.errors import UseError
@@ -66,15 +65,6 @@ def _decoded_ahead_gb(actors: int, decode_cpus: int | None) -> float | None:
     parts = 4 * actors + (decode_cpus or cpus())
     store = float(ray.cluster_resources().get("object_store_memory", 0.0))
     return min(PART_GB * parts, store / 2**31)
-
-
-def limit_object_store(gigabytes: float | None) -> None:
-    """Keep Ray Data's share of the object store below a size; None: half of it, Ray's own."""
-    options = ray.data.DataContext.get_current().execution_options
-    if gigabytes is not None:
-        options.resource_limits = options.resource_limits.copy(
-            object_store_memory=gigabytes * 2**30
-        )
 
 
 def reachable(resource: str) -> float:

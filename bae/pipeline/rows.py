@@ -1,9 +1,10 @@
-"""Decoded scans and predictions to rows of ``contract.STAGED``: the last step before storage."""
+"""Decoded scans and predictions to rows of ``contract.STAGED``, and the step of an index run."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import pyarrow as pa
 
@@ -11,8 +12,10 @@ from bae.archive import privacy
 from bae.archive.intake import Decoded
 from bae.archive.refusals import REJECT_CODES
 from bae.errors import ScanError
+from bae.pipeline.parts import Step
 from bae.scan import Scan
 from bae.tables.contract import STAGED
+from bae.tables.runs import Run
 
 if TYPE_CHECKING:  # decode workers need no torch: 400 MB and two seconds each
     from bae.method.predictor import LocalizedView, Prediction
@@ -35,12 +38,24 @@ def staged(
     return pa.Table.from_pylist(rows, schema=STAGED)
 
 
-class Index:
-    """Last step of an index run: stage scans as read, without any network."""
+@dataclass(kw_only=True)
+class Index(Step):
+    """Stage scans as read, without any network.
 
-    def __call__(self, items: Sequence[Decoded]) -> pa.Table:
+    Attributes:
+        run: where they are staged.
+    """
+
+    name: ClassVar[str] = "Index"
+    run: Run
+
+    def rows(self, items: Sequence[Decoded]) -> pa.Table:
         """Return rows of ``contract.STAGED``."""
         return staged(items, [None] * len(items), None)
+
+    def store(self, number: int, rows: pa.Table) -> None:
+        """Write them into the run's folder."""
+        self.run.stage(number, rows)
 
 
 def _row(

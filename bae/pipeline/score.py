@@ -1,26 +1,23 @@
-"""The last steps of ``parts.run_parts``: what becomes of a part's decoded scans.
-
-Each is a class that an actor builds once (models load there) and calls for each part, for
-more than one at a time, in threads.
-"""
+"""The step of the nightly job: both networks over decoded scans."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, ClassVar
 
 import pyarrow as pa
-import torch
 
 from bae import malloc
 from bae.archive.intake import Decoded
 from bae.errors import ScanError
-from bae.method import hardware
-from bae.method.predictor import Prediction, Predictor
-from bae.pipeline.rows import staged
+from bae.pipeline.rows import Index, staged
 from bae.scan import Scan
+
+if TYPE_CHECKING:  # torch, in the actor alone
+    from bae.method.predictor import Prediction
 
 NO_ANSWER = ScanError("score_failed", "the networks gave no finite age")
 
@@ -36,13 +33,27 @@ class Lanes:
     """
 
     def __init__(self, model_uri: str) -> None:
-        """Load both networks once; torch's threads in this process become one per lane."""
+        """Load both networks once."""
+        from bae.method import hardware
+        from bae.method.predictor import Predictor
+
         self.predictor = Predictor.load(model_uri)
         on_cpu = self.predictor.device == "cpu"
         self.threads = ThreadPoolExecutor(hardware.cores() if on_cpu else 1)
         self.at_once = SCANS_AT_ONCE[self.predictor.device]
+
+    @classmethod
+    def of_process(cls, model_uri: str) -> Lanes:
+        """Load both networks into a process that has nothing else to do: see ``Step.load``.
+
+        Torch computes with one thread for each lane, and freed memory stays for the next scan.
+        """
+        import torch
+
+        lanes = cls(model_uri)
         torch.set_num_threads(1)
         malloc.keep_freed()
+        return lanes
 
     def predict(self, scans: Sequence[Scan]) -> list[Prediction]:
         """Return ``Predictor.predict`` of the scans, without their grey pictures.
@@ -53,21 +64,32 @@ class Lanes:
         return [one for found in self.threads.map(self._without_grey, chunks) for one in found]
 
     def _without_grey(self, chunk: Sequence[Scan]) -> list[Prediction]:
-        nothing = torch.empty(0, 0)
         return [
-            replace(each, views=tuple(replace(view, grey=nothing) for view in each.views))
+            replace(
+                each,
+                views=tuple(replace(view, grey=view.grey.new_empty(0, 0)) for view in each.views),
+            )
             for each in self.predictor.predict(chunk)
         ]
 
 
-class Score:
-    """Stage scans with their predictions."""
+@dataclass(kw_only=True)
+class Score(Index):
+    """Stage scans with their predictions.
 
-    def __init__(self, model_uri: str) -> None:
-        """Load both networks once."""
-        self.lanes = Lanes(model_uri)
+    Attributes:
+        model_uri: the model that predicts.
+    """
 
-    def __call__(self, items: Sequence[Decoded]) -> pa.Table:
+    name: ClassVar[str] = "Score"
+    model_uri: str
+    lanes: Lanes = field(init=False)
+
+    def load(self) -> None:
+        """Load both networks."""
+        self.lanes = Lanes.of_process(self.model_uri)
+
+    def rows(self, items: Sequence[Decoded]) -> pa.Table:
         """Return rows of ``contract.STAGED``."""
         predictions: list[Prediction | ScanError | None] = [None] * len(items)
         read = [(i, item.outcome) for i, item in enumerate(items) if isinstance(item.outcome, Scan)]

@@ -1,4 +1,4 @@
-"""What of a run's staged rows is new: compared with the tables, numbered, split and sorted.
+"""What of a run's staged rows is new: compared with the tables, numbered and sorted.
 
 The comparison runs in DuckDB, which spills to disk, so a run of any size passes in
 bounded memory. Rows are compared by their natural key: a scan by object, version of
@@ -7,6 +7,7 @@ the object and scan; a refusal by these and its code; an age by scan, model and 
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from datetime import datetime
 
@@ -19,7 +20,6 @@ from deltalake import DeltaTable
 from bae import storage
 from bae.errors import TablesError
 from bae.tables import contract, delta
-from bae.tables.splits import assign_splits
 
 BATCH_ROWS = 65_536
 """Rows handed over at a time."""
@@ -41,7 +41,8 @@ _QUERIES = {
             SELECT 1 FROM known_rejects AS k
             WHERE k.object_uri = staged.object_uri AND k.etag = staged.etag
               AND k.stage = staged.reject.stage AND k.code = staged.reject.code
-              AND k.model_id IS NOT DISTINCT FROM staged.reject.model_id)
+              AND k.model_id IS NOT DISTINCT FROM staged.reject.model_id
+              AND k.run_id <> $run_id)
         ORDER BY object_uri, etag""",
     "cohort/heatmaps": """
         SELECT scan_id, model_id, object_version, unnest(heatmap)
@@ -89,10 +90,16 @@ def unaccounted(objects: pa.Table, staged: ds.Dataset) -> int:
     return int(missing)
 
 
-def connect(
+def database(
     spill: str, staged: ds.Dataset, opened: dict[str, DeltaTable | None]
 ) -> duckdb.DuckDBPyConnection:
-    """Return a connection that knows staged and known rows, versions and splits."""
+    """Return a database in memory with the staged and the known rows, and objects' versions.
+
+    Args:
+        spill: folder for what does not fit into memory.
+        staged: the run's rows.
+        opened: the tables as they are.
+    """
     connection = duckdb.connect(
         config={"memory_limit": "1GB", "temp_directory": spill, "threads": 2}
     )
@@ -124,24 +131,16 @@ def connect(
             WHERE k.scan_id = staged.age.scan_id AND k.model_id = staged.age.model_id
               AND k.object_version = version.object_version)
     """)
-    connection.register("splits", _splits(connection))
     return connection
 
 
-def _splits(connection: duckdb.DuckDBPyConnection) -> pa.Table:
-    """Return the split of every patient, new patients assigned by ``splits.assign_splits``."""
-    old = connection.sql("SELECT patient_key, min(split) AS split FROM known_scans GROUP BY 1")
-    known = dict(old.fetchall())
-    # known patients come along, since they count towards the shares of their age and sex
-    patients = connection.sql("""
-        SELECT patient_key, min(sex) AS sex, min(age_years) AS age_years
-        FROM (SELECT patient_key, sex, age_years FROM known_scans UNION ALL
-              SELECT scan.patient_key, scan.sex, scan.age_years FROM staged
-              WHERE scan IS NOT NULL)
-        GROUP BY 1 ORDER BY 1""")
-    splits = assign_splits(known, patients.to_arrow_table())
-    both = known | splits
-    return pa.table({"patient_key": list(both), "split": list(both.values())})
+def refused(connection: duckdb.DuckDBPyConnection, run_id: str) -> Counter[str]:
+    """Count the run's refusals by code, whether its rows are published already or not."""
+    rejects = _QUERIES["restricted/rejects"]
+    counted = connection.sql(
+        f"SELECT code, count(*) FROM ({rejects}) GROUP BY code", params={"run_id": run_id}
+    )
+    return Counter(dict(counted.fetchall()))
 
 
 def rows(
@@ -151,7 +150,9 @@ def rows(
     schema = contract.SCHEMAS[name]
     constants: dict[str, object] = {"run_id": run_id, "removed_at": None}
     constants |= dict.fromkeys(("indexed_at", "rejected_at", "predicted_at"), now)
-    for batch in connection.sql(_QUERIES[name]).to_arrow_reader(BATCH_ROWS):
+    query = _QUERIES[name]
+    params = {"run_id": run_id} if "$run_id" in query else None
+    for batch in connection.sql(query, params=params).to_arrow_reader(BATCH_ROWS):
         columns = [
             pa.array([constants[field.name]] * batch.num_rows, field.type)
             if field.name in constants

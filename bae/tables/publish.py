@@ -17,6 +17,7 @@ from __future__ import annotations
 import itertools
 import logging
 import tempfile
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, datetime
 
@@ -33,7 +34,7 @@ from deltalake.exceptions import CommitFailedError
 
 from bae import storage
 from bae.errors import LockedError, RunError
-from bae.tables import compare, contract, delta
+from bae.tables import compare, contract, delta, splits
 from bae.tables.runs import Run, unfinished
 
 _log = logging.getLogger(__name__)
@@ -84,20 +85,23 @@ def publish(
     """
     _finish_halves(tables_uri, run_id, check)
     with delta.storage_errors("publish the run"):
-        return _publish(tables_uri, run_id, staged_uri, check)
+        return _publish(tables_uri, run_id, staged_uri, check)[0]
 
 
 def _publish(
     tables_uri: str, run_id: str, staged_uri: str, check: Callable[[], None]
-) -> dict[str, int]:
+) -> tuple[dict[str, int], Counter[str]]:
+    """Return the rows added to each table, and the run's refusals by code."""
     staged = compare.staged(staged_uri)
     opened = {name: delta.delta(tables_uri, name) for name in contract.SCHEMAS}
     added = dict.fromkeys(contract.SCHEMAS, 0)
     if _has_run(opened[delta.LAST], run_id):
-        return added
+        return added, Counter()
     now = datetime.now(UTC)
     with tempfile.TemporaryDirectory(prefix="bae-publish-") as spill:
-        connection = compare.connect(spill, staged, opened)
+        connection = compare.database(spill, staged, opened)
+        splits.assign(connection)
+        refused = compare.refused(connection, run_id)
         for name, table in opened.items():
             last = name == delta.LAST
             if _has_run(table, run_id):
@@ -110,7 +114,7 @@ def _publish(
             added[name] = _commit(tables_uri, name, table, run_id, first, rows)
             _log.info("published %d rows of %s", added[name], name)
         connection.close()
-    return added
+    return added, refused
 
 
 def _finish_halves(tables_uri: str, run_id: str, check: Callable[[], None]) -> None:
@@ -126,8 +130,14 @@ def _finish_halves(tables_uri: str, run_id: str, check: Callable[[], None]) -> N
             _publish(tables_uri, run.run_id, run.staged_uri, check)
 
 
-def finish(run: Run, check: Callable[[], None] = lambda: None) -> dict[str, int]:
+def finish(
+    run: Run, check: Callable[[], None] = lambda: None
+) -> tuple[dict[str, int], Counter[str]]:
     """Publish a run whose parts are all staged, then drop its staging area.
+
+    Returns:
+        What ``publish`` returns, and the run's refusals by code; none where a call that was
+        killed has published all.
 
     Raises:
         RunError: parts are missing, or an object was neither read nor refused.
@@ -142,9 +152,11 @@ def finish(run: Run, check: Callable[[], None] = lambda: None) -> dict[str, int]
             missing = compare.unaccounted(objects, compare.staged(run.staged_uri))
         if missing:
             raise RunError(f"{missing} objects were neither read nor refused; nothing is published")
-    added = publish(run.tables_uri, run.run_id, run.staged_uri, check)
+    _finish_halves(run.tables_uri, run.run_id, check)
+    with delta.storage_errors("publish the run"):
+        published = _publish(run.tables_uri, run.run_id, run.staged_uri, check)
     run.remove()
-    return added
+    return published
 
 
 def _has_run(table: DeltaTable | None, run_id: str) -> bool:

@@ -6,11 +6,30 @@ import hashlib
 from collections import Counter, defaultdict
 from collections.abc import Mapping
 
+import duckdb
 import pyarrow as pa
-import pyarrow.csv
-import pyarrow.parquet
 
 SPLIT_SHARES = {"train": 0.70, "validation": 0.15, "test": 0.15}
+
+
+def assign(connection: duckdb.DuckDBPyConnection) -> None:
+    """Give a run's new patients their splits: register the table ``splits`` of every patient.
+
+    Args:
+        connection: what ``compare.database`` returned.
+    """
+    old = connection.sql("SELECT patient_key, min(split) AS split FROM known_scans GROUP BY 1")
+    known = dict(old.fetchall())
+    # known patients come along, since they count towards the shares of their age and sex
+    patients = connection.sql("""
+        SELECT patient_key, min(sex) AS sex, min(age_years) AS age_years
+        FROM (SELECT patient_key, sex, age_years FROM known_scans UNION ALL
+              SELECT scan.patient_key, scan.sex, scan.age_years FROM staged
+              WHERE scan IS NOT NULL)
+        GROUP BY 1 ORDER BY 1""")
+    both = known | assign_splits(known, patients.to_arrow_table())
+    table = pa.table({"patient_key": list(both), "split": list(both.values())})
+    connection.register("splits", table)
 
 
 def assign_splits(known: Mapping[str, str], patients: pa.Table) -> dict[str, str]:

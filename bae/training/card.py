@@ -90,8 +90,8 @@ def _validation(found: Mapping[str, Any]) -> str:
     return (
         f"{found['scans']} scans of {found['patients']} patients that no weight was fitted to, but "
         "that chose the epoch: figures on patients of the test split (`jobs.evaluate`) come "
-        "first. In brackets 95 % intervals over patients. Uncorrected for age bias. Coverage and "
-        "sureness of each patient are by a calibration on the others.\n\n"
+        "first. In brackets 95 % intervals over patients. Uncorrected for age bias. Each "
+        "patient's intervals and probabilities are by a calibration on the others.\n\n"
         f"{_table(('measure', 'value'), rows)}\n\n{_table(head, groups)}"
     )
 

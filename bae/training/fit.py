@@ -1,128 +1,27 @@
 """Training in plain torch: augmentation, one epoch, evaluation, the state between epochs.
 
-Shape suffixes: N views or crops, H, W of the input, C age groups.
+Shape suffixes: N views or crops, H, W of the input.
 """
 
 from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 import safetensors.torch
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from bae.errors import RunError
 from bae.method import hardware
-from bae.method.networks import BINS
-from bae.recipes import Fit, Recipe
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Batch:
-    """Training samples on the device.
-
-    Attributes:
-        grey_N1HW: values in [0, 1]; both views in place of one where they enter together.
-        male_N: 0 female, 1 male, NaN unknown.
-        age_N: chronological age in years.
-        group_N: age group, int64.
-        scan_ids: pseudonyms, for error messages.
-    """
-
-    grey_N1HW: Tensor
-    male_N: Tensor
-    age_N: Tensor
-    group_N: Tensor
-    scan_ids: list[str]
-
-
-@dataclass(frozen=True)
-class Task:
-    """What one network learns.
-
-    Attributes:
-        loss: network and batch to the loss to descend.
-        answer: network and batch to (N, ...) float32 answers, for evaluation.
-        score: answers, ages and groups to named numbers; ``score`` among them, less is better.
-    """
-
-    loss: Callable[[nn.Module, Batch], Tensor]
-    answer: Callable[[nn.Module, Batch], Tensor]
-    score: Callable[[NDArray[np.float32], NDArray[np.float32], NDArray[np.int64]], dict[str, float]]
-
-
-def _group_loss(network: nn.Module, batch: Batch) -> Tensor:
-    return F.cross_entropy(network(batch.grey_N1HW)[0].float(), batch.group_N)
-
-
-def _group_answer(network: nn.Module, batch: Batch) -> Tensor:
-    probabilities_NC: Tensor = network(batch.grey_N1HW)[0].float().softmax(dim=1)
-    return probabilities_NC
-
-
-def _group_score(
-    answers: NDArray[np.float32], ages: NDArray[np.float32], groups: NDArray[np.int64]
-) -> dict[str, float]:
-    likelihood = np.clip(answers[np.arange(len(groups)), groups], 1e-12, 1)
-    cross_entropy = float(-np.log(likelihood).mean())
-    accuracy = float((answers.argmax(axis=1) == groups).mean())
-    return {"score": cross_entropy, "cross_entropy": cross_entropy, "accuracy": accuracy}
-
-
-def _age_loss(network: nn.Module, batch: Batch) -> Tensor:
-    """Eq. (4), in units of the training ages' variance so that clipping means the same."""
-    spread = network.get_buffer(_buffer(network, "spread_years"))
-    return F.mse_loss(network(batch.grey_N1HW, batch.male_N) / spread, batch.age_N / spread)
-
-
-def _buffer(network: nn.Module, name: str) -> str:
-    """Return a buffer's name, which DistributedDataParallel prefixes."""
-    return f"module.{name}" if isinstance(network, nn.parallel.DistributedDataParallel) else name
-
-
-def _age_answer(network: nn.Module, batch: Batch) -> Tensor:
-    years_N: Tensor = network(batch.grey_N1HW, batch.male_N).float()
-    return years_N
-
-
-def _age_score(
-    answers: NDArray[np.float32], ages: NDArray[np.float32], groups: NDArray[np.int64]
-) -> dict[str, float]:
-    mae = float(np.abs(answers - ages).mean())  # Eq. (5)
-    return {"score": mae, "mae_years": mae}
-
-
-def _mean_variance_loss(network: nn.Module, batch: Batch) -> Tensor:
-    """Pan et al. 2018, Eqs. (2)-(5): softmax loss + 0.2 mean loss + 0.05 variance loss."""
-    scores_NB = network(batch.grey_N1HW, batch.male_N, scores=True).float()
-    bins_B = torch.arange(BINS, device=scores_NB.device).float()
-    probability_NB = scores_NB.softmax(dim=1)
-    mean_N = probability_NB @ bins_B
-    variance_N = (probability_NB * (bins_B - mean_N[:, None]) ** 2).sum(dim=1)
-    softmax_loss = F.cross_entropy(scores_NB, batch.age_N.round().long().clamp(0, BINS - 1))
-    mean_loss = 0.5 * F.mse_loss(mean_N, batch.age_N)
-    loss: Tensor = softmax_loss + 0.2 * mean_loss + 0.05 * variance_N.mean()
-    return loss
-
-
-LOCALIZE = Task(_group_loss, _group_answer, _group_score)
-REGRESS = Task(_age_loss, _age_answer, _age_score)
-REGRESS_BINS = Task(_mean_variance_loss, _age_answer, _age_score)
-
-
-def task(part: str, recipe: Recipe) -> Task:
-    """Return what a part of a recipe learns; ``part`` is ``localizer`` or ``regressor``."""
-    if part == "localizer":
-        return LOCALIZE
-    return REGRESS if recipe.regressor.loss == "squared" else REGRESS_BINS
+from bae.recipes import Fit
+from bae.training.tasks import Batch, Task
 
 
 def without_margin(grey_N1HW: Tensor, size: tuple[int, int]) -> Tensor:
@@ -276,9 +175,7 @@ def train_epoch(
     batches: Iterable[Batch],
     steps: int,
     task: Task,
-    config: Fit,
     rank: int = 0,
-    size: tuple[int, int] | None = None,
 ) -> dict[str, float]:
     """Pass once over the training samples.
 
@@ -287,17 +184,16 @@ def train_epoch(
 
     Args:
         training: changed in place.
-        wrapped: ``run.network`` itself or in its DistributedDataParallel.
+        wrapped: ``training.network`` itself or in its DistributedDataParallel.
         batches: this worker's share.
         steps: expected number of batches, for the schedule.
-        task: what to learn.
-        config: how.
+        task: what to learn, and how.
         rank: this worker's number.
-        size: see ``augment``.
 
     Raises:
         RunError: the loss is not finite; names the batch's scan ids.
     """
+    config = task.fit
     seed = (config.seed * 1_000_003 + training.progress.epoch) * 1_009 + rank
     torch.manual_seed(seed)
     generator = torch.Generator().manual_seed(seed)
@@ -307,7 +203,7 @@ def train_epoch(
         rate = learning_rate(config, training.progress.epoch + step / max(steps, 1))
         for group in training.optimizer.param_groups:
             group["lr"] = rate
-        grey_N1HW = augment(batch.grey_N1HW, config, generator, size)
+        grey_N1HW = augment(batch.grey_N1HW, config, generator, task.size)
         with _mixed(grey_N1HW.device.type, config.mixed):
             loss = task.loss(wrapped, replace(batch, grey_N1HW=grey_N1HW))
         value = loss.item()
@@ -327,31 +223,20 @@ def train_epoch(
     return {"train_loss": total / max(seen, 1), "train_views": float(seen)}
 
 
-def evaluate(
-    network: nn.Module, batches: Iterable[Batch], task: Task, mixed: bool = True
-) -> dict[str, float]:
-    """Score a network on held-out samples; see ``Task.score``.
-
-    For a regressor, ``error_90_years`` is the split-conformal half width of a 90 %
-    interval: the ceil(0.9 (n + 1))-th smallest absolute error (Vovk et al. 2005).
-    """
+def evaluate(network: nn.Module, batches: Iterable[Batch], task: Task) -> dict[str, float]:
+    """Score a network on the middle of held-out samples; see ``Task.score``."""
     network.eval()
     answers, ages, groups = [], [], []
     with torch.inference_mode():
         for batch in batches:
-            with _mixed(batch.grey_N1HW.device.type, mixed):
-                answers.append(task.answer(network, batch).cpu().numpy())
+            middle = replace(batch, grey_N1HW=without_margin(batch.grey_N1HW, task.size))
+            with _mixed(batch.grey_N1HW.device.type, task.fit.mixed):
+                answers.append(task.answer(network, middle).cpu().numpy())
             ages.append(batch.age_N.cpu().numpy())
             groups.append(batch.group_N.cpu().numpy())
     if not answers:
         return {"score": math.inf}
-    answer, age = np.concatenate(answers), np.concatenate(ages)
-    result = task.score(answer, age, np.concatenate(groups))
-    if task is not LOCALIZE:
-        errors = np.sort(np.abs(answer - age))
-        rank = min(len(errors), math.ceil(0.9 * (len(errors) + 1)))
-        result["error_90_years"] = float(errors[rank - 1])
-    return result
+    return task.score(np.concatenate(answers), np.concatenate(ages), np.concatenate(groups))
 
 
 def _mixed(device_type: str, wanted: bool) -> torch.autocast:

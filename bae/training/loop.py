@@ -11,13 +11,11 @@ import math
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any
 
-import numpy as np
-import pyarrow as pa
 import ray
 import ray.data
 import ray.train
@@ -26,37 +24,21 @@ import torch
 from ray.util.queue import Empty, Queue
 from torch import nn
 
-from bae import recipes, storage
+from bae import storage
 from bae.errors import RunError
 from bae.method import hardware, networks, weights
 from bae.pipeline import resources, session
-from bae.recipes import age_group
-from bae.tables import query
 from bae.training import fit, samples
+from bae.training.tasks import Task
 
 
-def train(
-    part: str,
-    recipe: recipes.Recipe,
-    datasets: dict[str, ray.data.Dataset],
-    counts: dict[str, int],
-    checkpoints_uri: str,
-    run_name: str,
-    *,
-    workers: int | tuple[int, int] = 1,
-    use_gpu: bool = False,
-    max_failures: int = 3,
-    imagenet: dict[str, torch.Tensor] | None = None,
-    ages: tuple[float, float] = (60.0, 10.0),
-    on_epoch: Callable[[dict[str, float]], None] = lambda metrics: None,
-) -> tuple[nn.Module, list[dict[str, float]]]:
-    """Train one network of a recipe and return its best epoch.
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Assignment:
+    """What to train, from what, where; it travels to every worker.
 
-    Args:
-        part: ``localizer`` or ``regressor``.
-        recipe: what to build and how to train it.
-        datasets: ``train`` and ``validation``; columns of ``bae.training.samples.SCHEMA``.
-        counts: rows of both.
+    Attributes:
+        task: what to build, what it learns, and how.
+        rows: training samples.
         checkpoints_uri: where checkpoints go; the same URI and name resume a broken run.
         run_name: names the run; must change when recipe or data do.
         workers: training processes; the least and the most make it elastic.
@@ -64,6 +46,29 @@ def train(
         max_failures: how often lost workers are replaced before training fails.
         imagenet: what the trunk starts from, see ``bae.method.weights``; None: random.
         ages: mean and standard deviation of the training ages in years.
+    """
+
+    task: Task
+    rows: int
+    checkpoints_uri: str
+    run_name: str
+    workers: int | tuple[int, int] = 1
+    use_gpu: bool = False
+    max_failures: int = 3
+    imagenet: dict[str, torch.Tensor] | None = None
+    ages: tuple[float, float] = (60.0, 10.0)
+
+
+def train(
+    assignment: Assignment,
+    datasets: Mapping[str, ray.data.Dataset],
+    on_epoch: Callable[[dict[str, float]], None] = lambda metrics: None,
+) -> tuple[nn.Module, list[dict[str, float]]]:
+    """Train one network and return its best epoch.
+
+    Args:
+        assignment: what, from what, where.
+        datasets: ``train`` and ``validation``; columns of ``bae.training.samples.SCHEMA``.
         on_epoch: called here with each epoch's metrics.
 
     Returns:
@@ -72,35 +77,27 @@ def train(
     Raises:
         RunError: training failed; the last checkpoint is whole and the same call resumes.
     """
+    task = assignment.task
     queue, ruined = Queue(), Queue()
     done = threading.Event()
     listener = threading.Thread(target=_relay, args=(queue, done, on_epoch), daemon=True)
     listener.start()
-    filesystem, path = storage.pyarrow_filesystem(checkpoints_uri)
-    workers, cpus_each = resources.fitted_workers(workers)
+    filesystem, path = storage.pyarrow_filesystem(assignment.checkpoints_uri)
+    workers, cpus_each = resources.fitted_workers(assignment.workers)
     trainer = ray.train.torch.TorchTrainer(
-        _work,
-        train_loop_config={
-            "part": part,
-            "recipe": recipes.to_json(recipe),
-            "rows": counts["train"],
-            "imagenet": ray.put(imagenet),
-            "ages": ages,
-            "queue": queue,
-            "ruined": ruined,
-        },
+        partial(_work, ray.put(assignment), queue, ruined),
         datasets=dict(datasets),
         dataset_config=ray.train.DataConfig(datasets_to_split=["train"]),
         scaling_config=ray.train.ScalingConfig(
             num_workers=workers,
-            use_gpu=use_gpu,
+            use_gpu=assignment.use_gpu,
             resources_per_worker={
                 "CPU": cpus_each,
-                **({"GPU": 1} if use_gpu else {}),
+                **({"GPU": 1} if assignment.use_gpu else {}),
             },
         ),
         run_config=ray.train.RunConfig(
-            name=run_name,
+            name=assignment.run_name,
             storage_path=path,
             storage_filesystem=filesystem,
             checkpoint_config=ray.train.CheckpointConfig(
@@ -108,7 +105,7 @@ def train(
                 checkpoint_score_attribute="score",
                 checkpoint_score_order="min",
             ),
-            failure_config=ray.train.FailureConfig(max_failures=max_failures),
+            failure_config=ray.train.FailureConfig(max_failures=assignment.max_failures),
         ),
     )
     try:
@@ -119,7 +116,7 @@ def train(
             raise RunError(ruined.get())
     except ray.train.TrainingFailedError as error:
         raise RunError(
-            f"training the {part} failed: {session.root_cause(error)}; the last checkpoint "
+            f"training the {task.name} failed: {session.root_cause(error)}; the last checkpoint "
             "is whole, the same command goes on from it"
         ) from error
     finally:
@@ -128,11 +125,10 @@ def train(
         queue.shutdown()
         ruined.shutdown()
     if not result.best_checkpoints:
-        raise RunError(f"training the {part} ended without a checkpoint")
+        raise RunError(f"training the {task.name} ended without a checkpoint")
     best, _ = min(result.best_checkpoints, key=lambda pair: pair[1]["score"])
-    network = _build(part, recipe)
+    training = fit.Training.start(task.build(), task.fit)
     with best.as_directory() as folder:
-        training = fit.Training.start(network, _fit_config(part, recipe))
         training.load(Path(folder))
     with result.checkpoint.as_directory() as folder:
         history = json.loads((Path(folder) / "progress.json").read_text())["history"]
@@ -150,44 +146,23 @@ def _relay(
                 return
 
 
-def _build(part: str, recipe: recipes.Recipe) -> networks.Localizer | networks.Regressor:
-    if part == "localizer":
-        return networks.Localizer(recipe.localizer)
-    return networks.Regressor(recipe.regressor)
-
-
-def _fit_config(part: str, recipe: recipes.Recipe) -> recipes.Fit:
-    if part == "localizer":
-        return replace(recipe.fit_localizer, box_jitter=0.0)  # whole views have no box
-    return recipe.fit_regressor
-
-
-def _work(config: dict[str, Any]) -> None:
+def _work(assigned: ray.ObjectRef, queue: Queue, ruined: Queue) -> None:
     """Run on every training worker: resume if there is a checkpoint, then epoch by epoch.
 
     Ray Train replaces a worker that raises. A loss that is not finite would come again,
     so its message goes to the queue ``ruined`` and the replacements end at once.
     """
-    if not config["ruined"].empty():
+    if not ruined.empty():
         return
-    part, recipe = config["part"], recipes.from_json(config["recipe"])
-    how, task = _fit_config(part, recipe), fit.task(part, recipe)
+    assignment: Assignment = ray.get(assigned)
+    task, how = assignment.task, assignment.task.fit
     context = ray.train.get_context()
     rank, world = context.get_world_rank(), context.get_world_size()
     device = ray.train.torch.get_device()
     if device.type == "cpu" and world == 1:
-        hardware.use_every_core()
+        hardware.use_cores(hardware.cores())
 
-    torch.manual_seed(how.seed)
-    network = _build(part, recipe)
-    section = getattr(recipe, part)
-    imagenet = ray.get(config["imagenet"])
-    if imagenet is not None:
-        weights.fill(network.trunk, section.trunk, imagenet)
-    if isinstance(network, networks.Regressor):
-        network.mean_years.fill_(config["ages"][0])
-        network.spread_years.fill_(config["ages"][1])
-    network = hardware.onto(network, str(device))
+    network = _network(assignment, str(device))
     training = fit.Training.start(network, how)
     checkpoint = ray.train.get_checkpoint()
     if checkpoint is not None:
@@ -196,9 +171,7 @@ def _work(config: dict[str, Any]) -> None:
     wrapped = ray.train.torch.prepare_model(network, move_to_device=False) if world > 1 else network
 
     share = max(1, how.batch_size // world)
-    steps = math.ceil(config["rows"] / world / share)
-    size = (section.height, section.width)
-    shape, edges = samples.shape(recipe, part), recipe.localizer.group_edges_years
+    steps = math.ceil(assignment.rows / world / share)
     train_shard = ray.train.get_dataset_shard("train")
     validation_shard = ray.train.get_dataset_shard("validation")
     while training.progress.epoch < how.epochs and training.progress.stale_epochs < how.patience:
@@ -211,26 +184,22 @@ def _work(config: dict[str, Any]) -> None:
             local_shuffle_seed=how.seed + epoch,
             prefetch_batches=4,
         )
-        batches = _batches(rows, shape, edges, device)
+        batches = samples.batches(rows, task, device)
         try:
-            metrics = fit.train_epoch(training, wrapped, batches, steps, task, how, rank, size)
+            metrics = fit.train_epoch(training, wrapped, batches, steps, task, rank)
         except RunError as error:
-            config["ruined"].put(str(error))
+            ruined.put(str(error))
             raise
         metrics["train_seconds"] = time.monotonic() - start
         rows = validation_shard.iter_batches(batch_size=2 * share, batch_format="pyarrow")
-        batches = (
-            replace(batch, grey_N1HW=fit.without_margin(batch.grey_N1HW, size))
-            for batch in _batches(rows, shape, edges, device)
-        )
-        metrics |= fit.evaluate(training.answering, batches, task, how.mixed)
+        metrics |= fit.evaluate(training.answering, samples.batches(rows, task, device), task)
         metrics |= {"epoch": epoch + 1.0, "epochs": float(how.epochs), "workers": float(world)}
         metrics["seconds"] = time.monotonic() - start
         if device.type == "cuda":
             metrics["gpu_memory_bytes"] = float(torch.cuda.max_memory_allocated(device))
         training.progress.note(metrics)
         if rank == 0:
-            config["queue"].put(metrics)
+            queue.put(metrics)
             with tempfile.TemporaryDirectory() as folder:
                 training.save(Path(folder))
                 ray.train.report(metrics, checkpoint=ray.train.Checkpoint.from_directory(folder))
@@ -238,25 +207,14 @@ def _work(config: dict[str, Any]) -> None:
             ray.train.report(metrics)
 
 
-def _batches(
-    rows: Iterator[pa.Table],
-    shape: tuple[int, int, int],
-    edges: tuple[float, ...],
-    device: torch.device,
-) -> Iterator[fit.Batch]:
-    """Turn Arrow rows into batches on the device."""
-    for table in rows:
-        pictures = table["image"].cast(pa.binary())  # Ray Data may make it large_binary
-        pixels = np.concatenate([query.bytes_of(chunk) for chunk in pictures.chunks])
-        grey_N1HW = torch.from_numpy(pixels.reshape(-1, *shape)).to(device).float() / 255
-        # to_numpy: Ray Data may turn NaN (sex unknown) into null, this turns it back
-        ages, males = (table[name].to_numpy() for name in ("age_years", "male"))
-        # an age that is NaN has no group; it stops training at the loss, with its scan id
-        groups = [age_group(age, edges) or 0 for age in ages]
-        yield fit.Batch(
-            grey_N1HW=grey_N1HW.contiguous(memory_format=torch.channels_last),
-            male_N=torch.tensor(males, dtype=torch.float32, device=device),
-            age_N=torch.tensor(ages, dtype=torch.float32, device=device),
-            group_N=torch.tensor(groups, device=device),
-            scan_ids=table["scan_id"].to_pylist(),
-        )
+def _network(assignment: Assignment, device: str) -> nn.Module:
+    """Build the network to start from, on the device."""
+    task = assignment.task
+    torch.manual_seed(task.fit.seed)
+    network = task.build()
+    if assignment.imagenet is not None:
+        weights.fill(network.trunk, task.section.trunk, assignment.imagenet)
+    if isinstance(network, networks.Regressor):
+        network.mean_years.fill_(assignment.ages[0])
+        network.spread_years.fill_(assignment.ages[1])
+    return hardware.onto(network, device)

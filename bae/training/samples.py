@@ -2,30 +2,39 @@
 
 ::
 
-    <tables>/restricted/samples/<key>/000000.parquet    one file per part, one row per view
+    <tables>/restricted/samples/<key>/000000.parquet    one file per part, one row per sample
+
+From top to bottom: parts of the archive to files (``prepare``), a scan to rows (``Samples``),
+files to a dataset (``opened``), its rows to batches on the device (``batches``).
 
 The key is a digest of what the pictures depend on: recipe sections, localizer weights,
 and the object versions. A change of any gives another folder; nothing is ever stale. A
-file that is not whole is made again, and of each part's folders only the newest few stay.
+file that is not whole is made again, and of each network's folders only the newest few stay.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
 
+import numpy as np
 import pyarrow as pa
-import pyarrow.fs
+import ray
+import ray.data
+import torch
 
-from bae import recipes, storage
+from bae import storage
 from bae.archive.intake import Decoded
 from bae.method import fused, hardware, image, model, networks
-from bae.method.predictor import chosen_views, localize, regressor_inputs, whole_views
-from bae.pipeline.kept import Cache, digest
+from bae.method.predictor import chosen_views, localize, network_inputs
+from bae.pipeline import kept
+from bae.pipeline.parts import PartDone
+from bae.recipes import age_group
 from bae.scan import SEX_CODE, Scan
+from bae.tables import contract, query
+from bae.training.tasks import Batch, Task
 
 SCHEMA = pa.schema(
     [
@@ -37,9 +46,37 @@ SCHEMA = pa.schema(
     ]
 )
 
-
 Truth = dict[str, tuple[float, float]]
 """scan_id to (age in years, sex code): from the scans table, where labels already count."""
+
+
+def prepare(
+    task: Task,
+    tables_uri: str,
+    model_uri: str,
+    card: model.Card,
+    scans: Mapping[str, pa.Table],
+    on_part: Callable[[int, PartDone], None],
+) -> dict[str, list[str]]:
+    """Make the samples that are not there yet; return the files of each split.
+
+    Args:
+        task: whose samples.
+        tables_uri: root of the tables.
+        model_uri: where the localizer lies, if the card names one.
+        card: of what is trained already.
+        scans: what ``kept.training_scans`` returned for each split.
+        on_part: called with the number of parts to do and each that is done.
+    """
+    localizer = card.parts.get("localizer")
+    step = Samples(
+        cache=_cache(task, tables_uri, scans, "" if localizer is None else localizer.sha256),
+        task=task,
+        known={k: v for table in scans.values() for k, v in truth(table).items()},
+        model_uri=None if localizer is None else model_uri,
+    )
+    step.cache.drop_others()
+    return kept.make(tables_uri, scans, step, on_part)
 
 
 def truth(scans: pa.Table) -> Truth:
@@ -48,98 +85,101 @@ def truth(scans: pa.Table) -> Truth:
     return {scan_id: (age, SEX_CODE[sex]) for scan_id, age, sex in zip(*columns, strict=True)}
 
 
-def wanted(items: Sequence[Decoded], known: Truth) -> Iterator[tuple[str, Scan]]:
-    """Yield the scans to train on; a zip file may hold others beside them."""
-    for item in items:
-        if item.scan_id in known and isinstance(item.outcome, Scan):
-            yield item.scan_id, item.outcome
-
-
-def row(scan_id: str, view: str, known: Truth, picture: bytes) -> dict[str, Any]:
-    """Return one sample as a row of ``SCHEMA``."""
-    age, male = known[scan_id]
-    return {"scan_id": scan_id, "view": view, "male": male, "age_years": age, "image": picture}
-
-
-def shape(recipe: recipes.Recipe, part: str) -> tuple[int, int, int]:
-    """Return channels, rows and columns of a part's samples, margin included."""
-    section = getattr(recipe, part)
-    size = (section.height, section.width)
-    if part == "localizer":
-        return (1, *size)
-    margin = recipe.fit_regressor.box_jitter
-    return (2 if recipe.regressor.pair else 1, *recipes.with_margin(size, margin))
-
-
-def cache(
-    tables_uri: str, recipe: recipes.Recipe, part: str, scans: Mapping[str, pa.Table], made_by: str
-) -> Cache:
-    """Return where the samples lie.
-
-    Args:
-        tables_uri: root of the tables.
-        recipe: windowing, input sizes, regions.
-        part: ``localizer`` or ``regressor``.
-        scans: what ``training_scans`` returned for each split.
-        made_by: hash of the localizer's weights for regressor samples, else empty.
-    """
+def _cache(
+    task: Task, tables_uri: str, scans: Mapping[str, pa.Table], localizer_sha256: str
+) -> kept.Cache:
     state = {
-        "part": part,
-        "shape": shape(recipe, part),
-        "windowing": asdict(recipe.windowing),
-        "region": asdict(recipe.region),
-        "localizer": made_by,
-        "scans": {split: digest(table) for split, table in scans.items()},
+        "part": task.name,
+        "shape": task.sample_shape,
+        "windowing": asdict(task.recipe.windowing),
+        "region": asdict(task.recipe.region),
+        "localizer": localizer_sha256,
+        "scans": {split: kept.digest(table) for split, table in scans.items()},
     }
     key = hashlib.sha256(json.dumps(state, sort_keys=True).encode()).hexdigest()[:16]
-    folder = storage.join(tables_uri, "restricted", "samples", f"{part}-{key}")
-    return Cache(uri=folder, schema=SCHEMA)
+    folder = storage.join(tables_uri, contract.SAMPLES, f"{task.name}-{key}")
+    return kept.Cache(uri=folder, schema=SCHEMA)
 
 
-class LocalizerSamples:
-    """Prepare every view as the localizer will see it."""
+@dataclass(kw_only=True)
+class Samples(kept.KeptStep):
+    """Prepare the views of scans as a network will see them in training.
 
-    def __init__(self, recipe: recipes.Recipe, known: Truth) -> None:
-        """Keep the recipe, for windowing and input size, and what to train on."""
-        self.recipe, self.known = recipe, known
+    Attributes:
+        task: whose samples.
+        known: the scans wanted.
+        model_uri: holds the localizer that crops; None: every view is taken whole.
+    """
 
-    def __call__(self, items: Sequence[Decoded]) -> pa.Table:
-        """Return rows of ``samples.SCHEMA``."""
-        size = (self.recipe.localizer.height, self.recipe.localizer.width)
-        rows = []
-        for scan_id, scan in wanted(items, self.known):
-            for view in chosen_views(scan, self.recipe):
-                grey = image.window(image.to_tensor(view.counts), self.recipe.windowing)
-                picture = image.to_bytes(image.resize(grey, *size))
-                rows.append(row(scan_id, view.name, self.known, picture))
-        return pa.Table.from_pylist(rows, schema=SCHEMA)
+    task: Task
+    known: Truth
+    model_uri: str | None
+    localizer: networks.Localizer | None = None
 
+    @property
+    def name(self) -> str:  # type: ignore[override]
+        """Return the label of its metrics: one for each network."""
+        return f"{self.task.name.capitalize()}Samples"
 
-class RegressorSamples:
-    """Crop every view where the trained localizer says, as the regressor will see it."""
-
-    def __init__(self, recipe: recipes.Recipe, known: Truth, model_uri: str | None) -> None:
-        """Load the localizer once; without a model every view is taken whole."""
-        hardware.use_every_core()
-        self.recipe, self.known = recipe, known
+    def load(self) -> None:
+        """Load the localizer; take every core, since Ray leaves torch one thread."""
+        hardware.use_cores(hardware.cores())
         self.device = hardware.best_device()
-        self.localizer: networks.Localizer | None = None
-        if model_uri is not None:
-            localizer = model.load_localizer(model_uri, model.load_card(model_uri))
+        if self.model_uri is not None:
+            localizer = model.load_localizer(self.model_uri, model.load_card(self.model_uri))
             self.localizer = fused.fast(hardware.onto(localizer, self.device))
 
-    def __call__(self, items: Sequence[Decoded]) -> pa.Table:
-        """Return rows of ``samples.SCHEMA``."""
-        margin = self.recipe.fit_regressor.box_jitter
-        rows = []
-        for scan_id, scan in wanted(items, self.known):
-            views = chosen_views(scan, self.recipe)
-            if self.localizer is None:
-                found = whole_views(self.recipe, views, self.device)
-            else:
-                found = localize(self.localizer, self.recipe, views, self.device)
-            inputs = regressor_inputs(self.recipe, found, margin)
-            names = ["both"] if self.recipe.regressor.pair else [view.view for view in found]
-            for name, picture in zip(names, inputs, strict=True):
-                rows.append(row(scan_id, name, self.known, image.to_bytes(picture)))
+    def rows(self, items: Sequence[Decoded]) -> pa.Table:
+        """Return rows of ``SCHEMA``; a zip file may hold other scans beside those wanted."""
+        task, rows = self.task, []
+        for item in items:
+            if item.scan_id not in self.known or not isinstance(item.outcome, Scan):
+                continue
+            age, male = self.known[item.scan_id]
+            views = chosen_views(item.outcome, task.recipe)
+            found = localize(self.localizer, task.recipe, views, self.device)
+            inputs = network_inputs(found, task.size, task.pair, task.fit.box_jitter)
+            names = ["both"] if task.pair else [view.view for view in found]
+            rows += [
+                {"scan_id": item.scan_id, "view": name, "male": male, "age_years": age,
+                 "image": image.to_bytes(picture)}
+                for name, picture in zip(names, inputs, strict=True)
+            ]  # fmt: skip
         return pa.Table.from_pylist(rows, schema=SCHEMA)
+
+
+def opened(files: list[str]) -> ray.data.Dataset:
+    """Open samples, in Ray's object store where they fit into half of it.
+
+    Streaming them from files starts the readers anew in each epoch, which costs ten
+    seconds an epoch on two cores; from the object store it costs none.
+    """
+    filesystem, _ = storage.pyarrow_filesystem(files[0])
+    paths = [storage.pyarrow_filesystem(name)[1] for name in files]
+    dataset = ray.data.read_parquet(paths, filesystem=filesystem)
+    size_bytes = sum(info.size for info in filesystem.get_file_info(paths))
+    if 4 * size_bytes < ray.cluster_resources().get("object_store_memory", 0.0):
+        # 4: two datasets, and Parquet shrinks the grey values to about half
+        return dataset.materialize()
+    return dataset
+
+
+def batches(rows: Iterable[pa.Table], task: Task, device: torch.device) -> Iterator[Batch]:
+    """Turn rows of ``SCHEMA`` into batches on the device."""
+    for table in rows:
+        pictures = table["image"].cast(pa.binary())  # Ray Data may make it large_binary
+        pixels = np.concatenate([query.bytes_of(chunk) for chunk in pictures.chunks])
+        shaped = torch.from_numpy(pixels.reshape(-1, *task.sample_shape))
+        grey_N1HW = shaped.to(device).float() / 255
+        # to_numpy: Ray Data may turn NaN (sex unknown) into null, this turns it back
+        ages, males = (table[name].to_numpy() for name in ("age_years", "male"))
+        # an age that is NaN has no group; it stops training at the loss, with its scan id
+        edges = task.recipe.localizer.group_edges_years
+        groups = [age_group(age, edges) or 0 for age in ages]
+        yield Batch(
+            grey_N1HW=grey_N1HW.contiguous(memory_format=torch.channels_last),
+            male_N=torch.tensor(males, dtype=torch.float32, device=device),
+            age_N=torch.tensor(ages, dtype=torch.float32, device=device),
+            group_N=torch.tensor(groups, device=device),
+            scan_ids=table["scan_id"].to_pylist(),
+        )

@@ -22,10 +22,10 @@ from bae import recipes, storage
 from bae.archive.intake import Decoded
 from bae.archive.sandbox import Decoder
 from bae.method import hardware, image, model
-from bae.method.predictor import LocalizedView, chosen_views, localize, regressor_inputs
+from bae.method.predictor import LocalizedView, chosen_views, localize, network_inputs
 from bae.pipeline import kept, session
 from bae.scan import Scan
-from bae.training import loop, samples
+from bae.training import loop, samples, tasks
 
 
 def _decoded(scans: pa.Table) -> list[Decoded]:
@@ -61,25 +61,29 @@ def _regions(
 def _crops(
     recipe: recipes.Recipe, known: samples.Truth, regions: dict[str, list[LocalizedView]]
 ) -> pa.Table:
-    margin = recipe.fit_regressor.box_jitter
-    rows = [
-        samples.row(scan_id, view.view, known, image.to_bytes(picture))
-        for scan_id, views in regions.items()
-        for view, picture in zip(views, regressor_inputs(recipe, views, margin), strict=True)
-    ]
+    task = tasks.regressor(recipe)
+    rows = []
+    for scan_id, views in regions.items():
+        age, male = known[scan_id]
+        inputs = network_inputs(views, task.size, task.pair, task.fit.box_jitter)
+        rows += [
+            {"scan_id": scan_id, "view": view.view, "male": male, "age_years": age,
+             "image": image.to_bytes(picture)}
+            for view, picture in zip(views, inputs, strict=True)
+        ]  # fmt: skip
     return pa.Table.from_pylist(rows, schema=samples.SCHEMA)
 
 
-def _trained(part: str, recipe: recipes.Recipe, train: pa.Table, validation: pa.Table) -> tuple:
+def _trained(task: tasks.Task, train: pa.Table, validation: pa.Table) -> tuple:
     data = {"train": train, "validation": validation}
     ages = train["age_years"].to_numpy()
     with tempfile.TemporaryDirectory() as folder:
-        return loop.train(
-            part, recipe,
-            {k: ray.data.from_arrow(v).materialize() for k, v in data.items()},
-            {k: v.num_rows for k, v in data.items()},
-            folder, "bench", ages=(float(ages.mean()), float(ages.std())),
+        assignment = loop.Assignment(
+            task=task, rows=train.num_rows, checkpoints_uri=folder, run_name="bench",
+            ages=(float(ages.mean()), float(ages.std())),
         )  # fmt: skip
+        datasets = {k: ray.data.from_arrow(v).materialize() for k, v in data.items()}
+        return loop.train(assignment, datasets)
 
 
 def _accuracy(
@@ -131,7 +135,12 @@ def main() -> None:
     known = {k: v for table in scans.values() for k, v in samples.truth(table).items()}
     items = {split: _decoded(table) for split, table in scans.items()}
     half = {item.scan_id: int(item.patient_key, 16) % 2 for item in items["train"]}
-    views = {split: samples.LocalizerSamples(recipe, known)(items[split]) for split in items}
+    whole = samples.Samples(
+        cache=kept.Cache(uri="", schema=samples.SCHEMA), task=tasks.localizer(recipe),
+        known=known, model_uri=None,
+    )  # fmt: skip
+    whole.load()
+    views = {split: whole.rows(items[split]) for split in items}
     sides = np.array([half[scan_id] for scan_id in views["train"]["scan_id"].to_pylist()])
     with session.session(), tempfile.TemporaryDirectory() as folder:
         in_sample = _regions(options.model, recipe, items["train"])
@@ -139,7 +148,7 @@ def main() -> None:
         crossed: dict[str, list[LocalizedView]] = {}
         for side in (0, 1):
             network, _ = _trained(
-                "localizer", recipe, views["train"].filter(pa.array(sides != side)),
+                tasks.localizer(recipe), views["train"].filter(pa.array(sides != side)),
                 views["validation"],
             )  # fmt: skip
             uri = f"{folder}/{side}"
@@ -156,7 +165,7 @@ def main() -> None:
         print(f"in-sample against cross-fitted boxes: IoU median {median:.2f}, 5 % below {low:.2f}")
         for name, regions in (("in-sample", in_sample), ("cross-fitted", crossed)):
             _, history = _trained(
-                "regressor", recipe, _crops(recipe, known, regions), _crops(recipe, known, new)
+                tasks.regressor(recipe), _crops(recipe, known, regions), _crops(recipe, known, new)
             )
             best = min(metrics["mae_years"] for metrics in history)
             last = history[-1]["mae_years"]

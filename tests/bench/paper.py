@@ -17,7 +17,7 @@ from bae.method import model, networks
 from bae.method.predictor import Predictor
 from bae.phantom import scan
 from bae.scan import Identity, Scan
-from bae.training import fit
+from bae.training import fit, tasks
 
 SCANS, TRAINING_VIEWS, TRAINING_BATCH, TIMES = 8, 8, 4, 2
 
@@ -58,11 +58,11 @@ def main() -> None:
     print(f"{len(os.sched_getaffinity(0))} cores, load {os.getloadavg()[0]:.0f}")
     per_second("scans scored", SCANS, lambda: predictor.predict(people))
     how = replace(recipe.fit_localizer, batch_size=TRAINING_BATCH)
-    for part, network in (("localizer", localizer), ("regressor", regressor)):
-        section = getattr(recipe, part)
+    for made, network in ((tasks.localizer, localizer), (tasks.regressor, regressor)):
+        task = replace(made(recipe), fit=how)
         batches = [
-            fit.Batch(
-                grey_N1HW=torch.rand(TRAINING_BATCH, 1, section.height, section.width),
+            tasks.Batch(
+                grey_N1HW=torch.rand(TRAINING_BATCH, 1, *task.size),
                 male_N=torch.zeros(TRAINING_BATCH),
                 age_N=torch.full((TRAINING_BATCH,), 60.0),
                 group_N=torch.zeros(TRAINING_BATCH, dtype=torch.int64),
@@ -72,10 +72,8 @@ def main() -> None:
         for parameter in network.parameters():
             parameter.requires_grad_(True)
         training = fit.Training.start(network, how)
-        epoch = functools.partial(
-            fit.train_epoch, training, network, batches, len(batches), fit.task(part, recipe), how
-        )
-        per_second(f"views to train the {part}", TRAINING_VIEWS, epoch)
+        epoch = functools.partial(fit.train_epoch, training, network, batches, len(batches), task)
+        per_second(f"views to train the {task.name}", TRAINING_VIEWS, epoch)
 
 
 if __name__ == "__main__":

@@ -16,8 +16,9 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Sequence
-from functools import partial
+from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 import pyarrow as pa
 
@@ -35,15 +36,16 @@ GPU_SCANS_PER_S = 300.0
 MOST_PARTS = 2000
 
 
-class Sleeper:
-    """A last step that takes a GPU's time."""
+@dataclass(kw_only=True)
+class Sleeper(Index):
+    """A step that takes a GPU's time."""
 
-    def __init__(self, seconds_per_scan: float) -> None:
-        self.seconds_per_scan = seconds_per_scan
+    name: ClassVar[str] = "Sleeper"
+    seconds_per_scan: float
 
-    def __call__(self, items: Sequence[Decoded]) -> pa.Table:
+    def rows(self, items: Sequence[Decoded]) -> pa.Table:
         time.sleep(self.seconds_per_scan * len(items))
-        return Index()(items)
+        return super().rows(items)
 
 
 def _rate(folder: Path, actors: int, gpus_each: int, seconds: float) -> tuple[float, float]:
@@ -60,8 +62,7 @@ def _rate(folder: Path, actors: int, gpus_each: int, seconds: float) -> tuple[fl
         for _ in pipeline_parts.run_parts(
             dict.fromkeys(range(parts), objects),
             pipeline_parts.Reading(tables_uri=str(folder)),
-            partial(Sleeper, each),
-            run.stage,
+            Sleeper(run=run, seconds_per_scan=each),
             resources=resources.Resources(actors=actors, gpus=0.0),
         )
     ]

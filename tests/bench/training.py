@@ -20,9 +20,9 @@ import ray.data
 import torch
 
 from bae import recipes
-from bae.method import hardware, networks
+from bae.method import hardware
 from bae.pipeline import resources, session
-from bae.training import fit, loop, samples
+from bae.training import fit, loop, samples, tasks
 
 
 def _dataset(shape: tuple[int, int, int], views: int) -> ray.data.Dataset:
@@ -36,31 +36,25 @@ def _dataset(shape: tuple[int, int, int], views: int) -> ray.data.Dataset:
     return ray.data.from_arrow(pa.Table.from_pylist(rows, schema=samples.SCHEMA)).materialize()
 
 
-def _bare(part: str, recipe: recipes.Recipe, steps: int, device: str) -> float:
+def _bare(task: tasks.Task, steps: int, device: str) -> float:
     """Return views per second of the bare loop, warm-up not counted."""
-    config = getattr(recipe, f"fit_{part}")
-    section = getattr(recipe, part)
-    network: torch.nn.Module
-    if part == "localizer":
-        network = networks.Localizer(recipe.localizer)
-    else:
-        network = networks.Regressor(recipe.regressor)
-    training = fit.Training.start(hardware.onto(network, device), config)
-    n, (channels, _, _) = config.batch_size, samples.shape(recipe, part)
-    grey = torch.rand(n, channels, section.height, section.width, device=device)
-    batch = fit.Batch(
+    network = hardware.onto(task.build(), device)
+    training = fit.Training.start(network, task.fit)
+    n = task.fit.batch_size
+    grey = torch.rand(n, task.sample_shape[0], *task.size, device=device)
+    batch = tasks.Batch(
         grey_N1HW=grey.contiguous(memory_format=torch.channels_last),
         male_N=torch.zeros(n, device=device),
         age_N=torch.full((n,), 60.0, device=device),
         group_N=torch.zeros(n, dtype=torch.int64, device=device),
         scan_ids=[""] * n,
     )
-    still = replace(config, mirror=0.0)
+    still = replace(task, fit=replace(task.fit, mirror=0.0))
     augment, fit.augment = fit.augment, lambda grey, *_: grey
     try:
-        fit.train_epoch(training, network, [batch] * 3, 3, fit.task(part, recipe), still)
+        fit.train_epoch(training, network, [batch] * 3, 3, still)
         start = time.monotonic()
-        fit.train_epoch(training, network, [batch] * steps, steps, fit.task(part, recipe), still)
+        fit.train_epoch(training, network, [batch] * steps, steps, still)
         return steps * n / (time.monotonic() - start)
     finally:
         fit.augment = augment
@@ -77,24 +71,27 @@ def main() -> None:
     with session.session():
         gpu = resources.gpus_for_training(1, None)
         device = "cuda" if gpu else "cpu"
-        hardware.use_every_core()
-        for part in ("localizer", "regressor"):
-            config = replace(getattr(recipe, f"fit_{part}"), epochs=3, patience=9)
-            short = replace(recipe, **{f"fit_{part}": config})
-            rows = {"train": options.views, "validation": 2 * config.batch_size}
-            shape = samples.shape(short, part)
-            data = {split: _dataset(shape, count) for split, count in rows.items()}
+        hardware.use_cores(hardware.cores())
+        for made in (tasks.localizer, tasks.regressor):
+            task = made(recipe)
+            task = replace(task, fit=replace(task.fit, epochs=3, patience=9))
+            rows = {"train": options.views, "validation": 2 * task.fit.batch_size}
+            data = {split: _dataset(task.sample_shape, count) for split, count in rows.items()}
             bare, job, memory = [], [], 0.0
             for _ in range(options.rounds):
-                steps = options.views // config.batch_size
-                bare.append(_bare(part, short, steps, device))
+                steps = options.views // task.fit.batch_size
+                bare.append(_bare(task, steps, device))
                 with tempfile.TemporaryDirectory() as folder:
-                    _, history = loop.train(part, short, data, rows, folder, "bench", use_gpu=gpu)
+                    assignment = loop.Assignment(
+                        task=task, rows=options.views, checkpoints_uri=folder,
+                        run_name="bench", use_gpu=bool(gpu),
+                    )  # fmt: skip
+                    _, history = loop.train(assignment, data)
                 # the first epoch warms up
                 job += [m["train_views"] / m["train_seconds"] for m in history[1:]]
                 memory = max(m.get("gpu_memory_bytes", 0.0) for m in history)
             print(
-                f"{options.recipe} {part}, {device}, bf16 {hardware.has_bf16(device)}: "
+                f"{options.recipe} {task.name}, {device}, bf16 {hardware.has_bf16(device)}: "
                 f"bare {statistics.median(bare):.1f} ({min(bare):.1f}-{max(bare):.1f}) views/s, "
                 f"job {statistics.median(job):.1f} ({min(job):.1f}-{max(job):.1f}), "
                 f"job / bare {statistics.median(job) / statistics.median(bare):.2f}"

@@ -17,7 +17,7 @@ import ray.data
 
 from bae import recipes
 from bae.pipeline import session
-from bae.training import loop, samples
+from bae.training import loop, samples, tasks
 
 ROWS = {"train": 48, "validation": 16}
 SETTINGS = [
@@ -59,20 +59,26 @@ def train(
     max_failures: int = 3,
 ) -> list[dict[str, float]]:
     """Train with checkpoints in ``folder``."""
-    recipe = recipes.recipe("small", settings)
-    data = {split: dataset(split) for split in ROWS}
-    _, history = loop.train(
-        "regressor",
-        recipe,
-        data,
-        ROWS,
-        str(folder),
-        "run",
+    assigned = assignment(folder, settings, workers, max_failures)
+    _, history = loop.train(assigned, {split: dataset(split) for split in ROWS}, on_epoch)
+    return history
+
+
+def assignment(
+    folder: Path | str,
+    settings: Sequence[str] = SETTINGS,
+    workers: int | tuple[int, int] = 1,
+    max_failures: int = 3,
+) -> loop.Assignment:
+    """Return what to train, with checkpoints in ``folder``."""
+    return loop.Assignment(
+        task=tasks.regressor(recipes.recipe("small", settings)),
+        rows=ROWS["train"],
+        checkpoints_uri=str(folder),
+        run_name="run",
         workers=workers,
-        on_epoch=on_epoch,
         max_failures=max_failures,
     )
-    return history
 
 
 def _end_at(epoch: float, by: signal.Signals) -> Callable[[dict[str, float]], None]:

@@ -1,5 +1,7 @@
 """Counts to network input."""
 
+from dataclasses import dataclass
+
 import numpy as np
 import pytest
 import torch
@@ -10,6 +12,38 @@ from bae.method import image
 from bae.recipes import Windowing
 
 SIZES = st.integers(1, 4000)
+
+
+@dataclass(frozen=True)
+class Grid:
+    """The map between a stored view's pixels and a resized input's pixels.
+
+    Pixel centres lie at integers and the outer edges of both grids coincide, as in
+    ``torch.nn.functional.interpolate(align_corners=False)``.
+
+    Args:
+        rows, columns: size of the stored view.
+        height, width: size of the network input.
+    """
+
+    rows: int
+    columns: int
+    height: int
+    width: int
+
+    def to_input(self, y: float, x: float) -> tuple[float, float]:
+        """Map a point of the stored view to the input; both in pixels."""
+        return (
+            (y + 0.5) * self.height / self.rows - 0.5,
+            (x + 0.5) * self.width / self.columns - 0.5,
+        )
+
+    def to_scan(self, y: float, x: float) -> tuple[float, float]:
+        """Map a point of the input to the stored view; the inverse of ``to_input``."""
+        return (
+            (y + 0.5) * self.rows / self.height - 0.5,
+            (x + 0.5) * self.columns / self.width - 0.5,
+        )
 
 
 @given(
@@ -23,7 +57,7 @@ def test_point_mapped_to_input_and_back_stays_within_half_a_pixel(
     rows: int, columns: int, height: int, width: int, at: tuple[float, float]
 ) -> None:
     """The two maps of a grid are each other's inverse for any pair of sizes."""
-    grid = image.Grid(rows, columns, height, width)
+    grid = Grid(rows, columns, height, width)
     y, x = at[0] * (rows - 1), at[1] * (columns - 1)
     back_y, back_x = grid.to_scan(*grid.to_input(y, x))
     assert abs(back_y - y) < 0.5
@@ -41,7 +75,7 @@ def test_resize_moves_a_bright_blob_where_the_grid_says(rows: int, columns: int)
     small = image.resize(torch.tensor(blob, dtype=torch.float32), height, width).numpy()
     found_y = (small.sum(axis=1) * np.arange(height)).sum() / small.sum()
     found_x = (small.sum(axis=0) * np.arange(width)).sum() / small.sum()
-    want_y, want_x = image.Grid(rows, columns, height, width).to_input(y, x)
+    want_y, want_x = Grid(rows, columns, height, width).to_input(y, x)
     assert found_y == pytest.approx(want_y, abs=0.2)
     assert found_x == pytest.approx(want_x, abs=0.2)
 

@@ -76,6 +76,13 @@ def test_model_of_whole_views_is_whole_without_a_localizer(whole: Path, tmp_path
         model.check(str(broken))
 
 
+def test_copied_model_is_whole_and_the_same(whole: Path, tmp_path: Path) -> None:
+    """Both networks and the card that names them; the copy can be scored with."""
+    card = model.load_card(str(whole))
+    model.copy(str(whole), str(tmp_path), card)
+    assert model.check(str(tmp_path)) == card
+
+
 def test_folder_holds_two_weight_files_and_a_card(whole: Path) -> None:
     """Nothing else, and no pickle."""
     names = sorted(p.name for p in whole.iterdir())

@@ -6,11 +6,11 @@ import torch
 
 from bae import recipes
 from bae.method.networks import Regressor
-from bae.method.predictor import Predictor, regressor_inputs, whole_views
+from bae.method.predictor import Predictor, localize, regressor_inputs
 from bae.method.trunks import TRUNKS
 from bae.recipes import RECIPES
 from bae.scan import Identity, Scan, View
-from bae.training.fit import REGRESS_BINS, Batch
+from bae.training import tasks
 
 # Published sizes without the classifier: torchvision's model pages (143,667,240 less the
 # classifier, ...); Keras' page for Xception (22,855,952 trainable less 2,049,000).
@@ -77,11 +77,12 @@ def test_mean_variance_loss_is_what_the_paper_writes() -> None:
             return torch.tensor(table)
 
     table = scores
-    batch = Batch(
+    task = tasks.regressor(recipes.recipe("small_multi_input_vgg16"))
+    batch = tasks.Batch(
         grey_N1HW=torch.zeros(3, 1, 2, 2), male_N=torch.zeros(3), age_N=torch.tensor(ages),
         group_N=torch.zeros(3, dtype=torch.int64), scan_ids=["a", "b", "c"],
     )  # fmt: skip
-    assert float(REGRESS_BINS.loss(Fixed(), batch)) == pytest.approx(total / 3, rel=1e-5)
+    assert float(task.loss(Fixed(), batch)) == pytest.approx(total / 3, rel=1e-5)
 
 
 def _scan(*names: str) -> Scan:
@@ -97,7 +98,7 @@ def test_both_views_enter_together_anterior_first() -> None:
     recipe = recipes.recipe("small_multi_input_vgg16", ["windowing.power=1"])
 
     def places(*names: str) -> list[bool]:
-        found = whole_views(recipe, _scan(*names).views, "cpu")
+        found = localize(None, recipe, _scan(*names).views, "cpu")
         (both,) = regressor_inputs(recipe, found)
         return [bool(view.any()) for view in both]
 

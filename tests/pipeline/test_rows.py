@@ -8,13 +8,15 @@ import pytest
 from bae import recipes
 from bae.archive.intake import Decoded
 from bae.errors import ScanError
-from bae.method import model
+from bae.method import model, predictor
 from bae.method.predictor import LocalizedView, Prediction
 from bae.pipeline import score
 from bae.pipeline.rows import Index, staged
 from bae.scan import Box, Identity, Scan, View
 from bae.tables import contract
+from bae.tables.runs import Run
 
+RUN = Run(tables_uri="t", run_id="r", archive_uri="a")
 VIEW = View(name="posterior", counts=np.ones((10, 4), np.uint16))
 SCAN = Scan(
     views=(VIEW,), identity=Identity(patient="p", study="", instance="i"), pixel_mm=(2.0, 3.0),
@@ -66,7 +68,7 @@ def test_old_age_leaves_the_restricted_area_as_90_with_a_flag() -> None:
 
 def test_indexed_scan_has_no_prediction() -> None:
     """Index stages the scan alone."""
-    (row,) = Index()([_decoded(SCAN)]).to_pylist()
+    (row,) = Index(run=RUN).rows([_decoded(SCAN)]).to_pylist()
     assert row["scan"]["scan_id"] == "s" * 32
     assert (row["age"], row["boxes"], row["heatmaps"], row["reject"]) == (None,) * 4
 
@@ -74,7 +76,7 @@ def test_indexed_scan_has_no_prediction() -> None:
 def test_refused_object_has_its_stage_and_code() -> None:
     """The stage is that of the code."""
     error = ScanError("format_unknown", "neither")
-    table = Index()([_decoded(error)])
+    table = Index(run=RUN).rows([_decoded(error)])
     assert table.schema.equals(contract.STAGED)
     (row,) = table.to_pylist()
     assert row["scan"] is None
@@ -92,8 +94,10 @@ def test_age_that_is_no_number_is_refused_for_this_model(monkeypatch: pytest.Mon
         def predict(self, scans: list[Scan]) -> list[Prediction]:
             return [_prediction(math.nan) for _ in scans]
 
-    monkeypatch.setattr(score.Predictor, "load", lambda uri: Broken())
-    (row,) = score.Score("anywhere")([_decoded(SCAN)]).to_pylist()
+    monkeypatch.setattr(predictor.Predictor, "load", lambda uri: Broken())
+    step = score.Score(run=RUN, model_uri="anywhere")
+    step.lanes = score.Lanes(step.model_uri)
+    (row,) = step.rows([_decoded(SCAN)]).to_pylist()
     assert row["scan"] is not None
     assert row["age"] is None
     assert (row["reject"]["stage"], row["reject"]["code"]) == ("score", "score_failed")

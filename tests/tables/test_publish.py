@@ -9,7 +9,7 @@ import pyarrow as pa
 import pytest
 
 from bae.errors import LockedError, RunError, TablesError
-from bae.tables import compare, contract, delta, publish, query, runs
+from bae.tables import compare, contract, delta, publish, query, runs, splits
 from tests.fakes import rows
 
 
@@ -250,7 +250,8 @@ def test_a_publish_needs_little_memory_for_the_splits(tmp_path: Path) -> None:
     rows.night(root, rows.listing(range(1, 40)))
     run = _staged_run(root, range(30, 60))
     opened = {name: delta.delta(root, name) for name in contract.SCHEMAS}
-    connection = compare.connect(str(tmp_path), compare.staged(run.staged_uri), opened)
+    connection = compare.database(str(tmp_path), compare.staged(run.staged_uri), opened)
+    splits.assign(connection)
     known = connection.sql("SELECT count(DISTINCT patient_key), count(*) FROM splits").fetchall()
     assert known == [(30, 30)]
 

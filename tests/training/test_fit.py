@@ -1,5 +1,6 @@
 """Training in plain torch."""
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,14 +10,19 @@ import torch
 
 from bae import recipes
 from bae.errors import RunError
-from bae.method.networks import Localizer, Regressor
-from bae.training import fit
+from bae.method.networks import Regressor
+from bae.training import fit, tasks
 
-SMALL = recipes.small()
+SMALL = recipes.recipe(
+    "small",
+    ["localizer.width=32", "localizer.height=48", "regressor.width=32", "regressor.height=48",
+     "fit_regressor.box_jitter=0"],
+)  # fmt: skip
 HOW = recipes.Fit(epochs=4, batch_size=8, learning_rate=1e-3, patience=9)
+REGRESS = replace(tasks.regressor(SMALL), fit=HOW)
 
 
-def _batches(seed: int = 0, count: int = 3) -> list[fit.Batch]:
+def _batches(seed: int = 0, count: int = 3) -> list[tasks.Batch]:
     """Pictures whose brightness is the age: learnable in a few steps."""
     rng = torch.Generator().manual_seed(seed)
     batches = []
@@ -25,16 +31,16 @@ def _batches(seed: int = 0, count: int = 3) -> list[fit.Batch]:
         grey = (ages / 100).view(8, 1, 1, 1) * torch.rand(8, 1, 48, 32, generator=rng)
         groups = ((ages - 40) / 10).long()
         batches.append(
-            fit.Batch(grey_N1HW=grey, male_N=torch.zeros(8), age_N=ages, group_N=groups,
+            tasks.Batch(grey_N1HW=grey, male_N=torch.zeros(8), age_N=ages, group_N=groups,
                       scan_ids=[f"s{i}" for i in range(8)])
         )  # fmt: skip
     return batches
 
 
-def _run(how: recipes.Fit, epochs: int, training: fit.Training, task: fit.Task) -> list[float]:
+def _run(epochs: int, training: fit.Training, task: tasks.Task) -> list[float]:
     losses = []
     for _ in range(epochs):
-        metrics = fit.train_epoch(training, training.network, _batches(), 3, task, how)
+        metrics = fit.train_epoch(training, training.network, _batches(), 3, task)
         metrics |= fit.evaluate(training.answering, _batches(1, 1), task)
         training.progress.note(metrics)
         losses.append(metrics["train_loss"])
@@ -50,25 +56,25 @@ def _regressor() -> Regressor:
 def test_resumed_training_equals_undisturbed_training(tmp_path: Path, decay: float) -> None:
     """Saved after two epochs and loaded into a fresh process' state, the losses are the same."""
     how = recipes.Fit(epochs=4, batch_size=8, learning_rate=1e-3, average_decay=decay)
-    whole = _run(how, 4, fit.Training.start(_regressor(), how), fit.REGRESS)
+    task = replace(REGRESS, fit=how)
+    whole = _run(4, fit.Training.start(_regressor(), how), task)
     first = fit.Training.start(_regressor(), how)
-    half = _run(how, 2, first, fit.REGRESS)
+    half = _run(2, first, task)
     first.save(tmp_path)
     torch.manual_seed(99)
     second = fit.Training.start(Regressor(SMALL.regressor), how)
     second.load(tmp_path)
     assert second.progress.epoch == 2
-    rest = _run(how, 2, second, fit.REGRESS)
+    rest = _run(2, second, task)
     np.testing.assert_allclose(half + rest, whole, rtol=0, atol=1e-6)
 
 
-@pytest.mark.parametrize("part", ["localizer", "regressor"])
-def test_training_learns(part: str) -> None:
+@pytest.mark.parametrize("made", [tasks.localizer, tasks.regressor])
+def test_training_learns(made: Callable[[recipes.Recipe], tasks.Task]) -> None:
     """The loss falls well below its start on pictures whose brightness is the age."""
     torch.manual_seed(0)
-    network = Localizer(SMALL.localizer) if part == "localizer" else Regressor(SMALL.regressor)
-    task = fit.LOCALIZE if part == "localizer" else fit.REGRESS
-    losses = _run(HOW, 6, fit.Training.start(network, HOW), task)
+    task = replace(made(SMALL), fit=HOW)
+    losses = _run(6, fit.Training.start(task.build(), HOW), task)
     assert losses[-1] < 0.7 * losses[0]
 
 
@@ -79,7 +85,7 @@ def test_loss_that_is_not_finite_stops_and_names_the_scans() -> None:
     bad.age_N[3] = float("nan")
     before = {k: v.clone() for k, v in training.network.named_parameters()}
     with pytest.raises(RunError, match=r"s0, s1, .*s7"):
-        fit.train_epoch(training, training.network, [bad], 1, fit.REGRESS, HOW)
+        fit.train_epoch(training, training.network, [bad], 1, REGRESS)
     for name, value in training.network.named_parameters():
         assert torch.equal(value, before[name])
 
@@ -138,9 +144,9 @@ def test_interval_half_width_covers_nine_tenths_of_the_errors() -> None:
             return torch.zeros(len(crop))
 
     ages = torch.arange(1.0, 20.0)  # 19 errors of 1 to 19: rank 18
-    batch = fit.Batch(grey_N1HW=torch.zeros(19, 1, 2, 2), male_N=torch.zeros(19), age_N=ages,
+    batch = tasks.Batch(grey_N1HW=torch.zeros(19, 1, 2, 2), male_N=torch.zeros(19), age_N=ages,
                       group_N=torch.zeros(19, dtype=torch.int64), scan_ids=["s"] * 19)  # fmt: skip
-    result = fit.evaluate(Constant(), [batch], fit.REGRESS)
+    result = fit.evaluate(Constant(), [batch], REGRESS)
     assert result["error_90_years"] == 18
     assert result["mae_years"] == pytest.approx(10)
 

@@ -46,15 +46,13 @@ def test_ended_training_goes_on_and_comes_to_the_same_as_an_undisturbed_one(
 @pytest.mark.ray
 def test_training_learns_and_keeps_its_best_epoch(tmp_path: Path, local_ray: None) -> None:
     """The returned network belongs to the epoch with the best score."""
-    from bae import recipes
     from bae.training import loop
 
     seen: list[float] = []
     data = {split: train_once.dataset(split) for split in train_once.ROWS}
     network, history = loop.train(
-        "regressor", recipes.recipe("small", train_once.SETTINGS), data, train_once.ROWS,
-        str(tmp_path), "run", on_epoch=lambda metrics: seen.append(metrics["epoch"]),
-    )  # fmt: skip
+        train_once.assignment(tmp_path), data, lambda metrics: seen.append(metrics["epoch"])
+    )
     assert seen == [1, 2, 3, 4]
     assert history[-1]["train_loss"] < history[0]["train_loss"]
     best = min(m["score"] for m in history)
@@ -78,7 +76,6 @@ def test_training_that_fails_gives_one_sentence(tmp_path: Path, local_ray: None)
     import pyarrow as pa
     import ray.data
 
-    from bae import recipes
     from bae.errors import RunError
     from bae.training import loop, samples
 
@@ -87,11 +84,10 @@ def test_training_that_fails_gives_one_sentence(tmp_path: Path, local_ray: None)
     bad = ray.data.from_arrow(pa.Table.from_pylist(rows, schema=samples.SCHEMA))
     with pytest.raises(RunError, match="train7") as caught:
         loop.train(
-            "regressor", recipes.recipe("small", train_once.SETTINGS),
-            {"train": bad, "validation": train_once.dataset("validation")}, train_once.ROWS,
             # were it tried again, this test would not end
-            str(tmp_path), "run", max_failures=1000,
-        )  # fmt: skip
+            train_once.assignment(tmp_path, max_failures=1000),
+            {"train": bad, "validation": train_once.dataset("validation")},
+        )
     assert len(str(caught.value).splitlines()) == 1
 
 

@@ -29,7 +29,13 @@ from bae.method import boxes as method_boxes
 from bae.method import image
 from bae.method.heatmap import class_heatmap, to_byte_scale
 from bae.method.networks import Localizer
-from bae.method.predictor import LocalizedView, Predictor, chosen_views, regressor_inputs
+from bae.method.predictor import (
+    LocalizedView,
+    Predictor,
+    chosen_views,
+    localize_windowed,
+    regressor_inputs,
+)
 from bae.recipes import Recipe
 from bae.scan import SEX_CODE, Box, Scan, View
 
@@ -234,27 +240,9 @@ def _localized(
     window, and with it every other pixel.
     """
     assert predictor.localizer is not None
-    recipe = predictor.recipe
-    size = (recipe.localizer.height, recipe.localizer.width)
-    scores_NC, features_NKVU = predictor.localizer(image.prepare(greys, *size))
-    group_N = scores_NC.argmax(dim=1)
-    heat_NVU = class_heatmap(features_NKVU, predictor.localizer.head.weight, group_N)
-    bytes_NVU = to_byte_scale(heat_NVU).cpu().numpy()
-    log_NC = scores_NC.float().log_softmax(dim=1)
-    found = [
-        LocalizedView(
-            view=view.name,
-            group=int(group_N[i]),
-            probabilities=log_NC[i].exp().cpu().numpy(),
-            heat=bytes_NVU[i],
-            heat_min=float(heat_NVU[i].min()),
-            heat_max=float(heat_NVU[i].max()),
-            boxes=method_boxes.find_boxes(bytes_NVU[i], view.counts.shape, recipe.region),
-            grey=greys[i],
-        )
-        for i, view in enumerate(views)
-    ]
-    return found, log_NC
+    found = localize_windowed(predictor.localizer, predictor.recipe, views, greys)
+    probabilities_NC = torch.from_numpy(np.stack([view.probabilities for view in found]))
+    return found, probabilities_NC.clamp_min(torch.finfo(torch.float32).tiny).log()
 
 
 def _age(predictor: Predictor, scan: Scan, found: Sequence[LocalizedView]) -> float:

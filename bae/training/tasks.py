@@ -1,0 +1,181 @@
+"""What each of a recipe's two networks learns, from what samples, by which loss: one value.
+
+Shape suffixes: N views or crops, H, W of the input, C age groups, B one-year bins.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import partial
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from bae import recipes
+from bae.errors import UseError
+from bae.method.networks import BINS, Localizer, Regressor
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Batch:
+    """Training samples on the device.
+
+    Attributes:
+        grey_N1HW: values in [0, 1]; both views in place of one where they enter together.
+        male_N: 0 female, 1 male, NaN unknown.
+        age_N: chronological age in years.
+        group_N: age group, int64.
+        scan_ids: pseudonyms, for error messages.
+    """
+
+    grey_N1HW: Tensor
+    male_N: Tensor
+    age_N: Tensor
+    group_N: Tensor
+    scan_ids: list[str]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Task:
+    """All that tells the training of one network from that of the other; it travels.
+
+    Attributes:
+        name: of the network, in the model folder and on its card.
+        recipe: of the whole model.
+        section: the recipe's section on this network.
+        fit: how it is trained.
+        build: makes the network, with random weights.
+        cropped: whether samples are crops that the trained localizer chooses; else whole views.
+        pair: whether both views are one sample.
+        completes: whether the model can predict ages, and be calibrated, once this is trained.
+        loss: network and batch to the loss to descend.
+        answer: network and batch to (N, ...) float32 answers, for evaluation.
+        score: answers, ages and groups to named numbers; ``score`` among them, less is better.
+    """
+
+    name: str
+    recipe: recipes.Recipe
+    section: recipes.Localizer | recipes.Regressor
+    fit: recipes.Fit
+    build: Callable[[], Localizer | Regressor]
+    cropped: bool
+    pair: bool
+    completes: bool
+    loss: Callable[[nn.Module, Batch], Tensor]
+    answer: Callable[[nn.Module, Batch], Tensor]
+    score: Callable[[NDArray[np.float32], NDArray[np.float32], NDArray[np.int64]], dict[str, float]]
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Return rows and columns of the network's input."""
+        return self.section.height, self.section.width
+
+    @property
+    def sample_shape(self) -> tuple[int, int, int]:
+        """Return channels, rows and columns of a sample, the margin for box jitter included."""
+        return (2 if self.pair else 1, *recipes.with_margin(self.size, self.fit.box_jitter))
+
+
+def localizer(recipe: recipes.Recipe) -> Task:
+    """Learn the age group of a whole view.
+
+    Raises:
+        UseError: the recipe has no localizer.
+    """
+    if recipe.region.parts == "whole":
+        raise UseError(
+            f"recipe {recipe.name} takes whole views and has no localizer; run "
+            "jobs.train_regressor at once"
+        )
+    return Task(
+        name="localizer",
+        recipe=recipe,
+        section=recipe.localizer,
+        fit=replace(recipe.fit_localizer, box_jitter=0.0),  # whole views have no box
+        build=partial(Localizer, recipe.localizer),
+        cropped=False,
+        pair=False,
+        completes=False,
+        loss=_group_loss,
+        answer=_group_answer,
+        score=_group_score,
+    )
+
+
+def regressor(recipe: recipes.Recipe) -> Task:
+    """Learn the age from crop and sex, by Eq. (4) or, over bins, by mean-variance loss."""
+    return Task(
+        name="regressor",
+        recipe=recipe,
+        section=recipe.regressor,
+        fit=recipe.fit_regressor,
+        build=partial(Regressor, recipe.regressor),
+        cropped=recipe.region.parts != "whole",
+        pair=recipe.regressor.pair,
+        completes=True,
+        loss=_age_loss if recipe.regressor.loss == "squared" else _mean_variance_loss,
+        answer=_age_answer,
+        score=_age_score,
+    )
+
+
+def _group_loss(network: nn.Module, batch: Batch) -> Tensor:
+    return F.cross_entropy(network(batch.grey_N1HW)[0].float(), batch.group_N)
+
+
+def _group_answer(network: nn.Module, batch: Batch) -> Tensor:
+    probabilities_NC: Tensor = network(batch.grey_N1HW)[0].float().softmax(dim=1)
+    return probabilities_NC
+
+
+def _group_score(
+    answers_NC: NDArray[np.float32], ages: NDArray[np.float32], groups: NDArray[np.int64]
+) -> dict[str, float]:
+    likelihood = np.clip(answers_NC[np.arange(len(groups)), groups], 1e-12, 1)
+    cross_entropy = float(-np.log(likelihood).mean())
+    accuracy = float((answers_NC.argmax(axis=1) == groups).mean())
+    return {"score": cross_entropy, "cross_entropy": cross_entropy, "accuracy": accuracy}
+
+
+def _age_loss(network: nn.Module, batch: Batch) -> Tensor:
+    """Eq. (4), in units of the training ages' variance so that clipping means the same."""
+    # DistributedDataParallel prefixes the names of buffers
+    prefix = "module." if isinstance(network, nn.parallel.DistributedDataParallel) else ""
+    spread = network.get_buffer(f"{prefix}spread_years")
+    return F.mse_loss(network(batch.grey_N1HW, batch.male_N) / spread, batch.age_N / spread)
+
+
+def _mean_variance_loss(network: nn.Module, batch: Batch) -> Tensor:
+    """Pan et al. 2018, Eqs. (2)-(5): softmax loss + 0.2 mean loss + 0.05 variance loss."""
+    scores_NB = network(batch.grey_N1HW, batch.male_N, scores=True).float()
+    bins_B = torch.arange(BINS, device=scores_NB.device).float()
+    probability_NB = scores_NB.softmax(dim=1)
+    mean_N = probability_NB @ bins_B
+    variance_N = (probability_NB * (bins_B - mean_N[:, None]) ** 2).sum(dim=1)
+    softmax_loss = F.cross_entropy(scores_NB, batch.age_N.round().long().clamp(0, BINS - 1))
+    mean_loss = 0.5 * F.mse_loss(mean_N, batch.age_N)
+    loss: Tensor = softmax_loss + 0.2 * mean_loss + 0.05 * variance_N.mean()
+    return loss
+
+
+def _age_answer(network: nn.Module, batch: Batch) -> Tensor:
+    years_N: Tensor = network(batch.grey_N1HW, batch.male_N).float()
+    return years_N
+
+
+def _age_score(
+    answers: NDArray[np.float32], ages: NDArray[np.float32], groups: NDArray[np.int64]
+) -> dict[str, float]:
+    """Eq. (5), and the half width of a split-conformal 90 % interval.
+
+    The latter is the ceil(0.9 (n + 1))-th smallest absolute error (Vovk et al. 2005).
+    """
+    errors = np.abs(answers - ages)
+    mae, rank = float(errors.mean()), min(len(errors), math.ceil(0.9 * (len(errors) + 1)))
+    half_width = float(np.sort(errors)[rank - 1])
+    return {"score": mae, "mae_years": mae, "error_90_years": half_width}
