@@ -2,8 +2,9 @@
 
 Analysts need ``connect`` alone (DuckDB, neither Ray nor torch); ``read`` returns a whole
 table, ``heat_array`` heat maps as one array. For jobs: ``contract`` is every column and
-every folder's name, ``runs`` what is left to do, ``compare`` which rows are new, ``publish``
-the commits, ``lease`` one writer at a time, ``maintain`` and ``erase`` the upkeep.
+every folder's name, ``runs`` what is left to do, ``publish`` the commits (``compare`` which
+rows are new, ``splits`` who is for training), ``lease`` one writer at a time, ``maintain``
+and ``erase`` the upkeep.
 
 >>> import tempfile
 >>> place = tempfile.mkdtemp()
