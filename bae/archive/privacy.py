@@ -4,8 +4,8 @@ Scan and patient become HMAC-SHA-256 (RFC 2104) of their identifiers under a sec
 key: stable between runs, not reversible without the key, and not linkable between two
 sites with different keys. The key comes from ``BAE_PSEUDONYM_KEY`` (hex, or text of
 16 bytes and more) or a file named by ``BAE_PSEUDONYM_KEY_FILE``. With neither, a demo
-key is made once and kept in ``restricted/pseudonym.key`` of the tables, readable by
-its owner only; whoever holds that folder can test guesses, so real data wants its own.
+key is made once and kept with the tables, readable by its owner only; whoever holds that
+folder can test guesses, so real data wants its own.
 """
 
 from __future__ import annotations
@@ -25,7 +25,6 @@ from bae.scan import Identity, Scan
 log = logging.getLogger(__name__)
 
 KEY_VARIABLE, KEY_FILE_VARIABLE = "BAE_PSEUDONYM_KEY", "BAE_PSEUDONYM_KEY_FILE"
-DEMO_KEY = ("restricted", "pseudonym.key")
 _HEX_DIGITS = 32
 _SHORTEST_KEY = 16
 
@@ -34,11 +33,11 @@ OLDEST_PUBLIC_YEARS = 89.0
 TOP_CODED_YEARS = 90.0
 
 
-def load_key(tables_uri: str) -> bytes:
+def load_key(demo_key_uri: str) -> bytes:
     """Return the key of all pseudonyms.
 
     Args:
-        tables_uri: root of the tables; holds the demo key where no other is given.
+        demo_key_uri: where the demo key is kept, or made, where no other is given.
 
     Raises:
         UseError: the key given is too short, or its file cannot be read.
@@ -51,7 +50,7 @@ def load_key(tables_uri: str) -> bytes:
             return _checked(Path(file).read_bytes().strip(), KEY_FILE_VARIABLE)
         except OSError as error:
             raise UseError(f"{KEY_FILE_VARIABLE}: the key file cannot be read") from error
-    return _demo_key(storage.join(storage.normal(tables_uri), *DEMO_KEY))
+    return _demo_key(storage.normal(demo_key_uri))
 
 
 def scan_id(key: bytes, identity: Identity) -> str:
@@ -110,10 +109,10 @@ def _demo_key(uri: str) -> bytes:
         made = storage.create(uri, secrets.token_hex(32).encode())
         if made:
             log.warning(
-                "made a demo key for pseudonyms in restricted/pseudonym.key of the tables; "
+                "made a demo key for pseudonyms in the tables' restricted folder; "
                 "set %s for real data",
                 KEY_VARIABLE,
             )
     if not storage.is_s3(uri):
         Path(uri).chmod(0o600)
-    return _checked(storage.read_bytes(uri), "restricted/pseudonym.key")
+    return _checked(storage.read_bytes(uri), "the tables' demo key")

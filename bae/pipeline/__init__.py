@@ -1,7 +1,8 @@
-"""An archive through decoding and a last step, many objects at a time, on Ray.
+"""An archive through decoding and a step, many objects at a time, on Ray.
 
-The door is ``night.run``: list, compare, read, publish. ``parts`` is the way of each part,
-``session`` one quiet Ray, ``resources`` what to take of it, ``monitoring`` what operations
-see. ``score`` is the last step of the nightly job and ``rows`` what it stores; ``outcomes``
-and ``kept`` keep a model's answers for evaluations, ``reread`` reads chosen scans again.
+The door is ``night.run``: list, compare, read, publish. ``parts`` is the way of each part and
+says what runs where, ``session`` one quiet Ray, ``resources`` what to take of it,
+``monitoring`` what operations see. The steps: ``rows`` stages what was read, ``score`` adds
+predictions; ``outcomes`` keeps a model's answers for evaluations, as ``kept`` does for all
+that is made once, and ``reread`` reads chosen scans again.
 """

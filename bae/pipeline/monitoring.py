@@ -70,7 +70,7 @@ class Busy:
     """Counts a process's seconds as busy while any of its threads is in a ``with`` block."""
 
     def __init__(self, step: str) -> None:
-        """Begin idle; ``step`` is the last step's name."""
+        """Begin idle; ``step`` is the step's name."""
         self._step, self._inside = step, 0
         self._since, self._lock = time.monotonic(), threading.Lock()
 
@@ -95,10 +95,10 @@ def parts_left(parts: int) -> None:
 
 
 def stored(step: str, scans: int, rows: pa.Table) -> None:
-    """Count what one part's last step came to.
+    """Count what one part came to.
 
     Args:
-        step: name of the last step.
+        step: name of the step.
         scans: scans among the part's objects.
         rows: what was stored; refusals and age gaps are counted where it has them.
     """

@@ -34,6 +34,7 @@ from bae.archive.sandbox import Decoder
 from bae.pipeline import monitoring, session
 from bae.pipeline.resources import Resources
 from bae.scan import Scan
+from bae.tables import contract
 
 PATIENCE_S = 1800.0
 """Seconds without a finished part before a run counts as stuck: a GPU node may take ten
@@ -52,7 +53,7 @@ class Reading:
     """What a decode task needs to know.
 
     Attributes:
-        tables_uri: where the pseudonym key is kept, see ``privacy.load_key``.
+        tables_uri: root of the tables, where the demo key of pseudonyms is kept.
         labels: the labels file's content, or None.
         limit_s: seconds after which a decoder that hangs is stopped.
     """
@@ -183,7 +184,8 @@ def _decode_part(objects: pa.Table, reading: Reading) -> pa.Table:
     entries = objects.to_pylist()
     if not entries:  # Ray Data probes schemas with an empty block
         return _PACKED.empty_table()
-    decoder, key = _decoder(reading.limit_s), privacy.load_key(reading.tables_uri)
+    decoder = _decoder(reading.limit_s)
+    key = privacy.load_key(storage.join(reading.tables_uri, contract.PSEUDONYM_KEY))
     items: list[Decoded] = []
     start, waited, read_bytes = time.monotonic(), 0.0, 0
     with ThreadPoolExecutor(FETCH_THREADS) as pool:

@@ -10,6 +10,7 @@ import signal
 import socket
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import TypeVar
@@ -30,6 +31,9 @@ _OURS = re.compile(r"^bae\.errors\.\w+: (.+)$", re.MULTILINE)
 
 ANSWER_S = 30.0
 """Seconds in which a cluster's head must accept a connection."""
+
+LEFT_THREADS_S = 2.0
+"""Most seconds that a failed session waits for threads that Ray Data has left behind."""
 
 log = logging.getLogger(__name__)
 
@@ -54,7 +58,7 @@ def session() -> Iterator[None]:
             encoding="JSON", log_level="WARNING", additional_log_standard_attrs=["name"]
         )
     }
-    on_terminate = signal.getsignal(signal.SIGTERM)
+    on_terminate, before = signal.getsignal(signal.SIGTERM), set(threading.enumerate())
     with _native_stderr_logged():
         ray.init(
             # Never None: Ray would then join, or wait for, whatever was started here last.
@@ -68,28 +72,37 @@ def session() -> Iterator[None]:
             signal.signal(signal.SIGTERM, on_terminate)  # Ray has put its own in place
         if logs.as_json():
             logs.setup()  # and added a handler of its own
-        quieten()
+        failed = True
         try:
-            yield
+            with _quiet_ray_data():
+                yield
+            failed = False
         finally:
-            _quieten_left_threads()
-            ray.shutdown()
+            with _threads_errors_logged():
+                ray.shutdown()
+                if failed:
+                    _wait_for(set(threading.enumerate()) - before)
 
 
-def _quieten_left_threads() -> None:
-    """Log what threads raise that outlive Ray, at level DEBUG; the job's last word is its own.
+@contextmanager
+def _threads_errors_logged() -> Iterator[None]:
+    """Log what threads raise, at level DEBUG, so that a job's last word is its own.
 
-    After a run that got stuck Ray Data still asks a Ray that has gone.
+    After a run that got stuck, Ray Data's threads still ask a Ray that has gone.
     """
-    left, usual = set(threading.enumerate()), threading.excepthook
+    usual = threading.excepthook
+    threading.excepthook = lambda raised: log.debug("after Ray: %s", raised.exc_value)
+    try:
+        yield
+    finally:
+        threading.excepthook = usual
 
-    def hook(raised: threading.ExceptHookArgs) -> None:
-        if raised.thread in left:
-            log.debug("after Ray: %s in %s", raised.exc_value, raised.thread)
-        else:
-            usual(raised)
 
-    threading.excepthook = hook
+def _wait_for(threads: Iterable[threading.Thread]) -> None:
+    """Give threads that lost their Ray the time to notice; some of Ray's own never end."""
+    end = time.monotonic() + LEFT_THREADS_S
+    for thread in threads:
+        thread.join(max(0.0, end - time.monotonic()))
 
 
 def _require_answer(address: str) -> None:
@@ -138,18 +151,27 @@ def _native_stderr_logged() -> Iterator[None]:
         os.close(kept_fd)
 
 
-def quieten() -> None:
+@contextmanager
+def _quiet_ray_data() -> Iterator[None]:
     """Keep Ray Data's bars and notices out of the job's output; its log files keep them."""
-    context = ray.data.DataContext.get_current()
+    context = ray.data.DataContext.get_current().copy()
     # each look at a worker's memory takes the kernel some 10 ms, and nobody reads the answer
     context.memory_usage_poll_interval_s = None
     context.enable_progress_bars = False
     context.enable_rich_progress_bars = False
     context.print_on_execution_start = False
-    for name in ("ray.data", "ray.train", "ray.tune"):
-        logger = logging.getLogger(name)
+    loggers = [logging.getLogger(name) for name in ("ray.data", "ray.train", "ray.tune")]
+    usual = [(logger.level, logger.propagate) for logger in loggers]
+    for logger in loggers:
         logger.setLevel(logging.ERROR)
         logger.propagate = False
+    try:
+        with ray.data.DataContext.current(context):
+            yield
+    finally:
+        for logger, (level, propagate) in zip(loggers, usual, strict=True):
+            logger.setLevel(level)
+            logger.propagate = propagate
 
 
 def root_cause(error: BaseException) -> str:

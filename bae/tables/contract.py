@@ -13,6 +13,20 @@ from __future__ import annotations
 
 import pyarrow as pa
 
+RESTRICTED, COHORT = "restricted", "cohort"
+"""Below the tables' root: what may lead back to a person, and what never does."""
+PSEUDONYM_KEY = "restricted/pseudonym.key"
+"""The demo key of pseudonyms, where no other is given."""
+LEASE = "restricted/lease"
+"""Who may write the tables; see ``bae.tables.lease``."""
+STAGING = "restricted/staging"
+"""Unfinished runs; see ``bae.tables.runs``."""
+SAMPLES = "restricted/samples"
+"""Prepared training samples and kept answers."""
+EXPORTS = "restricted/dicom"
+"""DICOM exports, unless another place is named; erasure does not find them elsewhere. They
+hold names, as their sources do."""
+
 _text, _int, _float = pa.string(), pa.int32(), pa.float64()
 _texts = pa.list_(pa.field("element", pa.string()))
 _time = pa.timestamp("us", tz="UTC")
@@ -212,15 +226,3 @@ def same_columns(left: pa.Schema, right: pa.Schema) -> bool:
     return left.names == right.names and all(
         same_kind(a, b) for a, b in zip(left.types, right.types, strict=True)
     )
-
-
-SAMPLES = "restricted/samples"
-"""Where prepared training samples and kept answers lie."""
-
-
-EXPORTS = "restricted/dicom"
-"""Where DICOM exports go unless another place is named; erasure does not find them elsewhere.
-They hold names, as their sources do."""
-
-
-STAGING = "restricted/staging"

@@ -18,7 +18,6 @@ from deltalake import DeltaTable, WriterProperties
 from bae import storage
 from bae.errors import RunError, UseError
 from bae.tables import contract, delta, runs
-from bae.tables.contract import EXPORTS, SAMPLES
 from bae.tables.maintain import committed, no_check, vacuum, without_retry
 
 
@@ -28,7 +27,7 @@ class Erased:
 
     Attributes:
         rows: table to rows removed.
-        exports: DICOM objects removed below ``restricted/dicom``.
+        exports: DICOM objects removed below ``contract.EXPORTS``.
         files_searched: Parquet files and log files searched afterwards for the keys.
         still_in_archive: the patient's objects that the archive still holds; the next
             run would read them again.
@@ -104,7 +103,7 @@ def _delete(
 
 def _drop_samples(tables_uri: str, keys: list[str]) -> None:
     """Delete the training samples that hold one of the keys, by whole sets: they are a cache."""
-    folder = storage.join(storage.normal(tables_uri), SAMPLES)
+    folder = storage.join(storage.normal(tables_uri), contract.SAMPLES)
     if not storage.exists(folder):
         return
     for uri in storage.list_objects(folder)["object_uri"].to_pylist():
@@ -118,7 +117,7 @@ def _drop_samples(tables_uri: str, keys: list[str]) -> None:
 
 def _drop_exports(tables_uri: str, scan_ids: list[str]) -> int:
     """Delete the DICOM exports of some scans, which are named after them; return how many."""
-    folder = storage.join(storage.normal(tables_uri), EXPORTS)
+    folder = storage.join(storage.normal(tables_uri), contract.EXPORTS)
     if not storage.exists(folder):
         return 0
     found = storage.list_objects(folder, hidden=True)["object_uri"].to_pylist()
@@ -138,7 +137,7 @@ def _prove(tables_uri: str, keys: list[str]) -> int:
     """
     root = storage.normal(tables_uri)
     searched = 0
-    for name in [storage.join(root, part) for part in ("restricted", "cohort")]:
+    for name in [storage.join(root, part) for part in (contract.RESTRICTED, contract.COHORT)]:
         if not storage.exists(name):
             continue
         for uri in storage.list_objects(name, hidden=True)["object_uri"].to_pylist():

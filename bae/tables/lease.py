@@ -23,13 +23,12 @@ from typing import Any
 
 from bae import storage
 from bae.errors import LockedError, StorageError
+from bae.tables import contract
 
 BEAT_S = 10.0
 """Seconds between two signs of life."""
 STALE_S = 60.0
 """Seconds of silence after which a lease may be taken over."""
-
-FOLDER = "restricted/lease"
 
 _log = logging.getLogger(__name__)
 
@@ -91,7 +90,7 @@ def hold(tables_uri: str, run_id: str) -> Iterator[Lease]:
     Raises:
         LockedError: another run holds the tables, and gave a sign of life lately.
     """
-    lease = _take(storage.join(storage.normal(tables_uri), FOLDER), run_id)
+    lease = _take(storage.join(storage.normal(tables_uri), contract.LEASE), run_id)
     thread = threading.Thread(target=lease._beat_until_stopped, name="bae-lease", daemon=True)
     thread.start()
     try:

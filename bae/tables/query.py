@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from bae import storage
 from bae.errors import TablesError
-from bae.tables.contract import SCHEMAS
+from bae.tables.contract import RESTRICTED, SCHEMAS
 from bae.tables.delta import LAST, dataset_of, delta, files, half_published
 
 
@@ -80,7 +80,7 @@ def connect(
     last = delta(tables_uri, LAST, version)
     _add_view(connection, LAST, last, "TRUE")
     for name in SCHEMAS:
-        if name == LAST or (name.startswith("restricted/") and not restricted):
+        if name == LAST or (name.startswith(f"{RESTRICTED}/") and not restricted):
             continue
         table = delta(tables_uri, name)
         if version is not None:

@@ -28,7 +28,6 @@ import pyarrow.parquet as pq
 from bae import storage
 from bae.errors import RunError, TablesError
 from bae.tables import contract, delta
-from bae.tables.contract import STAGING
 
 PART_OBJECTS = 64
 """Most objects in a part: the work that a killed worker repeats."""
@@ -37,9 +36,7 @@ PART_BYTES = 80 << 20
 _MOST_PARTS = 4096
 
 
-def todo(
-    tables_uri: str, listing: pa.Table, model_id: str | None, *, retry_rejected: bool = False
-) -> pa.Table:
+def todo(tables_uri: str, listing: pa.Table, model_id: str | None) -> pa.Table:
     """Return the listed objects that have something left to do.
 
     An object is known at the version (etag) it was read at; with a model, all scans
@@ -50,7 +47,6 @@ def todo(
         tables_uri: root of the tables.
         listing: a table of ``storage.LISTING``.
         model_id: the model to score with, or None to index only.
-        retry_rejected: take refused objects up again.
 
     Returns:
         The rows of ``listing`` to work on, sorted by ``object_uri``.
@@ -61,9 +57,10 @@ def todo(
         for name in ("scans", "rejects"):
             connection.register(name, delta.dataset(tables_uri, f"restricted/{name}"))
         connection.register("ages", delta.dataset(tables_uri, "cohort/ages"))
-        refused = "FALSE" if retry_rejected else "model_id IS NULL OR model_id = $model"
-        left = f"""
-            WITH refused AS (SELECT object_uri, source_uri, etag FROM rejects WHERE {refused}),
+        left = """
+            WITH refused AS (
+                SELECT object_uri, source_uri, etag FROM rejects
+                WHERE model_id IS NULL OR model_id = $model),
             scored AS (SELECT scan_id, object_version FROM ages WHERE model_id = $model),
             unscored AS (
                 SELECT source_uri AS object_uri, etag
@@ -101,7 +98,7 @@ class Run:
     @property
     def uri(self) -> str:
         """Return the run's folder."""
-        return storage.join(self.tables_uri, STAGING, self.run_id)
+        return storage.join(self.tables_uri, contract.STAGING, self.run_id)
 
     @property
     def staged_uri(self) -> str:
@@ -199,18 +196,20 @@ def open_run(
 def unfinished(tables_uri: str) -> list[Run]:
     """Return the runs that were begun and not yet published, oldest first."""
     place = storage.normal(tables_uri)
-    folder = storage.join(place, STAGING)
+    folder = storage.join(place, contract.STAGING)
     names = [name for name in _below(folder, "") if name.endswith("/run.json")]
     return [Run(tables_uri=place, **json.loads(storage.read_bytes(name))) for name in sorted(names)]
 
 
 def divided(objects: pa.Table, part_objects: int | None = None) -> list[pa.Table]:
-    """Divide objects into parts, in their order: as many of each as few enough.
+    """Divide objects into parts, in their order.
+
+    A part ends when it holds ``part_objects`` objects or about ``PART_BYTES``, whichever
+    comes first. Both limits are raised where there would be more than 4096 parts.
 
     Args:
         objects: a table with the columns of ``storage.LISTING``.
-        part_objects: most objects in a part, by default ``PART_OBJECTS``. A part also ends
-            at about ``PART_BYTES``. Both give way where there would be over 4096 parts.
+        part_objects: by default ``PART_OBJECTS``.
     """
     if not objects.num_rows:
         return []

@@ -1,8 +1,7 @@
-"""Labels files, age groups, and the split by patient."""
+"""Labels files and age groups."""
 
 import io
 import pickle
-from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,14 +9,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from bae import recipes
 from bae.archive import labels
 from bae.errors import LabelsError
 from bae.scan import Identity, Scan, View
-from bae.tables import splits as tables_splits
 
 COUNTS = np.ones((2, 2), np.uint16)
 SCAN = Scan(
@@ -186,64 +184,6 @@ def test_age_groups_are_what_numpy_finds(age: float) -> None:
     expected = int(np.digitize(age, EDGES)) - 1
     inside = 40 <= age <= 80
     assert recipes.age_group(age, EDGES) == (min(expected, 3) if inside else None)
-
-
-def _patients(ages: list[float | None], sexes: list[str | None]) -> pa.Table:
-    return pa.table(
-        {
-            "patient_key": [f"{i:032x}" for i in range(len(ages))],
-            "sex": pa.array(sexes, pa.string()),
-            "age_years": pa.array(ages, pa.float64()),
-        }
-    )
-
-
-PEOPLE = st.lists(
-    st.tuples(st.one_of(st.none(), st.floats(0, 120)), st.sampled_from(["F", "M", None])),
-    max_size=200,
-)
-
-
-@settings(deadline=None)
-@given(PEOPLE, st.integers(0, 200))
-def test_splits_are_stable_and_every_patient_has_one(
-    people: list[tuple[float | None, str | None]], cut: int
-) -> None:
-    """Known patients keep their split, and the order of rows does not matter."""
-    table = _patients([age for age, _ in people], [sex for _, sex in people])
-    first = tables_splits.assign_splits({}, table.slice(0, cut))
-    second = tables_splits.assign_splits(first, table)
-    assert set(first) | set(second) == set(table["patient_key"].to_pylist())
-    assert not set(first) & set(second)
-    again = tables_splits.assign_splits(first, table.sort_by([("patient_key", "descending")]))
-    assert again == second
-
-
-def test_shares_hold_in_every_stratum() -> None:
-    """70/15/15 within one patient, by decade and sex."""
-    rng = np.random.default_rng(0)
-    table = _patients(list(rng.uniform(40, 80, 3000)), list(rng.choice(["F", "M"], 3000)))
-    splits = tables_splits.assign_splits({}, table)
-    for decade in range(4, 8):
-        for sex in "FM":
-            rows = [
-                row
-                for row in table.to_pylist()
-                if row["age_years"] // 10 == decade and row["sex"] == sex
-            ]
-            counts = Counter(splits[row["patient_key"]] for row in rows)
-            for split, share in tables_splits.SPLIT_SHARES.items():
-                assert abs(counts[split] - share * len(rows)) <= 1
-
-
-def test_shares_hold_when_patients_come_one_a_night() -> None:
-    """Nightly runs see one new patient each and must not send them all to training."""
-    known: dict[str, str] = {}
-    table = _patients([55.0] * 200, ["F"] * 200)
-    for night in range(200):
-        known |= tables_splits.assign_splits(known, table.slice(0, night + 1))
-    counts = Counter(known.values())
-    assert counts == {"train": 140, "validation": 30, "test": 30}
 
 
 def test_a_labels_file_is_read_once_as_bytes(tmp_path: Path) -> None:

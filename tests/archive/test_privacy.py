@@ -76,9 +76,9 @@ def test_the_key_comes_from_the_environment_or_a_file(
     expected = KEY if text == KEY.hex() else text.encode()
     (tmp_path / "key").write_text(text + "\n")
     monkeypatch.setenv(privacy.KEY_FILE_VARIABLE, str(tmp_path / "key"))
-    assert privacy.load_key(str(tmp_path)) == expected
+    assert privacy.load_key(f"{tmp_path}/restricted/pseudonym.key") == expected
     monkeypatch.setenv(privacy.KEY_VARIABLE, "0" * 64)
-    assert privacy.load_key(str(tmp_path)) == bytes(32)
+    assert privacy.load_key(f"{tmp_path}/restricted/pseudonym.key") == bytes(32)
     assert not (tmp_path / "restricted").exists()
 
 
@@ -88,7 +88,7 @@ def test_a_short_key_is_refused_without_showing_it(
     """Fifteen bytes."""
     monkeypatch.setenv(privacy.KEY_VARIABLE, "fifteen letters")
     with pytest.raises(UseError, match="15 bytes is too short") as wrong:
-        privacy.load_key(str(tmp_path))
+        privacy.load_key(f"{tmp_path}/restricted/pseudonym.key")
     assert "fifteen" not in str(wrong.value)
 
 
@@ -97,8 +97,8 @@ def test_a_demo_key_is_made_once_for_its_owner_only_and_said_so(
 ) -> None:
     """In restricted/, mode 0600, the same for every later run."""
     with caplog.at_level(logging.INFO):
-        key = privacy.load_key(str(tmp_path))
-        assert privacy.load_key(str(tmp_path)) == key
+        key = privacy.load_key(f"{tmp_path}/restricted/pseudonym.key")
+        assert privacy.load_key(f"{tmp_path}/restricted/pseudonym.key") == key
     place = tmp_path / "restricted" / "pseudonym.key"
     assert stat.S_IMODE(place.stat().st_mode) == 0o600
     assert len(key) == 32

@@ -17,8 +17,14 @@ import ray
 import yaml
 
 from bae.errors import RunError, UseError
+from bae.evaluation.ridge import Thumbnails
 from bae.pipeline import monitoring, session
+from bae.pipeline.outcomes import Outcomes
+from bae.pipeline.parts import Step
+from bae.pipeline.rows import Index
+from bae.pipeline.score import Score
 from bae.tables import contract
+from bae.training import samples
 from jobs import command
 from tests.fakes import rows
 
@@ -32,6 +38,9 @@ DASHBOARD = json.loads((INFRA / "grafana" / "bae.json").read_text())
 QUERIES = [
     (panel["title"], target["expr"]) for panel in DASHBOARD["panels"] for target in panel["targets"]
 ] + [(rule["alert"], rule["expr"]) for rule in RULES]
+STEPS: list[type[Step]] = [
+    Index, Score, Outcomes, Thumbnails, samples.LocalizerSamples, samples.RegressorSamples
+]  # fmt: skip
 OURS = {f"ray_{name}_total" for name in monitoring.COUNTERS} | {f"ray_{monitoring.PARTS_LEFT}"}
 
 
@@ -69,6 +78,26 @@ def test_tags_in_queries_are_tags_of_the_metric() -> None:
         for name, selectors in re.findall(r"ray_(bae_\w+?)_total\{([^}]*)\}", query):
             used = set(re.findall(r"(\w+)\s*[=!]~?", selectors))
             assert used <= always | set(monitoring.COUNTERS[name][1]), where
+
+
+def test_steps_keep_their_names() -> None:
+    """Years of metrics carry them, so each class declares its own."""
+    assert all("name" in vars(step) for step in STEPS)
+    assert [step.name for step in STEPS] == [
+        "Index", "Score", "Outcomes", "Thumbnails", "LocalizerSamples", "RegressorSamples"
+    ]  # fmt: skip
+
+
+def test_alerts_and_dashboard_ask_for_declared_steps() -> None:
+    """A step that nobody declares would never ring."""
+    asked = {
+        name
+        for _, query in QUERIES
+        for value in re.findall(r'\bstep=~?"([^"]*)"', query)
+        for name in value.split("|")
+    }
+    assert "Score" in asked
+    assert asked <= {step.name for step in STEPS}
 
 
 def test_every_alert_has_its_entry_in_the_runbook() -> None:

@@ -1,10 +1,14 @@
 """What a job takes of a cluster, and when it gives up waiting."""
 
+import logging
+import sys
+import threading
 import time
 from collections.abc import Iterator
 
 import pytest
 import ray
+import ray.data
 
 from bae.errors import RunError, UseError
 from bae.pipeline import resources, session
@@ -193,3 +197,22 @@ def test_a_dead_address_is_one_sentence_soon(monkeypatch: pytest.MonkeyPatch) ->
     with pytest.raises(RunError, match="no Ray answers at RAY_ADDRESS"), session.session():
         pass
     assert time.monotonic() - start < 40
+
+
+def test_what_a_session_changes_in_the_process_is_put_back() -> None:
+    """Hook, loggers, Ray Data's settings and Python's stderr."""
+
+    def state() -> list[object]:
+        logger = logging.getLogger("ray.data")
+        context = ray.data.DataContext.get_current()
+        return [threading.excepthook, (logger.level, logger.propagate), context, sys.stderr]
+
+    before = state()
+    with (
+        session._native_stderr_logged(),
+        session._quiet_ray_data(),
+        session._threads_errors_logged(),
+    ):
+        inside = state()
+    assert all(a is not b and a != b for a, b in zip(before, inside, strict=True))
+    assert all(a is b or a == b for a, b in zip(before, state(), strict=True))

@@ -14,8 +14,8 @@ from bae.tables import contract, delta, runs
 from tests.fakes import rows
 
 
-def _left(root: str, objects: pa.Table, model_id: str | None, **more: bool) -> list[int]:
-    found = runs.todo(root, objects, model_id, **more)
+def _left(root: str, objects: pa.Table, model_id: str | None) -> list[int]:
+    found = runs.todo(root, objects, model_id)
     assert found.schema.equals(storage.LISTING)
     return [int(uri[-11:-4]) for uri in found["object_uri"].to_pylist()]
 
@@ -54,7 +54,7 @@ def test_a_new_model_scores_what_could_be_read(tmp_path: Path) -> None:
 
 
 def test_a_refusal_by_one_model_leaves_the_scan_to_another(tmp_path: Path) -> None:
-    """And is not tried again by the same model, unless asked."""
+    """And is not tried again by the same model."""
     root, objects = str(tmp_path), rows.listing(range(1, 3))
     staged = rows.staged(objects, None).to_pylist()
     for row in staged:
@@ -66,7 +66,6 @@ def test_a_refusal_by_one_model_leaves_the_scan_to_another(tmp_path: Path) -> No
     publish.finish(run)
     assert _left(root, objects, "m1") == []
     assert _left(root, objects, "m2") == [1, 2]
-    assert _left(root, objects, "m1", retry_rejected=True) == [1, 2]
 
 
 def test_a_zip_is_left_until_all_its_members_are_scored(tmp_path: Path) -> None:
