@@ -59,7 +59,6 @@ _COLUMNS = {
 # Rows in sorted order in one file, at most a few hundred MB of memory.
 _STRETCH_ROWS = {"cohort/heatmaps": 262_144}
 _ROW_GROUP = {"cohort/heatmaps": 16384}
-_SHORT = {name: name.partition("/")[2] for name in contract.SCHEMAS}
 
 
 def publish(
@@ -211,7 +210,7 @@ def _commit(
             place if table is None else table,
             pa.RecordBatchReader.from_batches(schema, counted()),
             mode="append",
-            name=_SHORT[name],
+            name=name.partition("/")[2],
             configuration=_configuration(name) if table is None else None,
             schema_mode="merge" if delta.lacks_columns(name, table) else None,
             storage_options=storage.table_options(place),
