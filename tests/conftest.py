@@ -7,6 +7,17 @@ import pytest
 from tests.fakes import fault_proxy
 from tests.fakes import s3_server as fakes_s3_server
 
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what takes Ray or the S3 server: ``make test-fast`` must start neither."""
+    for item in items:
+        taken = getattr(item, "fixturenames", ())
+        for fixture, marker in (("local_ray", "ray"), ("s3_server", "s3")):
+            if fixture in taken:
+                item.add_marker(marker)
+
+
 # ---- Ray ----------------------------------------------------------------------------------
 
 

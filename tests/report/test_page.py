@@ -145,6 +145,7 @@ def test_without_the_archive_there_is_a_page_all_the_same(
     assert "6 of 6 pictures are missing" in found.text
 
 
+@pytest.mark.slow
 def test_replaced_object_gives_no_picture(tmp_path: Path) -> None:
     """What lies under the name now is not what was scored."""
     folder = tmp_path / "archive"
@@ -157,6 +158,7 @@ def test_replaced_object_gives_no_picture(tmp_path: Path) -> None:
     assert "image/webp" not in report_page.build(root)
 
 
+@pytest.mark.slow
 def test_nothing_planted_is_on_the_page(
     archive: tuple[str, list[str]], scored: str, capfd: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
@@ -222,6 +224,7 @@ Recipe `small` <script>alert(1)</script> [elsewhere](https://example.org).
 """
 
 
+@pytest.mark.slow
 def test_readable_card_is_part_of_the_page(scored: str, tmp_path: Path) -> None:
     """Its tables and headings fit in; what it says stays text, and nothing is fetched."""
     (tmp_path / "card.json").write_text('{"model_id": "one"}')

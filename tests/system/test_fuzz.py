@@ -19,6 +19,7 @@ def test_the_corpus_is_sound(name: str) -> None:
         assert all(isinstance(outcome, Scan) for outcome in outcomes), outcomes
 
 
+@pytest.mark.slow
 def test_every_spoilt_object_ends_as_a_scan_or_a_refusal() -> None:
     """A fixed number here; ``python -m tests.fuzz`` goes on for longer."""
     tally = fuzz.run(20261124, count=1500, seconds=120)

@@ -382,6 +382,7 @@ def test_newer_object_of_a_scan_gets_its_own_export(tmp_path: Path) -> None:
     assert len(set(uids)) == 4
 
 
+@pytest.mark.slow
 def test_erasure_removes_a_persons_exports_and_no_others(tmp_path: Path) -> None:
     """Scans 2 and 3 belong to one made-up person, scan 4 to another."""
     folder, root = tmp_path / "archive", str(tmp_path / "tables")
@@ -425,6 +426,7 @@ def test_odd_headers_are_exported_all_the_same(
     assert capfd.readouterr() == ("", "")
 
 
+@pytest.mark.slow
 def test_a_source_full_of_text_is_exported(capfd: pytest.CaptureFixture[str]) -> None:
     """Every text element filled; private and nested ones do not travel."""
     data, secrets = planted.plant(planted.words())
