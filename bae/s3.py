@@ -1,7 +1,7 @@
 """The few S3 calls that storage needs, with one way of waiting and of failing.
 
-botocore does signing, credentials and multipart limits; s3fs, pyarrow and
-deltalake get the same endpoint and credentials. A server that is down for a short
+s3fs reads, writes and deletes; pyarrow and deltalake bring clients of their own for
+their own files, and get the same endpoint and credentials. A server that is down for a short
 while or says 503 SlowDown is waited for, up to ``PATIENCE_S``; wrong keys, missing
 buckets and expired credentials fail at once, with a sentence.
 """
@@ -64,34 +64,46 @@ def _region() -> str:
     return os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION") or "us-east-1"
 
 
-def client() -> Any:
-    """Return this process's botocore client; clients may be shared by threads."""
+def filesystem() -> Any:
+    """Return this process's s3fs filesystem; threads may share it."""
     keys = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_PROFILE")
     # The environment is part of the cache's key: a test, or a notebook, may change it.
-    return _client(os.getpid(), endpoint(), _region(), tuple(os.environ.get(k) for k in keys))
+    return _filesystem(os.getpid(), endpoint(), _region(), tuple(os.environ.get(k) for k in keys))
 
 
 @functools.lru_cache(maxsize=4)
-def _client(pid: int, url: str | None, region: str, keys: tuple[str | None, ...]) -> Any:
-    import botocore.session
-    from botocore.config import Config
+def _filesystem(pid: int, url: str | None, region: str, keys: tuple[str | None, ...]) -> Any:
+    import s3fs
 
-    config = Config(
-        connect_timeout=5,
-        read_timeout=60,
-        max_pool_connections=64,
-        retries={"mode": "standard", "total_max_attempts": 2},
+    class Exact(s3fs.S3FileSystem):  # type: ignore[misc]
+        """s3fs cuts a key at ``?versionId=``; the archive's keys are taken as they are."""
+
+        def split_path(self, path: str) -> tuple[str, str, None]:
+            bucket, _, key = path.removeprefix("s3://").partition("/")
+            return bucket, key, None
+
+    config = {
+        "connect_timeout": 5,
+        "read_timeout": 60,
+        "max_pool_connections": 64,
+        "retries": {"mode": "standard", "total_max_attempts": 2},
         # Servers other than AWS do not all know the newer checksum headers.
-        request_checksum_calculation="when_required",
-        response_checksum_validation="when_required",
-        s3={"addressing_style": "path"} if url else {},
+        "request_checksum_calculation": "when_required",
+        "response_checksum_validation": "when_required",
+        "s3": {"addressing_style": "path"} if url else {},
+    }
+    return Exact(
+        endpoint_url=url,
+        client_kwargs={"region_name": region},
+        config_kwargs=config,
+        use_listings_cache=False,
+        skip_instance_cache=True,
     )
-    session = botocore.session.get_session()
-    return session.create_client("s3", region_name=region, endpoint_url=url, config=config)
 
 
 def _patiently(doing: str, call: Callable[[], _T]) -> _T:
     """Make a call, waiting while the server is away or slow; translate what stays wrong."""
+    import aiohttp
     from botocore import exceptions
 
     away = (
@@ -99,32 +111,37 @@ def _patiently(doing: str, call: Callable[[], _T]) -> _T:
         exceptions.ConnectionError,
         exceptions.ResponseStreamingError,
         exceptions.IncompleteReadError,
+        aiohttp.ClientError,
         ConnectionError,
         TimeoutError,
     )
-    give_up = time.monotonic() + PATIENCE_S
+    give_up = None
     pause = 0.1
     while True:
         try:
             return call()
-        except exceptions.ClientError as error:
-            code = str(error.response.get("Error", {}).get("Code", ""))
-            if code not in _WAIT or time.monotonic() > give_up:
-                raise StorageError(f"cannot {doing}: {_sentence(code)}") from error
-            why = code
-        except exceptions.NoCredentialsError as error:
-            raise StorageError(
-                f"cannot {doing}: no credentials; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
-            ) from error
-        except away as error:
-            if time.monotonic() > give_up:
+        except (OSError, aiohttp.ClientError, exceptions.BotoCoreError) as error:
+            # Patience counts from the first failure: a big object may take longer than that.
+            give_up = give_up or time.monotonic() + PATIENCE_S
+            answer = error.__cause__  # s3fs makes an OSError of what the server says
+            if isinstance(answer, exceptions.ClientError):
+                why = str(answer.response.get("Error", {}).get("Code", ""))
+                if why not in _WAIT or time.monotonic() > give_up:
+                    raise StorageError(f"cannot {doing}: {_sentence(why)}") from answer
+            elif isinstance(error, exceptions.NoCredentialsError):
+                raise StorageError(
+                    f"cannot {doing}: no credentials; "
+                    "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
+                ) from error
+            elif not isinstance(error, away):
+                raise StorageError(f"cannot {doing}: {type(error).__name__}") from error
+            elif time.monotonic() > give_up:
                 raise StorageError(
                     f"cannot {doing}: no answer from {_server()} for {PATIENCE_S:.0f} s; "
                     "check AWS_ENDPOINT_URL and the network"
                 ) from error
-            why = "no answer"
-        except exceptions.BotoCoreError as error:
-            raise StorageError(f"cannot {doing}: {type(error).__name__}") from error
+            else:
+                why = "no answer"
         _log.debug("S3: %s, trying again in %.1f s", why, pause)
         time.sleep(pause * random.uniform(0.5, 1.0))
         pause = min(pause * 2, 5.0)
@@ -154,48 +171,20 @@ def is_absent(error: StorageError) -> bool:
 
 def read(uri: str) -> bytes:
     """Return an object's bytes."""
-    bucket, key = split(uri)
-    return _patiently(
-        "read an object",
-        lambda: bytes(client().get_object(Bucket=bucket, Key=key)["Body"].read()),
-    )
+    # One request: with more at a time s3fs asks for the size first.
+    get = functools.partial(filesystem().cat_file, uri, max_concurrency=1)
+    return bytes(_patiently("read an object", get))
 
 
 def write(uri: str, data: bytes) -> None:
-    """Put an object; above 64 MiB in parts, which appear together."""
-    bucket, key = split(uri)
-    if len(data) <= _PART_BYTES:
-        _patiently(
-            "write an object", lambda: client().put_object(Bucket=bucket, Key=key, Body=data)
-        )
-        return
-    place = {"Bucket": bucket, "Key": key}
-    upload = _patiently("write an object", lambda: client().create_multipart_upload(**place))
-    place["UploadId"] = upload["UploadId"]
-    try:
-        parts = []
-        for number, start in enumerate(range(0, len(data), _PART_BYTES), start=1):
-            put = functools.partial(
-                client().upload_part,
-                **place,
-                PartNumber=number,
-                Body=data[start : start + _PART_BYTES],
-            )
-            answer = _patiently("write an object", put)
-            parts.append({"ETag": answer["ETag"], "PartNumber": number})
-        _patiently(
-            "write an object",
-            lambda: client().complete_multipart_upload(**place, MultipartUpload={"Parts": parts}),
-        )
-    except StorageError:
-        _patiently("write an object", lambda: client().abort_multipart_upload(**place))
-        raise
+    """Put an object; from 128 MiB on in parts, which appear together."""
+    put = functools.partial(filesystem().pipe_file, uri, data, chunksize=_PART_BYTES)
+    _patiently("write an object", put)
 
 
 def create(uri: str, data: bytes) -> bool:
     """Put an object only if there is none of that name (``If-None-Match: *``)."""
-    bucket, key = split(uri)
-    put = functools.partial(client().put_object, Bucket=bucket, Key=key, Body=data, IfNoneMatch="*")
+    put = functools.partial(filesystem().pipe_file, uri, data, mode="create")
     try:
         _patiently("create an object", put)
     except StorageError as error:
@@ -209,27 +198,24 @@ def create(uri: str, data: bytes) -> bool:
 def exists(uri: str) -> bool:
     """Say whether there is an object of that name, or any below it."""
     bucket, key = split(uri)
-    prefix = key.rstrip("/") + "/" if key.strip("/") else ""
+    # Not s3fs's exists: on some servers it takes a folder without objects for one with some.
     if key:
         try:
-            _patiently("look at an object", lambda: client().head_object(Bucket=bucket, Key=key))
+            _head("look at an object", bucket, key)
             return True
         except StorageError as error:
             if not is_absent(error):
                 raise
-    found = _patiently(
-        "look at a place",
-        lambda: client().list_objects_v2(Bucket=bucket, Prefix=prefix, MaxKeys=1),
-    )
-    return bool(found.get("Contents"))
+    return any(True for _ in _pages(bucket, key.rstrip("/") + "/" if key.strip("/") else ""))
 
 
 def delete(uri: str) -> None:
     """Delete an object and everything below it."""
     bucket, key = split(uri)
     below = [name for name, _, _ in _pages(bucket, key.rstrip("/") + "/")]
+    # Not s3fs's rm: it takes brackets and stars in a name for a pattern.
     for name in [*below, key]:
-        drop = functools.partial(client().delete_object, Bucket=bucket, Key=name)
+        drop = functools.partial(filesystem().rm_file, f"{bucket}/{name}")
         _patiently("delete an object", drop)
 
 
@@ -246,7 +232,7 @@ def list_keys(uri: str, hidden: bool = False) -> Iterator[tuple[str, str, int]]:
         yield f"s3://{bucket}/{name}", etag, size
     if not found and key:
         try:
-            head = _patiently("list " + uri, lambda: client().head_object(Bucket=bucket, Key=key))
+            head = _head("list " + uri, bucket, key)
         except StorageError as error:
             if not is_absent(error):
                 raise
@@ -254,11 +240,17 @@ def list_keys(uri: str, hidden: bool = False) -> Iterator[tuple[str, str, int]]:
         yield uri, head["ETag"].strip('"'), head["ContentLength"]
 
 
+def _head(doing: str, bucket: str, key: str) -> Any:
+    ask = functools.partial(filesystem().call_s3, "head_object", Bucket=bucket, Key=key)
+    return _patiently(doing, ask)
+
+
 def _pages(bucket: str, prefix: str) -> Iterator[tuple[str, str, int]]:
+    # Not s3fs's find: it holds every entry of the archive at once.
     token: dict[str, str] = {}
     while True:
         ask = functools.partial(
-            client().list_objects_v2, Bucket=bucket, Prefix=prefix, MaxKeys=1000, **token
+            filesystem().call_s3, "list_objects_v2", Bucket=bucket, Prefix=prefix, **token
         )
         page = _patiently(f"list s3://{bucket}", ask)
         for item in page.get("Contents", ()):
@@ -266,17 +258,6 @@ def _pages(bucket: str, prefix: str) -> Iterator[tuple[str, str, int]]:
         if not page.get("IsTruncated"):
             return
         token = {"ContinuationToken": page["NextContinuationToken"]}
-
-
-def s3fs_options() -> dict[str, Any]:
-    """Return the arguments of ``s3fs.S3FileSystem``; keys come from the environment."""
-    options: dict[str, Any] = {
-        "config_kwargs": {"retries": {"mode": "standard", "max_attempts": 8}},
-        "use_listings_cache": False,
-    }
-    if url := endpoint():
-        options["endpoint_url"] = url
-    return options
 
 
 def pyarrow_filesystem() -> pyarrow.fs.FileSystem:

@@ -17,7 +17,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
-import fsspec
 import pyarrow as pa
 import pyarrow.fs
 
@@ -69,14 +68,6 @@ def normal(uri: str) -> str:
 def join(uri: str, *parts: str) -> str:
     """Return the place below ``uri``; parts are names, never absolute."""
     return "/".join([uri.rstrip("/") or "", *(part.strip("/") for part in parts)])
-
-
-def filesystem(uri: str) -> tuple[fsspec.AbstractFileSystem, str]:
-    """Return the fsspec filesystem of a place, and the place's path in it."""
-    place = normal(uri)
-    if is_s3(place):
-        return fsspec.filesystem("s3", **s3.s3fs_options()), place.removeprefix("s3://")
-    return fsspec.filesystem("file"), place
 
 
 def pyarrow_filesystem(uri: str) -> tuple[pyarrow.fs.FileSystem, str]:

@@ -27,6 +27,7 @@ ODD_NAMES = (
     "q'uo\"te&#?;:@.dcm",
     "ümläut/日本/字.dcm",
     "[glob]*{x}.dcm",
+    "query?versionId=1.dcm",
 )
 
 
@@ -299,7 +300,6 @@ def test_other_libraries_reach_the_same_place(s3: s3_server.Server) -> None:
 
     system, path = storage.pyarrow_filesystem("s3://tables/other/x y.parquet")
     pq.write_table(pa.table({"a": [1, 2]}), path, filesystem=system)
-    fs, same = storage.filesystem("s3://tables/other/x y.parquet")
-    assert path == same
-    with fs.open(same, "rb") as file:
+    assert path == "tables/other/x y.parquet"
+    with bae_s3.filesystem().open(path, "rb") as file:
         assert pq.read_table(file).num_rows == 2
