@@ -21,7 +21,7 @@ from bae.training import loop, samples, tasks
 
 ROWS = {"train": 48, "validation": 16}
 SETTINGS = [
-    "regressor.trunk=small_vgg16",
+    "regressor.trunk=resnet10",
     "regressor.width=32", "regressor.height=32", "regressor.hidden_neurons=16",
     "fit_regressor.epochs=4", "fit_regressor.batch_size=16", "fit_regressor.average_decay=0.8",
     "fit_regressor.box_jitter=0",

@@ -340,7 +340,7 @@ def test_what_a_page_names_exists(page: str) -> None:
     path, text = ROOT / page, (ROOT / page).read_text()
     for link in re.findall(r"\]\(([^)#]+)\)", text):
         assert "://" in link or (path.parent / link).exists(), link
-    for file, test in re.findall(r"`((?:\w+/)*test_\w+\.py)(?:::(\w+))?`", text):
+    for file, test in re.findall(r"`(?:tests/)?((?:\w+/)*test_\w+\.py)(?:::(\w+))?`", text):
         assert f"def {test}" in (ROOT / "tests" / file).read_text(), f"{file}::{test}"
     everywhere = (ROOT, path.parent, ROOT / "bae")
     for file in re.findall(r"`([\w./-]+\.(?:py|tf|yaml|sql|env|md|txt))`", text):
