@@ -10,6 +10,8 @@ from numpy.typing import NDArray
 
 ANTERIOR, POSTERIOR, UNKNOWN = "anterior", "posterior", "unknown"
 FEMALE, MALE = "F", "M"
+SEX_SINGULAR = {FEMALE: "woman", MALE: "man"}
+SEX_PLURAL = {FEMALE: "women", MALE: "men"}
 SEX_CODE = {FEMALE: 0.0, MALE: 1.0, None: math.nan}
 """The paper's coding of sex for the regressor; NaN asks for the mean of both answers."""
 

@@ -7,12 +7,13 @@ Exit codes: 0 done; 1 the run failed and may be repeated; 2 wrong use, nothing w
 from __future__ import annotations
 
 import argparse
+import contextlib
 import logging
 import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import NoReturn
 
 from tqdm import tqdm
@@ -60,14 +61,13 @@ def run(
     """
     options = parser.parse_args(argv)
     name = parser.prog.rpartition(".")[2]
-    if threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGTERM, _interrupt)
     try:
-        logs.setup()
-        logs.bind(job=name, run_id=None)  # the demo runs jobs one after the other
-        log.info("begins")
-        job(options)
-        log.info("done")
+        with _terminate_as_interrupt():
+            logs.setup()
+            logs.bind(job=name, run_id=None)  # the demo runs jobs one after the other
+            log.info("begins")
+            job(options)
+            log.info("done")
     except BaeError as error:
         if logs.as_json():
             log.error("%s", error)
@@ -77,6 +77,19 @@ def run(
         print("interrupted: the same command goes on where this one stopped", file=sys.stderr)
         return 130
     return 0
+
+
+@contextlib.contextmanager
+def _terminate_as_interrupt() -> Iterator[None]:
+    """Take SIGTERM as Ctrl-C while inside; only the main thread can ask for that."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, _interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before or signal.SIG_DFL)
 
 
 def _interrupt(number: int, frame: object) -> NoReturn:

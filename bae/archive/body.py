@@ -217,15 +217,12 @@ def only_body(
     The body is the largest connected part of ``body.shape``'s cells, and one cell
     round it (1/128 of the height, 1/32 of the width).
     """
-    rows, columns = counts.shape
     parts, found = ndimage.label(shape(counts).body, np.ones((3, 3), bool))
     if not found:
         return np.zeros_like(counts)
     largest = 1 + int(np.argmax(np.bincount(parts.ravel())[1:]))
     cells = ndimage.binary_dilation(parts == largest, np.ones((3, 3), bool))
-    down = np.arange(rows) * GRID_ROWS // rows
-    right = np.arange(columns) * GRID_COLUMNS // columns
-    return np.where(cells[np.ix_(down, right)], counts, 0)
+    return np.where(_pixels(cells, counts.shape), counts, 0)
 
 
 def white_level(counts: NDArray[np.uint16] | NDArray[np.float32]) -> float:
@@ -246,9 +243,10 @@ def body_rows(counts: NDArray[np.uint16] | NDArray[np.float32]) -> tuple[int, in
 
 def body_mask(counts: NDArray[np.uint16] | NDArray[np.float32]) -> NDArray[np.bool_]:
     """Return (R, C) which pixels show the body."""
-    cells = shape(counts).body
-    rows, columns = (
-        np.arange(pixels) * cells_n // pixels
-        for pixels, cells_n in zip(counts.shape, cells.shape, strict=True)
-    )
-    return np.asarray(cells[np.ix_(rows, columns)])
+    return _pixels(shape(counts).body, counts.shape)
+
+
+def _pixels(cells: NDArray[np.bool_], size: tuple[int, ...]) -> NDArray[np.bool_]:
+    """Return which of (rows, columns) pixels lie in the grid's cells that are set."""
+    down, right = (np.arange(n) * m // n for n, m in zip(size, cells.shape, strict=True))
+    return np.asarray(cells[np.ix_(down, right)])

@@ -12,6 +12,7 @@ from matplotlib.patches import Rectangle
 from numpy.typing import NDArray
 
 from bae.archive.body import body_rows, white_level
+from bae.evaluation import plots
 from bae.evaluation.panels import RegionPanel
 from bae.method import boxes
 from bae.recipes import age_group
@@ -102,10 +103,6 @@ def _errors(outcomes: pa.Table) -> list[tuple[float, dict[str, Any]]]:
 HEAT_COLOURS = "inferno"
 """Rises evenly in lightness, so it reads in print and with any colour vision."""
 
-
-REGION_COLOUR = "#0072b2"
-"""Blue of Okabe and Ito, distinct from the heat with any colour vision."""
-
 SIDES = {ANTERIOR: "RL", POSTERIOR: "LR"}
 """Which of the patient's sides is on the picture's left and right."""
 
@@ -147,13 +144,13 @@ def _region(axes: NDArray[np.object_], panel: RegionPanel) -> None:
     # the lower half of the scale leaves the scan as it is
     axes[2].imshow(heat, alpha=0.6 * np.clip(heat / 127.5 - 1, 0, 1), **warm)
     if panel.gamma is not None and heat.min() < panel.gamma <= heat.max():
-        axes[2].contour(heat, [panel.gamma], colors=REGION_COLOUR, linewidths=0.7)
+        axes[2].contour(heat, [panel.gamma], colors=plots.BLUE, linewidths=0.7)
     crop = panel.counts[box.y0 : box.y1, box.x0 : box.x1]
     axes[3].imshow(crop, **scan)
     top, bottom = body_rows(panel.counts)
     for axis in axes[:3]:
         corner, sides = (box.x0 - 0.5, box.y0 - 0.5), (box.x1 - box.x0, box.y1 - box.y0)
-        axis.add_patch(Rectangle(corner, *sides, fill=False, color=REGION_COLOUR, linewidth=1.2))
+        axis.add_patch(Rectangle(corner, *sides, fill=False, color=plots.BLUE, linewidth=1.2))
         axis.set_ylim(max(bottom, box.y1), min(top, box.y0) - 0.5)
     names = ("(a) scan", "(b) heat map", "(c) overlay", "(d) crop")
     for axis, name in zip(axes, names, strict=True):

@@ -236,10 +236,8 @@ def proportion(successes: int, total: int, level: float = 0.95) -> Estimate:
     """
     if total < 1:
         raise ValueError("a share of nothing has no interval")
-    tail = (1 - level) / 2
-    low = stats.beta.ppf(tail, successes, total - successes + 1) if successes else 0.0
-    high = stats.beta.ppf(1 - tail, successes + 1, total - successes) if successes < total else 1.0
-    return Estimate(successes / total, float(low), float(high))
+    interval = stats.binomtest(successes, total).proportion_ci(level, method="exact")
+    return Estimate(successes / total, float(interval.low), float(interval.high))
 
 
 @dataclass(frozen=True, kw_only=True)

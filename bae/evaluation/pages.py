@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -60,9 +60,14 @@ def page_of(rows: Sequence[Row]) -> str:
     if not rows:
         return "Nothing to show.\n"
     names = [n for n in rows[0] if not n.endswith(("_low", "_high"))]
-    lines = [names, ["---"] * len(names)]
-    lines += [[_cell(row, name) for name in names] for row in rows]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n"
+    return markdown_table(names, ([_cell(row, name) for name in names] for row in rows)) + "\n"
+
+
+def markdown_table(head: Iterable[str], rows: Iterable[Iterable[object]]) -> str:
+    """Return a Markdown table of these rows, without a line end after the last."""
+    names = list(head)
+    lines = [names, ["---"] * len(names), *([str(value) for value in row] for row in rows)]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
 def _cell(row: Row, name: str) -> str:
@@ -84,10 +89,10 @@ def table_one_page(rows: Sequence[Row]) -> str:
     heads = ("method", "sex", "MAE, years (95 %)", "RMSE, years", "R²", "median error, years",
              "within 5 years")  # fmt: skip
     names = ("mae_years", "rmse_years", "r2", "median_error_years", "within_5_years")
-    lines = [list(heads), ["---"] * len(heads)]
+    lines = []
     for row in rows:
         bare = {
             k: v for k, v in row.items() if k.startswith("mae") or not k.endswith(("_low", "_high"))
         }
         lines.append([row["method"], row["sex"], *(_cell(bare, name) for name in names)])
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n"
+    return markdown_table(heads, lines) + "\n"

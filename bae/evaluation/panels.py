@@ -12,10 +12,8 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from bae.pipeline import reread
-from bae.scan import ANTERIOR, FEMALE, MALE, POSTERIOR, Box, Scan
+from bae.scan import ANTERIOR, POSTERIOR, SEX_SINGULAR, Box, Scan
 from bae.tables import delta
-
-WORDS = {FEMALE: "woman, ", MALE: "man, ", None: ""}
 
 
 def panels(
@@ -100,7 +98,8 @@ def title(age: dict[str, Any], view: str) -> str:
     """Return what stands above a panel: sex, age, predicted age and view, as far as known."""
     known = "" if age["age_years"] is None else f"{age['age_years']:.0f} years, "
     side = f", {view}" if view in (ANTERIOR, POSTERIOR) else ""
-    return f"{WORDS[age['sex']]}{known}predicted {age['predicted_age_years']:.0f} years{side}"
+    sex = f"{SEX_SINGULAR[age['sex']]}, " if age["sex"] else ""
+    return f"{sex}{known}predicted {age['predicted_age_years']:.0f} years{side}"
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -21,9 +21,14 @@ from bae.evaluation import metrics, scorecard
 from bae.evaluation.scorecard import Subgroup
 from bae.method import calibration
 from bae.method.calibration import Calibration
+from bae.scan import FEMALE, MALE, SEX_PLURAL
 
 BLUE, VERMILION, GREY = "#0072b2", "#d55e00", "#595959"
-SEXES = {"F": ("women", VERMILION, "o"), "M": ("men", BLUE, "^"), None: ("unknown", GREY, "s")}
+SEXES = {
+    FEMALE: (SEX_PLURAL[FEMALE], VERMILION, "o"),
+    MALE: (SEX_PLURAL[MALE], BLUE, "^"),
+    None: ("unknown", GREY, "s"),
+}
 
 
 def ages_and_sex(scans: pa.Table) -> Figure:

@@ -17,10 +17,9 @@ from pydicom.data import get_testdata_file
 
 from bae.archive.body import body_rows, white_level
 from bae.phantom.scan import PhantomScan, make
-from bae.scan import FEMALE, MALE
+from bae.scan import FEMALE, MALE, SEX_SINGULAR
 
 DECADES = (40, 50, 60, 70)
-WORDS = {FEMALE: "woman", MALE: "man"}
 
 
 def one_per_decade(seed: int = 0) -> list[PhantomScan]:
@@ -38,7 +37,7 @@ def draw(seed: int = 0) -> Figure:
     """Return the contact sheet, beside it the real scan where pydicom-data is installed."""
     panels = [
         SheetPanel(
-            title=f"{WORDS[scan.sex]}, {scan.age_years:.0f} years",
+            title=f"{SEX_SINGULAR[scan.sex]}, {scan.age_years:.0f} years",
             views=[view.counts for view in scan.views],
         )
         for scan in one_per_decade(seed)

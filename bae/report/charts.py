@@ -19,14 +19,16 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from bae.archive.body import only_body, white_level
+from bae.evaluation import plots
 from bae.evaluation.figure3 import HEAT_COLOURS
 from bae.evaluation.panels import RegionPanel
 from bae.method import boxes
+from bae.scan import SEX_PLURAL
 
 Row = Mapping[str, Any]
 
-SEX_COLOURS = {"F": "#d55e00", "M": "#0072b2", "unknown": "#595959"}
-SEX_NAMES = {"F": "women", "M": "men", "unknown": "sex unknown"}
+SEX_COLOURS = {sex or "unknown": colour for sex, (_, colour, _) in plots.SEXES.items()}
+SEX_NAMES = {**SEX_PLURAL, "unknown": "sex unknown"}
 _SIZE = (4.8, 3.9)
 _MANY = 1000
 
@@ -43,7 +45,7 @@ def age_map(cells: Sequence[Row]) -> Figure:
     counts = np.zeros((high - low, high - low))
     for cell in cells:
         counts[cell["predicted"] - low, cell["age"] - low] = cell["scans"]
-    axis.plot([low, high], [low, high], color="#595959", linewidth=1, label="predicted = true age")
+    axis.plot([low, high], [low, high], color=plots.GREY, linewidth=1, label="predicted = true age")
     most = max(counts.max(), 2)
     # without viridis' yellows, which vanish on white
     colours = ListedColormap(mpl.colormaps["viridis_r"](np.linspace(0.25, 1, 256)))
@@ -67,7 +69,7 @@ def gap_histogram(bins: Sequence[Row]) -> Figure:
         bins: rows of sex, gap, scans, as ``counts.gap_bins`` gives them.
     """
     figure, axis = _axes()
-    axis.axvline(0, color="#595959", linewidth=1)
+    axis.axvline(0, color=plots.GREY, linewidth=1)
     step = 1 if sum(row["scans"] for row in bins) >= _MANY else 2
     for sex, colour in SEX_COLOURS.items():
         mine = [row for row in bins if row["sex"] == sex]
@@ -93,7 +95,7 @@ def gap_boxes(groups: Sequence[Row]) -> Figure:
         groups: rows of decade, sex, scans, quantiles, as ``counts.gap_groups`` gives them.
     """
     figure, axis = _axes()
-    axis.axhline(0, color="#595959", linewidth=1)
+    axis.axhline(0, color=plots.GREY, linewidth=1)
     decades = sorted({row["decade"] for row in groups})
     sexes = [sex for sex in SEX_COLOURS if any(row["sex"] == sex for row in groups)]
     for row in groups:
@@ -144,7 +146,9 @@ def thumbnail(panels: Sequence[RegionPanel]) -> Figure:
                     vmin=0, vmax=255, aspect=row_mm / column_mm)  # fmt: skip
         size = (box.x1 - box.x0, box.y1 - box.y0)
         over.add_patch(
-            Rectangle((box.x0 - 0.5, box.y0 - 0.5), *size, fill=False, color="#0072b2", linewidth=2)
+            Rectangle(
+                (box.x0 - 0.5, box.y0 - 0.5), *size, fill=False, color=plots.BLUE, linewidth=2
+            )
         )
         crop.imshow(body[box.y0 : box.y1, box.x0 : box.x1], **scan)
         over.set_title(panel.title, fontsize=10)

@@ -14,6 +14,7 @@ from bae.pipeline import reread
 from bae.report import card as report_card
 from bae.report import charts, counts, drift
 from bae.report.counts import Choice, Row
+from bae.scan import SEX_SINGULAR
 from bae.tables import delta
 
 OUTLIERS = 6
@@ -71,7 +72,7 @@ def build(tables_uri: str, model_uri: str | None = None, run_id: str | None = No
         earlier_runs=drift.EARLIER_RUNS,
         notable=drift.NOTABLE,
         sexes=charts.SEX_NAMES,
-        sexes_one={"F": "woman", "M": "man", None: "sex unknown"},
+        sexes_one={**SEX_SINGULAR, None: "sex unknown"},
         n=_number,
         short=_short,
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from matplotlib.figure import Figure
@@ -11,6 +11,7 @@ from matplotlib.ticker import MaxNLocator
 
 from bae import recipes
 from bae.evaluation.metrics import Estimate
+from bae.evaluation.pages import markdown_table
 from bae.method.model import Card, Part
 
 INTENDED = """\
@@ -43,7 +44,7 @@ def markdown(card: Card) -> str:
     recipe = json.dumps(recipes.to_json(card.recipe), indent=2)
     pieces += [
         f"## Recipe\n\n```json\n{recipe}\n```",
-        f"## Versions\n\n{_table(('package', 'version'), card.versions.items())}",
+        f"## Versions\n\n{markdown_table(('package', 'version'), card.versions.items())}",
     ]
     return "\n\n".join(pieces) + "\n"
 
@@ -56,7 +57,7 @@ def _part(part: Part) -> str:
     fit = ", ".join(f"{k} {part.fit[k]}" for k in ("epochs", "seconds", "device") if k in part.fit)
     lines = [f"Weights: sha256 `{part.sha256}`"]
     if rows:
-        lines.append(_table(head, rows))
+        lines.append(markdown_table(head, rows))
     if fit:
         found = (f"{k.replace('_', ' ')} {v:.3g}" for k, v in part.metrics.items())
         lines.append(f"Training: {fit}; {', '.join(found)}.")
@@ -92,7 +93,7 @@ def _validation(found: Mapping[str, Any]) -> str:
         "that chose the epoch: figures on patients of the test split (`jobs.evaluate`) come "
         "first. In brackets 95 % intervals over patients. Uncorrected for age bias. Each "
         "patient's intervals and probabilities are by a calibration on the others.\n\n"
-        f"{_table(('measure', 'value'), rows)}\n\n{_table(head, groups)}"
+        f"{markdown_table(('measure', 'value'), rows)}\n\n{markdown_table(head, groups)}"
     )
 
 
@@ -112,13 +113,6 @@ def _calibration(card: Card) -> str:
         f"predicted = {fitted.bias_intercept_years:.2f} years + {fitted.bias_slope:.3f} × actual; "
         "predicted ages in the tables are uncorrected."
     )
-
-
-def _table(head: Iterable[str], rows: Iterable[Iterable[object]]) -> str:
-    """Return a Markdown table."""
-    names = list(head)
-    lines = [names, ["---"] * len(names), *([str(value) for value in row] for row in rows)]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
 def learning_curve(history: Sequence[Mapping[str, float]]) -> Figure:

@@ -101,6 +101,10 @@ def _cache(
     return kept.Cache(uri=folder, schema=SCHEMA)
 
 
+STEP_NAMES = {"localizer": "LocalizerSamples", "regressor": "RegressorSamples"}
+"""A network's name to the label that its samples' step has in metrics."""
+
+
 @dataclass(kw_only=True)
 class Samples(kept.KeptStep):
     """Prepare the views of scans as a network will see them in training.
@@ -119,7 +123,7 @@ class Samples(kept.KeptStep):
     @property
     def name(self) -> str:  # type: ignore[override]
         """Return the label of its metrics: one for each network."""
-        return f"{self.task.name.capitalize()}Samples"
+        return STEP_NAMES[self.task.name]
 
     def load(self) -> None:
         """Load the localizer; take every core, since Ray leaves torch one thread."""

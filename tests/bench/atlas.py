@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from bae.evaluation.regions import atlas
 from bae.phantom.scan import make
-from tests.evaluation.regions.test_atlas import LIMBS, ORGANS
+from tests.evaluation.regions.test_atlas import LIMBS, ORGANS, spread_mm
 
 
 def main(scans: int = 16) -> None:
@@ -23,7 +23,7 @@ def main(scans: int = 16) -> None:
     limb = np.array([bool(LIMBS.search(name)) for name in names])
 
     def say(way: str, points: NDArray[np.float64]) -> None:
-        spread = atlas.spread_mm(points)
+        spread = spread_mm(points)
         parts = {"all": limb | True, "trunk and head": ~limb, "limbs": limb}
         print(f"  {way:<12}", *(f"{n} {np.sqrt((spread[p] ** 2).mean()):5.1f}"
                                 for n, p in parts.items()))  # fmt: skip

@@ -21,7 +21,7 @@ from matplotlib.image import AxesImage
 from numpy.typing import NDArray
 from scipy import ndimage, optimize
 
-from bae.scan import ANTERIOR, FEMALE, MALE, POSTERIOR
+from bae.scan import ANTERIOR, POSTERIOR, SEX_PLURAL
 
 Floats = NDArray[np.float64]
 Floats32 = NDArray[np.float32]
@@ -213,18 +213,6 @@ def average(placed: Sequence[Placed], heatmaps: Sequence[NDArray[np.uint8]]) -> 
     )
 
 
-def spread_mm(points: Floats) -> Floats:
-    """Return how far each point lies from its mean over the cohort, mm of the frame.
-
-    Args:
-        points: (scans, points, 2) places on the frame.
-
-    Returns:
-        (points,) root mean square distance: what registration should make small.
-    """
-    return np.asarray(np.sqrt(((points - points.mean(axis=0)) ** 2).sum(axis=2).mean(axis=0)))
-
-
 ATLAS_COLOURS = "YlOrRd"
 """ColorBrewer's: hotter is darker, so it stands out on white, prints, and any eye sees it."""
 
@@ -246,7 +234,7 @@ def atlas(means: Mapping[tuple[str, str, int], Mean], groups: Sequence[str]) -> 
         left=0.04, right=0.99, top=0.92, bottom=0.12, wspace=0.06, hspace=0.1,
     )  # fmt: skip
     shown = None
-    for row, (sex, word) in enumerate(((FEMALE, "women"), (MALE, "men"))):
+    for row, (sex, word) in enumerate(SEX_PLURAL.items()):
         for column in range(3 * len(groups) - 1):
             if column % 3 == 2:
                 continue
