@@ -100,7 +100,7 @@ def thumbnails(
 THUMBNAILS = pa.schema([pa.field("scan_id", pa.string()), pa.field("pixels", FLOATS)])
 
 
-@dataclass(kw_only=True)
+@dataclass(kw_only=True, eq=False)
 class Thumbnails(KeptStep):
     """Shrink both views of the wanted scans to what a ridge regression learns from."""
 

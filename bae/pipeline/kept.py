@@ -175,7 +175,7 @@ class Cache:
         return len(old)
 
 
-@dataclass(kw_only=True)
+@dataclass(kw_only=True, eq=False)
 class KeptStep(Step):
     """A step whose tables are kept in a cache.
 

@@ -77,7 +77,7 @@ OUTCOMES = pa.schema(
 """What a model says of a scan, for calibration and evaluation; as ``predictor.Prediction``."""
 
 
-@dataclass(kw_only=True)
+@dataclass(kw_only=True, eq=False)
 class Outcomes(KeptStep):
     """Keep what the nightly job would answer, with what only an evaluation asks for.
 
@@ -89,7 +89,7 @@ class Outcomes(KeptStep):
     name: ClassVar[str] = "Outcomes"
     model_uri: str
     sexes: Mapping[str, str | None]
-    lanes: Lanes = field(init=False)
+    lanes: Lanes = field(init=False, repr=False)
 
     def load(self) -> None:
         """Load both networks."""

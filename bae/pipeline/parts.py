@@ -94,7 +94,8 @@ class Step(ABC):
     """What is made of the decoded scans of a part, and where it is kept.
 
     The driver builds a step of plain values, and each actor gets a copy of its own. What is
-    heavy or belongs to a process is left to ``load``: the driver needs no torch.
+    heavy or belongs to a process is left to ``load``: the driver needs no torch. Ray Data takes a
+    step for a key, so dataclasses of it say ``eq=False``: they are equal by identity alone.
     """
 
     name: ClassVar[str]

@@ -38,7 +38,7 @@ def staged(
     return pa.Table.from_pylist(rows, schema=STAGED)
 
 
-@dataclass(kw_only=True)
+@dataclass(kw_only=True, eq=False)
 class Index(Step):
     """Stage scans as read, without any network.
 

@@ -73,7 +73,7 @@ class Lanes:
         ]
 
 
-@dataclass(kw_only=True)
+@dataclass(kw_only=True, eq=False)
 class Score(Index):
     """Stage scans with their predictions.
 
@@ -83,7 +83,7 @@ class Score(Index):
 
     name: ClassVar[str] = "Score"
     model_uri: str
-    lanes: Lanes = field(init=False)
+    lanes: Lanes = field(init=False, repr=False)
 
     def load(self) -> None:
         """Load both networks."""

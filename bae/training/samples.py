@@ -105,7 +105,7 @@ STEP_NAMES = {"localizer": "LocalizerSamples", "regressor": "RegressorSamples"}
 """A network's name to the label that its samples' step has in metrics."""
 
 
-@dataclass(kw_only=True)
+@dataclass(kw_only=True, eq=False)
 class Samples(kept.KeptStep):
     """Prepare the views of scans as a network will see them in training.
 

@@ -199,8 +199,14 @@ def test_a_dead_address_is_one_sentence_soon(monkeypatch: pytest.MonkeyPatch) ->
     assert time.monotonic() - start < 40
 
 
-def test_what_a_session_changes_in_the_process_is_put_back() -> None:
+def test_what_a_session_changes_in_the_process_is_put_back(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """Hook, loggers, Ray Data's settings and Python's stderr."""
+    # another test's session may be open, which has them changed already
+    monkeypatch.setattr(logging.getLogger("ray.data"), "level", logging.WARNING)
+    monkeypatch.setattr(logging.getLogger("ray.data"), "propagate", True)
+    monkeypatch.setattr(ray.data.DataContext.get_current(), "enable_progress_bars", True)
 
     def state() -> list[object]:
         logger = logging.getLogger("ray.data")
