@@ -40,7 +40,7 @@ FAULTS = {
     "predict": ("decoder", "actor", "node", "s3", "driver"),
     "train": ("trainer", "node", "s3", "driver"),
 }
-WORKERS = {"decoder": "_decode_part", "actor": "_Last", "trainer": "RayTrainWorker"}
+WORKERS = {"decoder": "_decode_part", "actor": "_Actor", "trainer": "RayTrainWorker"}
 S3_AWAY_S = (1.0, 15.0)
 """The server is away for a time between these; calls wait up to a minute."""
 

@@ -74,7 +74,7 @@ def _strike(fault: str, tables: Path) -> None:
         os.kill(os.getpid(), signal.SIGKILL)
     if fault == "actor":
         _wait_for_parts(tables, 2)
-    word = {"decoder": "_decode_part", "actor": "_Last"}[fault]
+    word = {"decoder": "_decode_part", "actor": "_Actor"}[fault]
     while True:
         for pid, title in _ray_workers():
             if word in title:
