@@ -91,8 +91,8 @@ def _validation(found: Mapping[str, Any]) -> str:
     return (
         f"{found['scans']} scans of {found['patients']} patients that no weight was fitted to, but "
         "that chose the epoch: figures on patients of the test split (`jobs.evaluate`) come "
-        "first. In brackets 95 % intervals over patients. Uncorrected for age bias. Each "
-        "patient's intervals and probabilities are by a calibration on the others.\n\n"
+        "first. In brackets 95 % intervals over patients. Uncorrected for age bias. Coverage and "
+        "probabilities of each patient are by a calibration on the others.\n\n"
         f"{markdown_table(('measure', 'value'), rows)}\n\n{markdown_table(head, groups)}"
     )
 
