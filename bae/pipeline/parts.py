@@ -186,7 +186,7 @@ def _decode_part(objects: pa.Table, reading: Reading) -> pa.Table:
     if not entries:  # Ray Data probes schemas with an empty block
         return _PACKED.empty_table()
     decoder = _decoder(reading.limit_s)
-    key = privacy.load_key(storage.join(reading.tables_uri, contract.PSEUDONYM_KEY))
+    key = privacy.load_key(storage.join(reading.tables_uri, contract.PSEUDONYM_FILE))
     items: list[Decoded] = []
     start, waited, read_bytes = time.monotonic(), 0.0, 0
     with ThreadPoolExecutor(FETCH_THREADS) as pool:

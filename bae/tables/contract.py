@@ -15,7 +15,7 @@ import pyarrow as pa
 
 RESTRICTED, COHORT = "restricted", "cohort"
 """Below the tables' root: what may lead back to a person, and what never does."""
-PSEUDONYM_KEY = "restricted/pseudonym.key"
+PSEUDONYM_FILE = "restricted/pseudonym.key"
 """The demo key of pseudonyms, where no other is given."""
 LEASE = "restricted/lease"
 """Who may write the tables; see ``bae.tables.lease``."""

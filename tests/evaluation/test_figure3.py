@@ -52,7 +52,7 @@ def archive(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, list[str]]:
     """Two phantoms, scored by a made-up model: heat and box depend on scan and view."""
     root = tmp_path_factory.mktemp("figure3")
     tables_uri, place = str(root / "tables"), str(root / "archive")
-    key = privacy.load_key(f"{tables_uri}/{contract.PSEUDONYM_KEY}")
+    key = privacy.load_key(f"{tables_uri}/{contract.PSEUDONYM_FILE}")
     config = PhantomConfig(columns=64, rows=256)
     names = [name for k in (0, 1) for name, _ in objects(k, config=config)]
     for k in (0, 1):

@@ -35,7 +35,7 @@ def indexed(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, pa.Table]:
     """Four phantoms in an archive with its truth, indexed; and what a model said of them."""
     root = tmp_path_factory.mktemp("regions")
     tables_uri, archive = str(root / "tables"), str(root / "archive")
-    key = privacy.load_key(f"{tables_uri}/{contract.PSEUDONYM_KEY}")
+    key = privacy.load_key(f"{tables_uri}/{contract.PSEUDONYM_FILE}")
     told = []
     for k in range(SCANS):
         files = objects(k, seed=5, config=CONFIG)
