@@ -33,14 +33,14 @@ def test_command_has_flags_that_its_job_takes(line: str, monkeypatch: pytest.Mon
 
 
 def test_tree_names_what_is_there() -> None:
-    """The drawing under "Where things are" is the top level."""
-    drawing = README.split("## Where things are")[1].split("```")[1]
-    drawn = {line.split()[0].rstrip("/") for line in drawing.strip().splitlines()}
-    hidden = {"__pycache__", "demo-data", "LICENSE", "pyproject.toml"}
-    there = {
-        p.name for p in ROOT.iterdir() if not p.name.startswith(".") and p.suffix != ".egg-info"
-    } - hidden  # fmt: skip
-    assert there == drawn
+    """The drawing under "Where things are" is the top level and the rooms of bae."""
+    drawing = README.split("## Where things are")[1].split("```")[1].strip().splitlines()
+    top = {line.split()[0].rstrip("/") for line in drawing if not line.startswith(" ")}
+    rooms = {line.split()[0].rstrip("/") for line in drawing if line.startswith(" ")}
+    unnamed = {"__pycache__", "demo-data", "LICENSE", "pyproject.toml"}
+    there = {p.name for p in ROOT.iterdir() if not p.name.startswith(".")} - unnamed
+    assert {name for name in there if not name.endswith(".egg-info")} == top
+    assert {p.parent.name for p in (ROOT / "bae").glob("*/__init__.py")} == rooms
 
 
 def test_make_targets_exist() -> None:
