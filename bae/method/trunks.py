@@ -25,7 +25,7 @@ from torchvision.models import (
 from torchvision.models.resnet import BasicBlock, Bottleneck, ResNet
 from torchvision.models.vgg import make_layers
 
-from bae import recipes
+from bae import overrides
 from bae.errors import RecipeError
 
 
@@ -187,7 +187,7 @@ class Trunk(nn.Module):
         """
         super().__init__()
         if name not in TRUNKS:
-            raise RecipeError(f"unknown trunk {name!r}; {recipes.suggestion(name, TRUNKS)}")
+            raise RecipeError(f"unknown trunk {name!r}; {overrides.suggestion(name, TRUNKS)}")
         kind = TRUNKS[name]
         whole = kind.build()
         # children keep torchvision's names, so its weight files fit without renaming
