@@ -36,7 +36,6 @@ class Frame:
         kind: which decoder.
         rows, columns, samples: its size.
         bits: depth of a sample.
-        signed: whether samples are signed.
     """
 
     kind: str
@@ -44,7 +43,6 @@ class Frame:
     columns: int
     samples: int
     bits: int
-    signed: bool = False
 
 
 _DECODERS: dict[str, Callable[[bytes], Numbers]] = {
@@ -71,7 +69,13 @@ def decode(ds: Dataset, header: Header, wanted: Sequence[int]) -> NDArray[np.int
     """
     _check_layout(header)
     if "PixelData" not in ds:
-        raise ScanError("pixels_missing", _no_pixels(ds))
+        real = "FloatPixelData" in ds or "DoubleFloatPixelData" in ds
+        what = (
+            "pixels are stored as floating-point numbers"
+            if real
+            else "there is no Pixel Data element"
+        )
+        raise ScanError("pixels_missing", what)
     element = ds["PixelData"]
     data = element.value
     if not isinstance(data, bytes) or not data:
@@ -97,13 +101,6 @@ def _check_layout(header: Header) -> None:
             f"{header.bits_stored} bits stored up to bit {header.high_bit} do not fit "
             f"{header.bits_allocated} bits allocated",
         )
-
-
-def _no_pixels(ds: Dataset) -> str:
-    for keyword in ("FloatPixelData", "DoubleFloatPixelData"):
-        if keyword in ds:
-            return "pixels are stored as floating-point numbers"
-    return "there is no Pixel Data element"
 
 
 def _encapsulated(syntax: str, undefined_length: bool, data: bytes) -> bool:
@@ -275,6 +272,4 @@ def _describe_jpeg2000(frame: bytes) -> Frame | None:
     if tiles > 65535:
         raise ScanError("pixels_broken", f"JPEG 2000 data of {tiles} tiles, at most 65535 exist")
     kind = "HTJ2K" if capability & 0x4000 else "JPEG 2000"
-    return Frame(
-        kind, height - top, width - left, samples, (depth & 0x7F) + 1, signed=bool(depth & 0x80)
-    )
+    return Frame(kind, height - top, width - left, samples, (depth & 0x7F) + 1)
