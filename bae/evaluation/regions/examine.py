@@ -228,7 +228,7 @@ def _occluded(
 
 
 def _evidence(seen: Mapping[str, Panels], few: Sequence[str], rows: Mapping[str, Row]) -> list[Row]:
-    cohort = archive.cohort_of(rows[few[0]]["object_uri"])
+    cohort = archive.cohort_of([rows[name]["object_uri"] for name in few])
     if cohort is None:
         return []
     size = (cohort.config.rows, cohort.config.columns)
