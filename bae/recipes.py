@@ -34,7 +34,6 @@ class Windowing:
     """Unitless exponent; ours: the root makes Poisson noise about equally large everywhere."""
 
     def __post_init__(self) -> None:
-        """Check ranges."""
         _check(50 < self.percentile <= 100, "windowing.percentile must lie in (50, 100]")
         _check(0 < self.power <= 1, "windowing.power must lie in (0, 1]")
 
@@ -55,7 +54,6 @@ class Localizer:
     """Age group edges; four groups in section III, the edges are ours."""
 
     def __post_init__(self) -> None:
-        """Check ranges."""
         _check(self.width >= 32 and self.height >= 32, "localizer.width and height must be >= 32")
         _check(self.weights in ("imagenet", "none"), "localizer.weights: imagenet or none")
         edges = self.group_edges_years
@@ -83,7 +81,6 @@ class Region:
     """``both``, ``anterior`` or ``posterior``: which views are scored; ours."""
 
     def __post_init__(self) -> None:
-        """Check ranges."""
         _check(0 <= self.gamma <= 255, "region.gamma must lie in [0, 255]")
         _check(
             self.parts in ("hottest", "largest", "all", "whole"),
@@ -121,7 +118,6 @@ class Regressor:
     """``squared``, Eq. (4), or ``mean_variance`` over one-year bins (Pan et al. 2018)."""
 
     def __post_init__(self) -> None:
-        """Check ranges."""
         _check(self.loss in ("squared", "mean_variance"), "regressor.loss: squared, mean_variance")
         _check(self.width >= 32 and self.height >= 32, "regressor.width and height must be >= 32")
         _check(self.weights in ("imagenet", "none"), "regressor.weights: imagenet or none")
@@ -167,7 +163,6 @@ class Fit:
     """Seeds initial heads, order, augmentation and dropout."""
 
     def __post_init__(self) -> None:
-        """Check ranges."""
         _check(self.epochs >= 1, "epochs must be >= 1")
         _check(self.batch_size >= 2, "batch_size must be >= 2 (batch norm needs two)")
         _check(self.learning_rate > 0, "learning_rate must be > 0")

@@ -29,10 +29,19 @@ _PART_BYTES = 64 * 2**20
 _log = logging.getLogger(__name__)
 _T = TypeVar("_T")
 
-_WAIT = {
-    "SlowDown", "Throttling", "ThrottlingException", "RequestLimitExceeded", "InternalError",
-    "ServiceUnavailable", "RequestTimeout", "500", "502", "503", "504",
-}  # fmt: skip
+_WAIT = [
+    "SlowDown",
+    "Throttling",
+    "ThrottlingException",
+    "RequestLimitExceeded",
+    "InternalError",
+    "ServiceUnavailable",
+    "RequestTimeout",
+    "500",
+    "502",
+    "503",
+    "504",
+]
 _ABSENT = {"NoSuchKey", "404", "NotFound"}
 _TAKEN = {"PreconditionFailed", "412", "ConditionalRequestConflict"}
 _SENTENCES = {

@@ -105,11 +105,9 @@ class Decoder:
         self._pixels: Shared | None = None
 
     def __enter__(self) -> Decoder:
-        """Return itself."""
         return self
 
     def __exit__(self, *_: object) -> None:
-        """End the child."""
         self.close()
 
     def close(self) -> None:

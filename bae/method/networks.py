@@ -50,7 +50,6 @@ class Regressor(nn.Module):
     """
 
     def __init__(self, config: recipes.Regressor) -> None:
-        """Build with random weights."""
         super().__init__()
         self.trunk = Trunk(config.trunk)
         self.pair = config.pair

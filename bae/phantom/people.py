@@ -42,7 +42,6 @@ class PhantomConfig:
     """Share of scans with a mistake that a real archive has."""
 
     def __post_init__(self) -> None:
-        """Check ranges."""
         if not 18 <= self.ages[0] < self.ages[1] <= 100:
             raise UseError("--ages must be two rising ages from 18 to 100")
         if not (64 <= self.columns <= 4096 and 256 <= self.rows <= 8192):

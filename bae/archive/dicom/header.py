@@ -26,11 +26,8 @@ class Header:
 
     Attributes:
         syntax: Transfer Syntax UID, empty where the file has no meta header.
-        sop_class: SOP Class UID.
-        modality: Modality, upper case.
-        image_type: values of Image Type, upper case.
+        modality, image_type: upper case.
         rows, columns, frames, samples: 0 where absent (frames and samples: 1).
-        photometric: Photometric Interpretation.
         bits_allocated, bits_stored, high_bit: 0 where absent.
         signed: Pixel Representation is 1.
         slope, intercept: Rescale or Real World Value Mapping; 1 and 0 where absent.
@@ -76,12 +73,7 @@ class Header:
 
 
 def read(ds: Dataset, syntax: str) -> Header:
-    """Collect what the header says.
-
-    Args:
-        ds: a parsed data set.
-        syntax: Transfer Syntax UID, empty where not known.
-    """
+    """Collect what a data set says; ``syntax`` is empty where not known."""
     slope, intercept = _rescale(ds)
     detectors = items(ds, "DetectorInformationSequence")
     named = [_view(item) for item in detectors]

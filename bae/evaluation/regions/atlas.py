@@ -21,6 +21,7 @@ from matplotlib.image import AxesImage
 from numpy.typing import NDArray
 from scipy import ndimage, optimize
 
+from bae.archive.body import body_cells
 from bae.scan import ANTERIOR, POSTERIOR, SEX_PLURAL
 
 Floats = NDArray[np.float64]
@@ -36,8 +37,6 @@ BLUR_CELLS = 1.5
 """Blur before fitting: bones of two people never lie within a cell."""
 ROUNDS = 2
 """Fits of all scans to their mean; the mean gets sharper once."""
-BODY_SHARE = 0.12
-"""A cell of the smoothed picture above this share of its 90th percentile is body."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -103,13 +102,8 @@ def outline(
 ) -> Placed:
     """Place one view by its outline alone: crown, toes and the middle of the trunk."""
     size_mm = np.array(counts.shape) * np.array(pixel_mm)
-    cells = ndimage.zoom(_root(counts), np.array((128, 32)) / counts.shape, order=1)
-    cells = ndimage.gaussian_filter(cells, 1.0)
-    body = cells > BODY_SHARE * np.percentile(cells, 90)
-    parts, count = ndimage.label(body)
-    if count > 1:
-        body = parts == 1 + np.argmax(np.bincount(parts.ravel())[1:])
-    rows = np.flatnonzero(body.sum(axis=1) >= 2)
+    body = body_cells(counts)
+    rows = np.flatnonzero(body.any(axis=1))
     if not rows.size:
         rows = np.arange(len(body))
     cell_mm = size_mm / body.shape
