@@ -12,7 +12,9 @@ from bae.recipes import Region
 from bae.scan import Box
 
 
-def enlarge(heat_VU: NDArray[np.uint8], size: tuple[int, ...]) -> NDArray[np.float32]:
+def enlarge(
+    heat_VU: NDArray[np.uint8] | NDArray[np.float32], size: tuple[int, ...]
+) -> NDArray[np.float32]:
     """Resize a heat map to the stored view, bilinear, outer edges aligned.
 
     Args:
@@ -31,7 +33,7 @@ def _blend(small: int, large: int) -> NDArray[np.float32]:
     """Return the (large, small) matrix of linear interpolation between pixel centres."""
     at = np.clip((np.arange(large) + 0.5) * small / large - 0.5, 0, small - 1)
     low = np.minimum(at.astype(np.int64), max(small - 2, 0))
-    part = (at - low).astype(np.float32)
+    part = at - low
     blend = np.zeros((large, small), np.float32)
     blend[np.arange(large), low] = 1 - part
     blend[np.arange(large), np.minimum(low + 1, small - 1)] += part

@@ -12,7 +12,7 @@ The same function as ``trunks.Trunk``, rewritten once when a model is loaded:
 So there is nothing to compile, to store beside the model or to trust: a model stays two
 safetensors files. Measured against inductor in ``bae/method/NOTES.md``, "Fast".
 
-Shape suffixes: N views or crops, K channels, V, U rows and columns of the last feature map,
+Shape suffixes: N views or crops, F channels, V, U rows and columns of the last feature map,
 H, W of the input.
 """
 
@@ -87,13 +87,13 @@ class FusedTrunk(nn.Module):
         self.body = body.eval().requires_grad_(False)
 
     def forward(self, grey_N1HW: Tensor) -> Tensor:
-        """Return features (N, K, V, U) of grey values in [0, 1]."""
+        """Return features (N, F, V, U) of grey values in [0, 1]."""
         device = grey_N1HW.device.type
         with torch.autocast(device, enabled=False), torch.inference_mode():
-            input_NKHW = self._input(grey_N1HW).contiguous(memory_format=torch.channels_last)
+            input_NFHW = self._input(grey_N1HW).contiguous(memory_format=torch.channels_last)
             few = max(1, PIXELS_AT_ONCE // grey_N1HW[0].numel())
             at_once = len(grey_N1HW) if device == "cuda" else few
-            features = [self.body(part) for part in torch.split(input_NKHW, at_once)]
+            features = [self.body(part) for part in torch.split(input_NFHW, at_once)]
             return features[0] if len(features) == 1 else torch.cat(features)
 
     def _input(self, grey_N1HW: Tensor) -> Tensor:

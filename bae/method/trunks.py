@@ -77,7 +77,7 @@ class TrunkKind:
     Attributes:
         build: makes the network, without weights.
         cut: names of the children after the last convolution, taken off.
-        channels: K of the last feature map.
+        channels: F of the last feature map.
         weights_url: ImageNet weights as torchvision (for Xception: timm) names them,
             the file's SHA-256 in its name; None where there are none.
         mean, std: what the weights expect the grey values to be normalised by.
@@ -156,6 +156,6 @@ class Trunk(nn.Module):
         self.std: Tensor
 
     def forward(self, grey_N1HW: Tensor) -> Tensor:
-        """Return features (N, K, V, U) of grey values in [0, 1]."""
+        """Return features (N, F, V, U) of grey values in [0, 1]."""
         features: Tensor = self.body((grey_N1HW - self.mean) / self.std)
         return features

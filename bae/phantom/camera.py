@@ -9,12 +9,13 @@ intrinsic resolution, about 8 mm full width at half maximum at 10 cm.
 
 from __future__ import annotations
 
-import functools
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
+
+from bae.method.boxes import enlarge
 
 Floats = NDArray[np.float64]
 Floats32 = NDArray[np.float32]
@@ -152,18 +153,4 @@ def _scattered(camera: Camera, view: Floats32) -> Floats32:
 
 def enlarged(picture: Floats32, rows: int, columns: int) -> Floats32:
     """Return a picture at a larger size, linear between the middles of its pixels."""
-    return np.asarray(
-        _weights(picture.shape[0], rows) @ picture @ _weights(picture.shape[1], columns).T
-    )
-
-
-@functools.cache
-def _weights(few: int, many: int) -> Floats32:
-    """Return the (many, few) matrix that interpolates linearly between pixel middles."""
-    place = np.clip((np.arange(many) + 0.5) * few / many - 0.5, 0, few - 1)
-    left = np.minimum(place.astype(int), few - 2)
-    share = place - left
-    weights = np.zeros((many, few), dtype=np.float32)
-    weights[np.arange(many), left] = 1.0 - share
-    weights[np.arange(many), left + 1] = share
-    return weights
+    return enlarge(picture, (rows, columns))
