@@ -176,16 +176,12 @@ def shape(counts: Counts, pixel_aspect: float = 1.0) -> Shape:
     )
 
 
-def _edges(pixels: int, cells: int) -> NDArray[np.intp]:
-    return np.arange(cells) * pixels // cells
-
-
 def _cell_sums(
     counts: Counts,
 ) -> tuple[NDArray[np.integer | np.floating], NDArray[np.intp]]:
     """Return (GRID_ROWS, GRID_COLUMNS) sums and pixels; negative counts are artefacts: 0."""
     rows, columns = counts.shape
-    tops, lefts = _edges(rows, GRID_ROWS), _edges(columns, GRID_COLUMNS)
+    tops, lefts = (np.arange(n) * m // n for n, m in ((GRID_ROWS, rows), (GRID_COLUMNS, columns)))
     values = counts if counts.dtype == np.uint16 else np.maximum(counts, 0)
     # 4096 x 4096 pixels of 65535 in 4096 cells stay below 2^32
     kind = np.uint32 if counts.dtype == np.uint16 else np.float64
@@ -196,13 +192,10 @@ def _cell_sums(
 
 
 def _coherence(cells: NDArray[np.float32]) -> float:
-    """Return the correlation of each cell with the one below, on a root scale."""
+    """Return the correlation of each cell with the one below, on a root scale; 0 if all alike."""
     roots = np.sqrt(cells)
-    upper, lower = roots[:-1].ravel(), roots[1:].ravel()
-    spread = float(upper.std() * lower.std())
-    if spread == 0:
-        return 0.0
-    return float(((upper - upper.mean()) * (lower - lower.mean())).mean() / spread)
+    with np.errstate(invalid="ignore"):
+        return float(np.nan_to_num(np.corrcoef(roots[:-1].ravel(), roots[1:].ravel())[0, 1]))
 
 
 def _saturated(counts: Counts, body: NDArray[np.bool_]) -> float:

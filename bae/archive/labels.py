@@ -214,8 +214,7 @@ def _age(row: Mapping[str, str], number: int) -> float | None:
 
 
 def _pixel_mm(row: Mapping[str, str], number: int) -> float | None:
-    text = row.get("pixel_mm", "")
-    if not text:
+    if not (text := row.get("pixel_mm", "")):
         return None
     try:
         size = float(text)

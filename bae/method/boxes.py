@@ -33,7 +33,7 @@ def _blend(small: int, large: int) -> NDArray[np.float32]:
     """Return the (large, small) matrix of linear interpolation between pixel centres."""
     at = np.clip((np.arange(large) + 0.5) * small / large - 0.5, 0, small - 1)
     low = np.minimum(at.astype(np.int64), max(small - 2, 0))
-    part = at - low
+    part = (at - low).astype(np.float32)
     blend = np.zeros((large, small), np.float32)
     blend[np.arange(large), low] = 1 - part
     blend[np.arange(large), np.minimum(low + 1, small - 1)] += part

@@ -278,14 +278,11 @@ class Predictor:
         age = float(np.mean(ages))
         spread = float(np.std(np.mean([ensemble for _, ensemble in answers], axis=0), ddof=1))
         half = self._half_width_years(spread)
-        flags = [
-            *(
-                ["heatmap_flat"]
-                if any(f.heat.size and f.heat_max == f.heat_min for f in found)
-                else []
-            ),
-            *(["sex_unknown"] if scan.sex is None and self.recipe.regressor.use_sex else []),
-        ]
+        flags = []
+        if any(f.heat.size and f.heat_max == f.heat_min for f in found):
+            flags.append("heatmap_flat")
+        if scan.sex is None and self.recipe.regressor.use_sex:
+            flags.append("sex_unknown")
         probabilities = np.mean([f.probabilities for f in found], axis=0)
         if self.card.calibration is not None and probabilities.size:
             probabilities = self.card.calibration.probabilities(probabilities)

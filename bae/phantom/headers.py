@@ -28,9 +28,11 @@ from bae.scan import ANTERIOR, FEMALE
 GE, SIEMENS = "ge", "siemens"
 BOTH, BIRTH_DATE, AGE, BARE_AGE = "both", "birth date", "age", "bare age"
 
-FAMILY = ("Abbott", "Barlow", "Castell", "Dorsey", "Ekström", "Faber", "Garnier", "Hollis",
-          "Ivers", "Jansen", "Keller", "Lindqvist", "Moreau", "Novak", "Okada", "Petrov",
-          "Quist", "Rowan", "Sorel", "Tamura", "Ulrich", "Vargas", "Winkler", "Zeller")  # fmt: skip
+_FAMILY = (
+    "Abbott Barlow Castell Dorsey Ekström Faber Garnier Hollis Ivers Jansen Keller Lindqvist "
+    "Moreau Novak Okada Petrov Quist Rowan Sorel Tamura Ulrich Vargas Winkler Zeller"
+)
+FAMILY = _FAMILY.split()
 WOMEN = ("Ada", "Berit", "Clara", "Dana", "Elsa", "Frieda", "Greta", "Hana")
 MEN = ("Anton", "Bruno", "Carl", "Dario", "Emil", "Felix", "Georg", "Henri")
 

@@ -8,10 +8,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from bae.method import boxes
 from bae.phantom.anatomy.body import Placed, place
 from bae.phantom.anatomy.skeleton import Skeleton, skeleton
 from bae.phantom.anatomy.tissue import surfaces
-from bae.phantom.camera import COARSE, Camera, enlarged, project
+from bae.phantom.camera import COARSE, Camera, project
 from bae.phantom.lesions import Focus, points_of
 from bae.phantom.people import PhantomConfig, Visit, generator, visit
 from bae.scan import ANTERIOR, POSTERIOR, View
@@ -155,12 +156,21 @@ def make(
         views.append(View(name=name, counts=_exported(counts, enlarge, config)))
     height = who.build.height_mm / 1000.0
     return PhantomScan(
-        index=k, views=(views[0], views[1]), pixel_mm=camera.pixel_mm / enlarge,
-        patient=who.patient, sex=who.sex, age_years=who.age_years, acquired=who.day,
-        born=who.born, height_m=round(height, 2), weight_kg=round(who.mass_index * height**2, 1),
-        latent_years=who.latent_years, effects=who.effects, foci=who.foci,
+        index=k,
+        views=(views[0], views[1]),
+        pixel_mm=camera.pixel_mm / enlarge,
+        patient=who.patient,
+        sex=who.sex,
+        age_years=who.age_years,
+        acquired=who.day,
+        born=who.born,
+        height_m=round(height, 2),
+        weight_kg=round(who.mass_index * height**2, 1),
+        latent_years=who.latent_years,
+        effects=who.effects,
+        foci=who.foci,
         landmarks=_landmarks(skeleton(), placed, camera, enlarge),
-    )  # fmt: skip
+    )
 
 
 def soft_tissue(camera: Camera, placed: Placed) -> tuple[Floats32, Floats32]:
@@ -183,14 +193,14 @@ def _texture(camera: Camera, rng: np.random.Generator) -> Floats32:
     for size, spread in ((32, 0.06), (12, 0.04)):
         shape = (camera.rows // size + 1, camera.columns // size + 1)
         coarse = (spread * rng.standard_normal(shape)).astype(np.float32)
-        total += enlarged(coarse, camera.rows, camera.columns)
+        total += boxes.enlarge(coarse, (camera.rows, camera.columns))
     return np.asarray(np.exp(total))
 
 
 def _exported(counts: NDArray[np.int64], enlarge: int, config: PhantomConfig) -> NDArray[np.uint16]:
     if enlarge > 1:
         rows, columns = counts.shape
-        smooth = enlarged(counts.astype(np.float32), rows * enlarge, columns * enlarge)
+        smooth = boxes.enlarge(counts.astype(np.float32), (rows * enlarge, columns * enlarge))
         counts = np.rint(smooth).astype(np.int64)
     kept = counts[: config.rows, : config.columns].clip(0, 65535)
     return np.ascontiguousarray(kept.astype(np.uint16))

@@ -224,9 +224,16 @@ def atlas(means: Mapping[tuple[str, str, int], Mean], groups: Sequence[str]) -> 
     figure = Figure(figsize=(1.8 * len(groups) + 0.3, 6.6))
     # two views close together, then a gap
     grid = figure.add_gridspec(
-        2, 3 * len(groups) - 1, width_ratios=([1, 1, 0.15] * len(groups))[:-1],
-        left=0.04, right=0.99, top=0.92, bottom=0.12, wspace=0.06, hspace=0.1,
-    )  # fmt: skip
+        2,
+        3 * len(groups) - 1,
+        width_ratios=([1, 1, 0.15] * len(groups))[:-1],
+        left=0.04,
+        right=0.99,
+        top=0.92,
+        bottom=0.12,
+        wspace=0.06,
+        hspace=0.1,
+    )
     shown = None
     for row, (sex, word) in enumerate(SEX_PLURAL.items()):
         for column in range(3 * len(groups) - 1):
@@ -240,15 +247,20 @@ def atlas(means: Mapping[tuple[str, str, int], Mean], groups: Sequence[str]) -> 
             if column == 0:
                 axis.set_ylabel(word, fontsize=9)
             if row == 0 and column % 3 == 0:
-                axis.annotate(groups[group], (1.03, 1.07), xycoords="axes fraction", ha="center",
-                              fontsize=9)  # fmt: skip
+                axis.annotate(
+                    groups[group], (1.03, 1.07), xycoords="axes fraction", ha="center", fontsize=9
+                )
             if mean is None:
                 axis.set_aspect(FRAME[0] / FRAME[1], "box")
             else:
                 shown = _mean(axis, mean)
     if shown is not None:
-        bar = figure.colorbar(shown, cax=figure.add_axes((0.3, 0.065, 0.4, 0.015)),
-                              orientation="horizontal", alpha=0.75)  # fmt: skip
+        bar = figure.colorbar(
+            shown,
+            cax=figure.add_axes((0.3, 0.065, 0.4, 0.015)),
+            orientation="horizontal",
+            alpha=0.75,
+        )
         bar.set_label("mean heat, 0-255; lines at 128 (thin) and 192 (thick)", fontsize=7)
         bar.ax.tick_params(labelsize=6)
     return figure
@@ -266,6 +278,7 @@ def _mean(axis: Axes, mean: Mean) -> AxesImage:
     )
     for level, width in ((128, 0.5), (192, 1.1)):
         if mean.heat.min() < level < mean.heat.max():
-            axis.contour(mean.heat, [level], colors="black", extent=extent, origin="upper",
-                         linewidths=width)  # fmt: skip
+            axis.contour(
+                mean.heat, [level], colors="black", extent=extent, origin="upper", linewidths=width
+            )
     return shown
