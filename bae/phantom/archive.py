@@ -32,12 +32,11 @@ def _column(effect: str) -> str:
 
 LANDMARK = {"name": pa.string(), "column": pa.float32(), "row": pa.float32()}
 
-FOCUS = {
-    "kind": pa.string(),
-    "part": pa.string(),
-    "radius_mm": pa.float32(),
-    "uptake": pa.float32(),
-}
+FOCUS = {"kind": pa.string(), "part": pa.string()}
+FOCUS |= {"radius_mm": pa.float32(), "uptake": pa.float32()}
+
+_EFFECT = "change of log uptake shared by the parts of: "
+_MIDDLES = "middle of each part in pixels of the anterior view; the posterior is its mirror"
 
 SCHEMA = pa.schema(
     [
@@ -48,20 +47,9 @@ SCHEMA = pa.schema(
         _field("age_years", pa.float64(), "exact age at acquisition"),
         _field("latent_years", pa.float64(), "latent skeletal age that drives the picture"),
         _field("mistake", pa.string(), "what is wrong with the object, empty if nothing"),
-        *[
-            _field(
-                _column(effect.name),
-                pa.float32(),
-                f"change of log uptake shared by the parts of: {effect.name}",
-            )
-            for effect in EFFECTS
-        ],
+        *[_field(_column(e.name), pa.float32(), _EFFECT + e.name) for e in EFFECTS],
         _field("foci", _structs(FOCUS), "hot spots; uptake is relative to muscle"),
-        _field(
-            "landmarks",
-            _structs(LANDMARK),
-            "middle of each part in pixels of the anterior view; the posterior is its mirror",
-        ),
+        _field("landmarks", _structs(LANDMARK), _MIDDLES),
     ]
 )
 

@@ -65,7 +65,7 @@ class Visit:
         age_years: exact age on the day.
         born, day: dates; ``age_years`` follows from them.
         mass_index: body mass index, kg/m^2.
-        latent_years: latent skeletal age.
+        latent_years: latent skeletal age; no header tells it.
         build, pose: body and how it lies.
         factors: (parts,) uptake relative to the reference skeleton.
         effects: effect name -> log change of uptake.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,7 +12,7 @@ from bae.phantom.anatomy.body import Placed, place
 from bae.phantom.anatomy.skeleton import Skeleton, skeleton
 from bae.phantom.anatomy.tissue import surfaces
 from bae.phantom.camera import COARSE, Camera, project
-from bae.phantom.lesions import Focus, points_of
+from bae.phantom.lesions import points_of
 from bae.phantom.people import PhantomConfig, Visit, generator, visit
 from bae.scan import ANTERIOR, POSTERIOR, View
 
@@ -27,38 +26,18 @@ BACKGROUND = 0.004
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class PhantomScan:
-    """One scan with everything that is known about it.
+class PhantomScan(Visit):
+    """One visit and what the camera counted, with everything that is known about it.
 
     Attributes:
-        index: k.
         views: anterior and posterior counts, (rows, columns) uint16.
         pixel_mm: side of a pixel.
-        patient: number of the patient in the cohort.
-        sex: ``F`` or ``M``.
-        age_years: exact age at acquisition.
-        acquired, born: dates; ``age_years`` follows from them.
-        height_m, weight_kg: of the patient.
-        latent_years: latent skeletal age. This and what follows is in no header.
-        effects: effect name -> log change of uptake.
-        foci: hot spots.
         landmarks: part -> (column, row) of its middle in the anterior view, from the
             image's corner; the posterior view is mirrored.
     """
 
-    index: int
     views: tuple[View, View]
     pixel_mm: float
-    patient: int
-    sex: str
-    age_years: float
-    acquired: datetime.date
-    born: datetime.date
-    height_m: float
-    weight_kg: float
-    latent_years: float
-    effects: dict[str, float]
-    foci: tuple[Focus, ...]
     landmarks: dict[str, tuple[float, float]]
 
 
@@ -154,21 +133,10 @@ def make(
     for name, rate in ((ANTERIOR, anterior), (POSTERIOR, posterior)):
         counts = rng.poisson(np.maximum(rate, 0.0) + BACKGROUND)
         views.append(View(name=name, counts=_exported(counts, enlarge, config)))
-    height = who.build.height_mm / 1000.0
     return PhantomScan(
-        index=k,
+        **vars(who),
         views=(views[0], views[1]),
         pixel_mm=camera.pixel_mm / enlarge,
-        patient=who.patient,
-        sex=who.sex,
-        age_years=who.age_years,
-        acquired=who.day,
-        born=who.born,
-        height_m=round(height, 2),
-        weight_kg=round(who.mass_index * height**2, 1),
-        latent_years=who.latent_years,
-        effects=who.effects,
-        foci=who.foci,
         landmarks=_landmarks(skeleton(), placed, camera, enlarge),
     )
 

@@ -223,16 +223,10 @@ def atlas(means: Mapping[tuple[str, str, int], Mean], groups: Sequence[str]) -> 
     """
     figure = Figure(figsize=(1.8 * len(groups) + 0.3, 6.6))
     # two views close together, then a gap
+    widths = ([1, 1, 0.15] * len(groups))[:-1]
+    margins = {"left": 0.04, "right": 0.99, "top": 0.92, "bottom": 0.12}
     grid = figure.add_gridspec(
-        2,
-        3 * len(groups) - 1,
-        width_ratios=([1, 1, 0.15] * len(groups))[:-1],
-        left=0.04,
-        right=0.99,
-        top=0.92,
-        bottom=0.12,
-        wspace=0.06,
-        hspace=0.1,
+        2, len(widths), width_ratios=widths, wspace=0.06, hspace=0.1, **margins
     )
     shown = None
     for row, (sex, word) in enumerate(SEX_PLURAL.items()):
@@ -255,12 +249,8 @@ def atlas(means: Mapping[tuple[str, str, int], Mean], groups: Sequence[str]) -> 
             else:
                 shown = _mean(axis, mean)
     if shown is not None:
-        bar = figure.colorbar(
-            shown,
-            cax=figure.add_axes((0.3, 0.065, 0.4, 0.015)),
-            orientation="horizontal",
-            alpha=0.75,
-        )
+        axis = figure.add_axes((0.3, 0.065, 0.4, 0.015))
+        bar = figure.colorbar(shown, cax=axis, orientation="horizontal", alpha=0.75)
         bar.set_label("mean heat, 0-255; lines at 128 (thin) and 192 (thick)", fontsize=7)
         bar.ax.tick_params(labelsize=6)
     return figure
