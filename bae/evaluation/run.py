@@ -18,7 +18,6 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from matplotlib.figure import Figure
 
-from bae import phantom
 from bae.errors import UseError
 from bae.evaluation import metrics, pages, plots, repeatability, ridge, scorecard
 from bae.evaluation.metrics import Estimate
@@ -27,7 +26,7 @@ from bae.evaluation.regions import examine
 from bae.evaluation.table_one import MEAN, RIDGE, Method, paired_tests, table_one
 from bae.method import model
 from bae.method.predictor import Predictor
-from bae.phantom.archive import phantom_archive, phantom_numbers
+from bae.phantom.archive import Cohort, cohort_of
 from bae.pipeline import kept, outcomes
 from bae.pipeline.parts import PartDone
 
@@ -104,8 +103,8 @@ def evaluate(
         found = outcomes.score(request.tables_uri, uri, test, on_part)
         methods.append(Method(name=name, sex=sex, uri=uri, card=card, outcomes=found))
     plain = _plain_methods(planned, on_part)
-    about = phantom_archive(test["object_uri"].to_pylist())
-    table = table_one(methods, plain, test, about)
+    cohort = cohort_of(test["object_uri"].to_pylist())
+    table = table_one(methods, plain, test, cohort.about if cohort else {})
     out = Output(request.out_uri)
     out.table("table1", table, pages.table_one_page(table))
     tests = paired_tests(methods, plain, test)
@@ -113,7 +112,7 @@ def evaluate(
     out.figure("figure2", plots.ages_and_sex(pa.concat_tables(
         [scans.select(["age_years", "sex"]) for scans in planned.scans.values()]
     )))  # fmt: skip
-    repeated = _repeated(methods, test, about)
+    repeated = _repeated(methods, test, cohort)
     out.table("repeatability", repeated, pages.page_of(repeated))
     per_model = []
     for method in methods:
@@ -142,7 +141,7 @@ def _plain_methods(
     return {MEAN: [mean] * len(years["test"]), RIDGE: fitted.predict(pixels["test"]).tolist()}
 
 
-def _repeated(methods: Sequence[Method], test: pa.Table, about: Row) -> list[Row]:
+def _repeated(methods: Sequence[Method], test: pa.Table, cohort: Cohort | None) -> list[Row]:
     """Return the predicted age's standard deviation over visits, and over phantoms' noise."""
     rows = []
     for method in methods:
@@ -150,12 +149,10 @@ def _repeated(methods: Sequence[Method], test: pa.Table, about: Row) -> list[Row
         if visits is not None:
             rows.append({"method": method.folder, "over": "two visits of a person",
                          "pairs": visits[1]} | pages.estimate("sd_years", visits[0]))  # fmt: skip
-        if about:
-            numbers = phantom_numbers(about, test["object_uri"].to_pylist())[:NOISE_PAIRS]
-            values = dict(about["config"], ages=tuple(about["config"]["ages"]))
-            config = phantom.PhantomConfig(**values)
+        if cohort:
+            numbers = cohort.scans_of(test["object_uri"].to_pylist())[:NOISE_PAIRS]
             found = repeatability.noise_sd(
-                Predictor.load(method.uri), numbers, about["seed"], config
+                Predictor.load(method.uri), numbers, cohort.seed, cohort.config
             )
             rows.append({"method": method.folder, "over": "two counts of a phantom",
                          "pairs": len(numbers)} | pages.estimate("sd_years", found))  # fmt: skip

@@ -49,7 +49,7 @@ def table_one(
         methods: models with their outcomes on ``test``.
         plain: name to predicted ages of the methods that are no model.
         test: the held-out scans.
-        about: what ``phantom_archive`` returned; empty for patients.
+        about: what an archive of phantoms says of itself; empty for patients.
     """
     keys = scorecard.patients(test)
     size = {"scans": test.num_rows, "patients": len(set(keys))}

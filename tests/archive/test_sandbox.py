@@ -229,8 +229,8 @@ def test_a_part_with_a_hanging_object_is_done_and_its_neighbours_are_read(
 
 def test_shared_memory_gives_back_a_large_object_and_keeps_a_small_one() -> None:
     """Pages go after an object over the bound, not after the small ones behind it."""
-    large = sandbox._KEPT_BYTES + 1
-    shared = sandbox._Shared()
+    large = sandbox.KEPT_BYTES + 1
+    shared = sandbox.Shared()
     shared.grow(large)
     shared.view(large)[:] = bytes(large)
     shared.shed()

@@ -265,7 +265,7 @@ def test_contact_sheet_is_dark_on_white() -> None:
     views = [np.zeros((100, 40), np.uint16), np.zeros((100, 40), np.uint16)]
     for view in views:
         view[20:80, 15:25] = 90
-    panel = sheet.SheetPanel(title="x", views=views)
+    panel = ("x", views)
     figure = sheet.contact_sheet([panel, panel], 2, panel)
     image = figure.axes[0].images[0]
     assert image.cmap.name == "gray_r"

@@ -11,16 +11,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from bae.phantom.anatomy.skeleton import HEIGHT_MM, JOINTS, SEGMENTS, Skeleton
+from bae.phantom.anatomy.skeleton import HEIGHT_MM, JOINTS, LIMBS, SEGMENTS, Skeleton
 
 Floats = NDArray[np.float64]
 Floats32 = NDArray[np.float32]
-
-LIMBS = {
-    "arm": ("shoulder", "trunk"), "forearm": ("elbow", "arm"), "hand": ("wrist", "forearm"),
-    "thigh": ("hip", "trunk"), "leg": ("knee", "thigh"), "foot": ("ankle", "leg"),
-}  # fmt: skip
-"""Segment -> (the joint it turns in, the segment it hangs on)."""
 
 TRUNK_PROFILE = np.array(
     [  # z, half width, half depth, y of the middle

@@ -131,7 +131,7 @@ def test_without_localizer_or_scans_there_is_nothing_to_show(
 def test_scans_find_their_own_truth(indexed: tuple[str, pa.Table]) -> None:
     """By name within the archive, wherever the archive lies; other objects have none."""
     uris = indexed[1]["object_uri"].to_pylist()
-    cohort = phantom_archive.cohort_of(uris[0])
+    cohort = phantom_archive.cohort_of(uris[:1])
     assert cohort is not None
     assert (cohort.seed, cohort.config) == (5, CONFIG)
     told = {k: {name for name, _ in objects(k, seed=5, config=CONFIG)} for k in range(SCANS)}
@@ -142,7 +142,7 @@ def test_scans_find_their_own_truth(indexed: tuple[str, pa.Table]) -> None:
         assert mine is not None
         np.testing.assert_array_equal(mine.change_vYX, expected.change_vYX)
     assert cohort.evidence("/elsewhere/x.dcm") is None
-    assert phantom_archive.cohort_of("/nowhere/at/all/x.dcm") is None
+    assert phantom_archive.cohort_of(["/nowhere/at/all/x.dcm"]) is None
 
 
 def _panel(view: str, box: Box) -> panels.RegionPanel:
