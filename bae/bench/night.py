@@ -38,7 +38,6 @@ class Plan:
         views: of the job's run. Even, and enough for many parts of ``runs.PART_OBJECTS``
             scans: the first ones are decoded while the model loads.
         columns, rows: the stored matrix.
-        recipe: of a model with random weights.
         repeats: how often everything is measured.
         place: where archive and tables lie; None: a temporary folder on this machine.
         loop: whether to run the user's loop too.
@@ -70,10 +69,6 @@ class Result:
 
 def run(plan: Plan, say: Callable[[str], None] = lambda line: None) -> Result:
     """Measure everything.
-
-    Args:
-        plan: what to measure.
-        say: called with a line before each measurement, and with what it came to.
 
     Raises:
         RunError: the job failed, or its run was too short.

@@ -77,13 +77,7 @@ def run(
     """Score files and write one Parquet table.
 
     Args:
-        paths: DICOM files of two frames.
         localizer: in evaluation mode; the last child of its trunk is explained.
-        regressor: in evaluation mode.
-        recipe: sizes, windowing and γ.
-        out: the table's file.
-        batch: views per batch.
-        workers: decoding processes.
     """
     last = list(localizer.trunk.body.children())[-1]
     for weight in last.parameters():  # gradients reach the features

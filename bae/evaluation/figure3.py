@@ -65,7 +65,6 @@ def typical(outcomes: pa.Table, edges_years: Sequence[float]) -> list[str | None
 
     Args:
         outcomes: see ``draw``; scans without age or sex are left aside.
-        edges_years: the recipe's edges of the age groups.
 
     Returns:
         scan_id of woman and man of each group, youngest group first; None where the

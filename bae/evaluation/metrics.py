@@ -82,9 +82,6 @@ def errors(
     Args:
         actual, predicted: (N,) ages in years.
         patients: (N,) keys.
-        level: probability of the interval.
-        draws: bootstrap samples.
-        seed: of the random numbers; equal calls give equal answers.
     """
 
     def measure(truth: Floats, answer: Floats) -> list[float]:
@@ -108,7 +105,6 @@ def bootstrap(
     Args:
         statistic: the columns' values of some scans to a few numbers.
         columns: each (N,), cut alike.
-        patients, level, draws, seed: see ``errors``.
 
     Raises:
         ValueError: there are no scans, or columns and patients differ in length.
@@ -155,7 +151,6 @@ class Comparison:
     Attributes:
         difference_years: mean absolute error of the first less that of the second.
         p_value: Wilcoxon's signed-rank test of the patients' mean absolute errors, two-sided.
-        patients: how many.
     """
 
     difference_years: Estimate
@@ -176,7 +171,6 @@ def compare(
 
     Args:
         actual, first, second: (N,) ages in years: true, and by each method.
-        patients, draws, seed: see ``errors``.
     """
     ages = np.asarray(actual, dtype=np.float64)
     gain = np.abs(np.asarray(first) - ages) - np.abs(np.asarray(second) - ages)

@@ -52,9 +52,7 @@ def region_panels(
     """Put a scan's views together with its rows of ``heatmaps`` and ``boxes``.
 
     Args:
-        scan: as indexed.
         heatmaps: rows of one model, one per scored view; none where it makes none.
-        boxes: rows of the same.
 
     Returns:
         One panel per scored view, by ``view_index``.

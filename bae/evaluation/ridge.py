@@ -56,7 +56,6 @@ def fit(columns: Floats, years: Floats, penalty: float) -> Ridge:
 
     Args:
         columns: (N, K); NaN where unknown.
-        years: (N,) ages.
         penalty: of the slopes' squares, as scikit-learn's ``alpha``.
     """
     mean, intercept = np.nanmean(columns, axis=0), float(years.mean())

@@ -37,13 +37,7 @@ NOISE_PAIRS = 16
 
 @dataclass(frozen=True, kw_only=True)
 class Request:
-    """What to evaluate.
-
-    Attributes:
-        tables_uri: root of the tables.
-        model_uris: model folders.
-        out_uri: where to write.
-    """
+    """What to evaluate."""
 
     tables_uri: str
     model_uris: tuple[str, ...]
@@ -55,9 +49,7 @@ class Plan:
     """A request with everything that can be checked before Ray starts.
 
     Attributes:
-        request: what was asked for.
         cards: of the models, in the order asked for.
-        edges: of the age groups, years.
         scans: rows of the scans table by split.
     """
 
@@ -88,12 +80,7 @@ def plan(request: Request) -> Plan:
 def evaluate(
     planned: Plan, on_part: Callable[[int, PartDone], None] = lambda parts, done: None
 ) -> list[Row]:
-    """Score what is not scored yet, write all tables and figures, return the rows of Table 1.
-
-    Args:
-        planned: what to evaluate.
-        on_part: see ``outcomes.score``.
-    """
+    """Score what is not scored yet, write all tables and figures, return the rows of Table 1."""
     request, test = planned.request, planned.scans["test"]
     methods: list[Method] = []
     for uri, card in zip(request.model_uris, planned.cards, strict=True):

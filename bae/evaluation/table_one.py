@@ -22,8 +22,6 @@ class Method:
 
     Attributes:
         name: the recipe's, without the word for sex; unique with ``sex``.
-        sex: whether sex enters.
-        uri, card: the model.
         outcomes: see ``outcomes.score``.
     """
 
@@ -46,9 +44,7 @@ def table_one(
     method can beat.
 
     Args:
-        methods: models with their outcomes on ``test``.
         plain: name to predicted ages of the methods that are no model.
-        test: the held-out scans.
         about: what ``phantom_archive`` returned; empty for patients.
     """
     keys = scorecard.patients(test)

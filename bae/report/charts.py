@@ -127,9 +127,6 @@ def thumbnail(panels: Sequence[RegionPanel]) -> Figure:
     """Draw overlay and crop of each view, small, and nothing that is not the body.
 
     Writing burnt into the pixels lies beside the body: all there is shown as air.
-
-    Args:
-        panels: the views of one scan.
     """
     figure = Figure(figsize=(4.0, 3.4), layout="constrained")
     axes = figure.subplots(1, 2 * len(panels), squeeze=False)[0]

@@ -50,7 +50,6 @@ class Drift:
     """One measure of the last run that has it, against the runs before.
 
     Attributes:
-        name: of the measure, with its unit.
         now: its mean in that run.
         before: its mean over up to ``EARLIER_RUNS`` runs before; None where there is none.
         standard_errors: difference over its standard error if both were drawn from one
@@ -72,7 +71,6 @@ def compare(name: str, series: Sequence[Sums]) -> Drift | None:
     """Compare the last run that has the measure with those before it.
 
     Args:
-        name: of the measure.
         series: one run each, oldest first.
 
     Returns:
@@ -118,11 +116,6 @@ def centroid_series(
     tables_uri: str, model_id: str, run_ids: Iterable[str]
 ) -> dict[str, dict[str, Sums]]:
     """Return where the heat's centre lies, run by run.
-
-    Args:
-        tables_uri: root of the tables.
-        model_id: the model that made the maps.
-        run_ids: which runs.
 
     Returns:
         ``"<view>, from the top"`` and ``"<view>, from the left"`` to run to the centre's

@@ -27,7 +27,6 @@ def build(tables_uri: str, model_uri: str | None = None, run_id: str | None = No
         tables_uri: root of the tables; ``restricted/`` must be readable.
         model_uri: model folder, to show its card and its ages; by default the model that
             scored last, without a card.
-        run_id: by default the last run.
 
     Raises:
         UseError: no tables, no such run.
@@ -165,10 +164,7 @@ def _pictures(outliers: list[Row]) -> list[bytes | None]:
 
 
 def _picture(row: Row, decoder: Decoder) -> bytes | None:
-    if row["source_uri"] is None:
-        return None
-    data = reread.content(row["object_uri"], row["source_uri"], row["etag"])
-    scan = None if data is None else reread.as_indexed(data, row, decoder)
+    scan = None if row["source_uri"] is None else reread.again(row, decoder)
     if scan is None:
         return None
     panels = region_panels(scan, row["heatmaps"], row["boxes"])

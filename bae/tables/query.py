@@ -1,12 +1,4 @@
-"""Read the tables: DuckDB views for analysts, heat maps as arrays.
-
-The view of each scan's newest age, written for the models that there are.
-
-``infra/views.sql`` says it in general: of all rows of a scan the newest object counts,
-and of that the newest model that scored it. That groups all rows by scan, which takes
-seconds on millions. Here the few facts that decide are looked up first (which models
-there are, whether any scan has a second object), and only what they ask for is joined.
-"""
+"""Read the tables: DuckDB views for analysts, heat maps as arrays."""
 
 from __future__ import annotations
 
@@ -25,7 +17,13 @@ from bae.tables.delta import LAST, dataset_of, delta, files, half_published
 
 
 def latest_ages(connection: duckdb.DuckDBPyConnection) -> str:
-    """Return the query for a connection that has the view ``ages``."""
+    """Return the query of each scan's newest age, for a connection that has the view ``ages``.
+
+    ``infra/views.sql`` says it in general: of all rows of a scan the newest object counts,
+    and of that the newest model that scored it. That groups all rows by scan, which takes
+    seconds on millions. Here the few facts that decide are looked up first (which models
+    there are, whether any scan has a second object), and only what they ask for is joined.
+    """
     facts = connection.sql("""
         SELECT model_id, max(object_version) FROM ages
         GROUP BY model_id ORDER BY min(predicted_at), model_id""").fetchall()
@@ -71,7 +69,6 @@ def connect(
     change an answer. Times are in UTC.
 
     Args:
-        tables_uri: root of the tables.
         version: show ``ages`` as of this Delta version, the others to match.
         restricted: also offer scans and rejects, for those who may read them.
     """

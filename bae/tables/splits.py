@@ -13,11 +13,7 @@ SPLIT_SHARES = {"train": 0.70, "validation": 0.15, "test": 0.15}
 
 
 def assign(connection: duckdb.DuckDBPyConnection) -> None:
-    """Give a run's new patients their splits: register the table ``splits`` of every patient.
-
-    Args:
-        connection: what ``compare.database`` returned.
-    """
+    """Give a run's new patients their splits: register the table ``splits`` of every patient."""
     old = connection.sql("SELECT patient_key, min(split) AS split FROM known_scans GROUP BY 1")
     known = dict(old.fetchall())
     # known patients come along, since they count towards the shares of their age and sex

@@ -116,11 +116,7 @@ def _calibration(card: Card) -> str:
 
 
 def learning_curve(history: Sequence[Mapping[str, float]]) -> Figure:
-    """Draw how training went: loss above, validation below, the epoch that was kept marked.
-
-    Args:
-        history: one mapping per epoch, as ``bae.training.fit`` reports them.
-    """
+    """Draw how training went: loss above, validation below, the epoch that was kept marked."""
     epochs = [metrics["epoch"] for metrics in history]
     best = min(history, key=lambda metrics: metrics["score"])
     name, unit = (

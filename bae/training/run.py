@@ -56,7 +56,6 @@ class Plan:
     """A request with everything that can be checked before Ray starts.
 
     Attributes:
-        request: what was asked for.
         card: the card to extend: empty, or the localizer's for a regressor.
         imagenet: what the trunk starts from, None for a random start.
         scans: rows of the scans table for ``train`` and ``validation``.
@@ -109,12 +108,6 @@ def train(
     on_scored: Callable[[int, PartDone], None] = lambda parts, done: None,
 ) -> model.Card:
     """Prepare samples, train, calibrate a regressor, and write weights and card.
-
-    Args:
-        planned: what to train, on what, from what.
-        on_samples: called with the number of parts and each finished part.
-        on_epoch: called with each epoch's metrics.
-        on_scored: as ``on_samples``, for the validation scans that calibrate.
 
     Raises:
         RunError: training failed; the same call goes on from the last checkpoint.

@@ -61,12 +61,7 @@ def prepare(
     """Make the samples that are not there yet; return the files of each split.
 
     Args:
-        task: whose samples.
-        tables_uri: root of the tables.
         model_uri: where the localizer lies, if the card names one.
-        card: of what is trained already.
-        scans: what ``kept.training_scans`` returned for each split.
-        on_part: called with the number of parts to do and each that is done.
     """
     localizer = card.parts.get("localizer")
     step = Samples(
@@ -110,7 +105,6 @@ class Samples(kept.KeptStep):
     """Prepare the views of scans as a network will see them in training.
 
     Attributes:
-        task: whose samples.
         known: the scans wanted.
         model_uri: holds the localizer that crops; None: every view is taken whole.
     """
