@@ -38,9 +38,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--recipe", default="paper", help="of the model (default paper)")
     parser.add_argument("--repeats", type=int, default=3, help="of everything (default 3)")
     parser.add_argument(
-        "--place", metavar="URI", help="where archive and tables lie, such as s3://bench/one "
+        "--place",
+        metavar="URI",
+        help="where archive and tables lie, such as s3://bench/one "
         "(default: a temporary folder on this machine)",
-    )  # fmt: skip
+    )
     parser.add_argument("--no-loop", action="store_true", help="leave the user's loop out")
     parser.add_argument("--json", action="store_true", help="print JSON")
     return command.run(parser, _run, argv)

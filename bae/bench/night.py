@@ -183,10 +183,16 @@ def _job(place: str, model_uri: str, repeat: int) -> tuple[Measured, float]:
         storage.join(place, name) for name in ("archive", f"tables-{repeat}")
     )
     command = predict_command(archive_uri, tables_uri, model_uri)
-    with subprocess.Popen(
-        command, env=os.environ | {logs.VARIABLE: "json"},
-        stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
-    ) as job, meter.measured(job.pid) as cost:  # fmt: skip
+    with (
+        subprocess.Popen(
+            command,
+            env=os.environ | {logs.VARIABLE: "json"},
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+        ) as job,
+        meter.measured(job.pid) as cost,
+    ):
         assert job.stderr is not None
         said = list(job.stderr)
     parts = [line for line in map(_json, said) if "number" in line]

@@ -148,10 +148,17 @@ def stages(predictor: Predictor, objects: Sequence[bytes], home: Path, place: st
     _, crops, male = ready(predictor, views)
     predictions = list(predictor.predict(scans))
     items = [
-        Decoded(object_uri=f"{i}", source_uri=f"{i}", etag="", size_bytes=0, scan_id=f"{i}",
-                patient_key="", outcome=scan)
+        Decoded(
+            object_uri=f"{i}",
+            source_uri=f"{i}",
+            etag="",
+            size_bytes=0,
+            scan_id=f"{i}",
+            patient_key="",
+            outcome=scan,
+        )
         for i, scan in enumerate(scans)
-    ]  # fmt: skip
+    ]
 
     def no_grad(call: Callable[[], object]) -> Callable[[], object]:
         return torch.inference_mode()(call)
@@ -164,24 +171,49 @@ def stages(predictor: Predictor, objects: Sequence[bytes], home: Path, place: st
         coded = phantoms(columns, rows, syntax)
         volume = sum(map(len, coded)) / len(views)
         found.append(
-            _stage(f"decode {UID(syntax).keyword}", len(views),
-                   lambda coded=coded: [read(data) for data in coded], volume)  # type: ignore[misc]
-        )  # fmt: skip
+            _stage(
+                f"decode {UID(syntax).keyword}",
+                len(views),
+                lambda coded=coded: [read(data) for data in coded],
+                volume,
+            )  # type: ignore[misc]
+        )
     found += [
-        _stage("prepare", len(views), lambda: image.prepare(
-            [image.window(image.to_tensor(v.counts, device), recipe.windowing) for v in views],
-            *size), stored),
+        _stage(
+            "prepare",
+            len(views),
+            lambda: image.prepare(
+                [image.window(image.to_tensor(v.counts, device), recipe.windowing) for v in views],
+                *size,
+            ),
+            stored,
+        ),
         _stage("localize", len(views), no_grad(lambda: network(inputs))),
-        _stage("heat map", len(views), no_grad(lambda: to_byte_scale(
-            class_heatmap(features, network.head.weight, scores.argmax(1))).cpu())),
-        _stage("boxes", len(views), lambda: [
-            boxes.find_boxes(one, view.counts.shape, recipe.region)
-            for one, view in zip(maps, views, strict=True)]),
-        _stage("crop", len(views), lambda: [
-            regressor_inputs(recipe, prediction.views) for prediction in predictions]),
+        _stage(
+            "heat map",
+            len(views),
+            no_grad(
+                lambda: to_byte_scale(
+                    class_heatmap(features, network.head.weight, scores.argmax(1))
+                ).cpu()
+            ),
+        ),
+        _stage(
+            "boxes",
+            len(views),
+            lambda: [
+                boxes.find_boxes(one, view.counts.shape, recipe.region)
+                for one, view in zip(maps, views, strict=True)
+            ],
+        ),
+        _stage(
+            "crop",
+            len(views),
+            lambda: [regressor_inputs(recipe, prediction.views) for prediction in predictions],
+        ),
         _stage("regress", len(views), no_grad(lambda: predictor.fast_regressor(crops, male))),
         _stage("write", len(views), lambda: _write(items, predictions, home)),
-    ]  # fmt: skip
+    ]
     return found
 
 

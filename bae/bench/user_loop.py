@@ -92,10 +92,12 @@ def run(
             # aug_smooth and the like off; the library scales each map to 0..1 itself
             maps = cam(inputs, [ClassifierOutputTarget(group) for group in groups])
             crops = [
-                _resized(torch.from_numpy(_crop(grey, heat, recipe)),
-                         (recipe.regressor.height, recipe.regressor.width))
+                _resized(
+                    torch.from_numpy(_crop(grey, heat, recipe)),
+                    (recipe.regressor.height, recipe.regressor.width),
+                )
                 for (_, grey, _, _), heat in zip(samples, maps, strict=True)
-            ]  # fmt: skip
+            ]
             males = torch.tensor([sample[2] for sample in samples])
             with torch.no_grad():
                 ages = regressor(torch.stack(crops), males).tolist()

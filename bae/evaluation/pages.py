@@ -86,8 +86,15 @@ def _cell(row: Row, name: str) -> str:
 
 def table_one_page(rows: Sequence[Row]) -> str:
     """Return Table 1 as Markdown, under the field's names."""
-    heads = ("method", "sex", "MAE, years (95 %)", "RMSE, years", "R²", "median error, years",
-             "within 5 years")  # fmt: skip
+    heads = (
+        "method",
+        "sex",
+        "MAE, years (95 %)",
+        "RMSE, years",
+        "R²",
+        "median error, years",
+        "within 5 years",
+    )
     names = ("mae_years", "rmse_years", "r2", "median_error_years", "within_5_years")
     lines = []
     for row in rows:

@@ -40,11 +40,14 @@ def ages_and_sex(scans: pa.Table) -> Figure:
     there = [sex for sex in SEXES if (sexes == sex).any()]
     hatches = ["", "///", "..."]
     axis.hist(
-        [ages[sexes == sex] for sex in there], bins=edges, edgecolor="white", linewidth=0.6,
+        [ages[sexes == sex] for sex in there],
+        bins=edges,
+        edgecolor="white",
+        linewidth=0.6,
         color=[SEXES[sex][1] for sex in there],
         label=[f"{SEXES[sex][0]} ({(sexes == sex).sum()})" for sex in there],
         hatch=hatches[: len(there)],
-    )  # fmt: skip
+    )
     axis.yaxis.set_major_locator(MaxNLocator(integer=True))
     _legend_above(axis)
     return figure
@@ -60,8 +63,14 @@ def predicted_against_actual(outcomes: pa.Table) -> Figure:
     axis.plot(ends, ends, color="black", linewidth=1, label="predicted = actual")
     slope, intercept = calibration.line(age, answer)
     across = np.array([age.min(), age.max()])
-    axis.plot(across, intercept + slope * across, color="black", linewidth=1.4, linestyle="--",
-              label=f"fitted, slope {slope:.2f}")  # fmt: skip
+    axis.plot(
+        across,
+        intercept + slope * across,
+        color="black",
+        linewidth=1.4,
+        linestyle="--",
+        label=f"fitted, slope {slope:.2f}",
+    )
     axis.set(xlim=ends, ylim=ends, aspect="equal")
     _legend_above(axis)
     return figure
@@ -83,9 +92,13 @@ def bland_altman(outcomes: pa.Table) -> Figure:
         axis.axhline(estimate.value, color="black", linewidth=1.2, linestyle=style)
         axis.axhspan(estimate.low, estimate.high, color="black", alpha=0.08, linewidth=0)
         axis.annotate(
-            f"{name} {estimate.value:+.1f}", (0.995, estimate.value), ha="right", va="bottom",
-            xycoords=("axes fraction", "data"), fontsize=8,
-        )  # fmt: skip
+            f"{name} {estimate.value:+.1f}",
+            (0.995, estimate.value),
+            ha="right",
+            va="bottom",
+            xycoords=("axes fraction", "data"),
+            fontsize=8,
+        )
     axis.axhline(0, color=GREY, linewidth=0.8, linestyle=":")
     _legend_above(axis)
     return figure
@@ -104,8 +117,14 @@ def age_bias(outcomes: pa.Table, fitted: Calibration | None) -> Figure:
         _points(axis, outcomes, age, years - age)
         slope, intercept = calibration.line(age, years - age)
         across = np.array([age.min(), age.max()])
-        axis.plot(across, intercept + slope * across, color="black", linewidth=1.4,
-                  linestyle="--", label=f"slope {slope:+.2f}")  # fmt: skip
+        axis.plot(
+            across,
+            intercept + slope * across,
+            color="black",
+            linewidth=1.4,
+            linestyle="--",
+            label=f"slope {slope:+.2f}",
+        )
         axis.axhline(0, color="black", linewidth=0.8)
         axis.set_title(title, fontsize=10, pad=26)
         axis.set_xlabel("actual age, years")
@@ -128,9 +147,13 @@ def coverage_by_group(groups: Sequence[Subgroup], level: float = 0.9) -> Figure:
         axis.axhline(level, color=VERMILION, linewidth=1.2, linestyle="--")
         axis.set_ylim(min(0.5, axis.get_ylim()[0]), 1.02)
     figure.axes[0].annotate(
-        f"promised {level:.0%}", (0.02, level), xycoords=("axes fraction", "data"), va="top",
-        color=VERMILION, fontsize=8,
-    )  # fmt: skip
+        f"promised {level:.0%}",
+        (0.02, level),
+        xycoords=("axes fraction", "data"),
+        va="top",
+        color=VERMILION,
+        fontsize=8,
+    )
     return figure
 
 
@@ -145,10 +168,15 @@ def reliability(outcomes: pa.Table, edges: Sequence[float]) -> Figure | None:
     ends = [metrics.proportion(int(h), int(n)) for h, n in zip(hits, found.count, strict=True)]
     low, high = (np.array([getattr(e, name) for e in ends]) for name in ("low", "high"))
     axis.errorbar(
-        found.confidence, found.accuracy, color=BLUE, marker="o", linewidth=1.2, capsize=3,
+        found.confidence,
+        found.accuracy,
+        color=BLUE,
+        marker="o",
+        linewidth=1.2,
+        capsize=3,
         yerr=np.abs([found.accuracy - low, high - found.accuracy]),
         label=f"expected calibration error {found.ece:.3f}",
-    )  # fmt: skip
+    )
     for x, count in zip(found.confidence, found.count, strict=True):
         axis.annotate(f"{count}", (x, 0.01), ha="center", fontsize=8, color=GREY)
     axis.set(xlim=(0, 1), ylim=(0, 1.02), aspect="equal")
@@ -158,15 +186,16 @@ def reliability(outcomes: pa.Table, edges: Sequence[float]) -> Figure | None:
 
 def png(figure: Figure) -> bytes:
     """Return a figure as the bytes of a PNG file, fine enough for print."""
-    return _saved(figure, "png", dpi=200)
+    return saved(figure, "png", dpi=200)
 
 
 def pdf(figure: Figure) -> bytes:
     """Return a figure as the bytes of a PDF file; the same figure gives the same bytes."""
-    return _saved(figure, "pdf", metadata={"CreationDate": None})
+    return saved(figure, "pdf", metadata={"CreationDate": None})
 
 
-def _saved(figure: Figure, kind: str, **options: Any) -> bytes:
+def saved(figure: Figure, kind: str, **options: Any) -> bytes:
+    """Return a figure as the bytes of a file; ``options`` are those of ``Figure.savefig``."""
     sink = io.BytesIO()
     figure.savefig(sink, format=kind, **options)
     return sink.getvalue()
@@ -183,9 +212,14 @@ def _by_group(groups: Sequence[Subgroup], name: str, label: str) -> Figure:
         middle = np.array([value.value for value in values])
         reach = [middle - [v.low for v in values], np.array([v.high for v in values]) - middle]
         axis.errorbar(
-            range(len(own)), middle, yerr=np.abs(reach), color=BLUE, marker="o", linestyle="none",
+            range(len(own)),
+            middle,
+            yerr=np.abs(reach),
+            color=BLUE,
+            marker="o",
+            linestyle="none",
             capsize=3,
-        )  # fmt: skip
+        )
         names = [f"{g.group}\nn = {g.scans}" for g in own]
         axis.set_xticks(range(len(own)), names, fontsize=8)
         axis.set_xlim(-0.6, len(own) - 0.4)
@@ -207,9 +241,16 @@ def _points(axis: Axes, outcomes: pa.Table, x: NDArray[np.float64], y: NDArray[n
         own = sexes == sex
         if own.any():
             axis.scatter(
-                x[own], y[own], s=16, color=colour, marker=marker, alpha=0.65, linewidth=0,
-                label=name, rasterized=len(x) > 5000,
-            )  # fmt: skip
+                x[own],
+                y[own],
+                s=16,
+                color=colour,
+                marker=marker,
+                alpha=0.65,
+                linewidth=0,
+                label=name,
+                rasterized=len(x) > 5000,
+            )
 
 
 def _one(across: str, up: str) -> tuple[Figure, Axes]:
@@ -227,6 +268,10 @@ def _plain(axis: Axes) -> None:
 def _legend_above(axis: Axes) -> None:
     """Put the legend over the axes, where it covers no point."""
     axis.legend(
-        loc="lower left", bbox_to_anchor=(0, 1), ncols=2, frameon=False, fontsize=8,
+        loc="lower left",
+        bbox_to_anchor=(0, 1),
+        ncols=2,
+        frameon=False,
+        fontsize=8,
         borderaxespad=0.2,
-    )  # fmt: skip
+    )

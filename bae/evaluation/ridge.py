@@ -6,7 +6,7 @@ A network that does not beat it has learned nothing of shape.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import ClassVar
 
@@ -19,7 +19,7 @@ from bae.archive.intake import Decoded
 from bae.method import image
 from bae.pipeline.kept import KeptStep, answers, cache
 from bae.pipeline.outcomes import FLOATS
-from bae.pipeline.parts import PartDone
+from bae.pipeline.parts import OnPart
 from bae.scan import POSTERIOR, SEX_CODE, Scan
 
 ROWS, COLUMNS = 64, 16
@@ -78,7 +78,7 @@ def thumbnails(
     tables_uri: str,
     windowing: recipes.Windowing,
     scans: pa.Table,
-    on_part: Callable[[int, PartDone], None] = lambda parts, done: None,
+    on_part: OnPart,
 ) -> NDArray[np.float64]:
     """Return thumbnails of scans with their sex; kept as ``outcomes.score`` keeps answers.
 
@@ -96,7 +96,7 @@ def thumbnails(
     return np.column_stack([pixels, sexes])
 
 
-THUMBNAILS = pa.schema([pa.field("scan_id", pa.string()), pa.field("pixels", FLOATS)])
+THUMBNAILS = pa.schema({"scan_id": pa.string(), "pixels": FLOATS})
 
 
 @dataclass(kw_only=True, eq=False)

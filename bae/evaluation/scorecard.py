@@ -120,8 +120,15 @@ def views(outcomes: pa.Table) -> pa.Table:
     rows = []
     for row in outcomes.to_pylist():
         for name, age in zip(row["views"], row["view_ages_years"], strict=True):
-            rows.append(row | {"view": name, "predicted_age_years": age, "age_low_years": None,
-                               "age_high_years": None})  # fmt: skip
+            rows.append(
+                row
+                | {
+                    "view": name,
+                    "predicted_age_years": age,
+                    "age_low_years": None,
+                    "age_high_years": None,
+                }
+            )
     return pa.Table.from_pylist(rows, schema=outcomes.schema.append(pa.field("view", pa.string())))
 
 

@@ -52,15 +52,26 @@ def table_one(
     rows: list[Row] = []
     for name, ages in plain.items():
         found = metrics.errors(scorecard.floats(test, "age_years"), ages, keys)
-        rows.append({"method": name, "sex": "with" if name == RIDGE else "without"} | size
-                    | {"model_id": None} | pages.flat(found))  # fmt: skip
+        rows.append(
+            {"method": name, "sex": "with" if name == RIDGE else "without"}
+            | size
+            | {"model_id": None}
+            | pages.flat(found)
+        )
     for method in methods:
-        rows.append({"method": method.name, "sex": "with" if method.sex else "without"} | size
-                    | {"model_id": method.card.model_id}
-                    | pages.flat(scorecard.errors(method.outcomes)))  # fmt: skip
+        rows.append(
+            {"method": method.name, "sex": "with" if method.sex else "without"}
+            | size
+            | {"model_id": method.card.model_id}
+            | pages.flat(scorecard.errors(method.outcomes))
+        )
     if about:
-        rows.append(dict.fromkeys(rows[0]) | {"method": LIMIT, "sex": "with"} | size
-                    | {"mae_years": about["limit_mae_years"]})  # fmt: skip
+        rows.append(
+            dict.fromkeys(rows[0])
+            | {"method": LIMIT, "sex": "with"}
+            | size
+            | {"mae_years": about["limit_mae_years"]}
+        )
     return rows
 
 
@@ -75,7 +86,9 @@ def paired_tests(
     rows = []
     for first, second in combinations(answers, 2):
         found = metrics.compare(age, answers[first], answers[second], keys)
-        rows.append({"first": first, "second": second, "patients": found.patients}
-                    | pages.estimate("mae_difference_years", found.difference_years)
-                    | {"wilcoxon_p": found.p_value})  # fmt: skip
+        rows.append(
+            {"first": first, "second": second, "patients": found.patients}
+            | pages.estimate("mae_difference_years", found.difference_years)
+            | {"wilcoxon_p": found.p_value}
+        )
     return rows

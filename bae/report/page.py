@@ -152,8 +152,12 @@ def _charts(connection: Any, groups: list[Row]) -> dict[str, dict[str, str]]:
         width, height = (f"{96 * inches:.0f}" for inches in figure.get_size_inches())
         data = base64.b64encode(charts.svg(figure)).decode()
         found[name] = {
-            "data": data, "alt": alt, "caption": caption, "width": width, "height": height,
-        }  # fmt: skip
+            "data": data,
+            "alt": alt,
+            "caption": caption,
+            "width": width,
+            "height": height,
+        }
     return found
 
 
@@ -173,8 +177,17 @@ def _picture(row: Row, decoder: Decoder) -> bytes | None:
 
 def _shown(row: Row, picture: bytes | None) -> Row:
     """Return what the page may know of an outlier: no place, no heat map."""
-    hidden = {"object_uri", "source_uri", "etag", "boxes", "heatmaps", "patient_key",
-              "views", "pixel_mm", "pixel_column_mm"}  # fmt: skip
+    hidden = {
+        "object_uri",
+        "source_uri",
+        "etag",
+        "boxes",
+        "heatmaps",
+        "patient_key",
+        "views",
+        "pixel_mm",
+        "pixel_column_mm",
+    }
     views = " and ".join(f"{box['view']} view" for box in row["boxes"] if not box["box_index"])
     return {key: value for key, value in row.items() if key not in hidden} | {
         "picture": base64.b64encode(picture).decode() if picture else None,

@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from bae import recipes
+from bae.evaluation import plots
 from bae.evaluation.metrics import Estimate
 from bae.evaluation.pages import markdown_table
 from bae.method.model import Card, Part
@@ -52,8 +53,15 @@ def markdown(card: Card) -> str:
 def _part(part: Part) -> str:
     names = ("scans", "patients", "age_mean_years", "age_sd_years", "female_share", "digest")
     rows = [(split, *(data.get(name, "") for name in names)) for split, data in part.data.items()]
-    head = ("split", "scans", "patients", "mean age, years", "SD, years", "share of women",
-            "digest of object versions")  # fmt: skip
+    head = (
+        "split",
+        "scans",
+        "patients",
+        "mean age, years",
+        "SD, years",
+        "share of women",
+        "digest of object versions",
+    )
     fit = ", ".join(f"{k} {part.fit[k]}" for k in ("epochs", "seconds", "device") if k in part.fit)
     lines = [f"Weights: sha256 `{part.sha256}`"]
     if rows:
@@ -67,8 +75,12 @@ def _part(part: Part) -> str:
 def _validation(found: Mapping[str, Any]) -> str:
     measures = {name: Estimate(**value) for name, value in found["metrics"].items()}
     rows = [(METRICS[name], value.text()) for name, value in measures.items()]
-    rows.append(("always saying the training mean: mean absolute error, years",
-                 f"{found['always_mean_mae_years']:.2f}"))  # fmt: skip
+    rows.append(
+        (
+            "always saying the training mean: mean absolute error, years",
+            f"{found['always_mean_mae_years']:.2f}",
+        )
+    )
     slope = Estimate(**found["gap_slope"])
     rows.append(("age bias: slope of predicted minus actual on actual age", slope.text()))
     if found["ece"] is not None:
@@ -86,8 +98,15 @@ def _validation(found: Mapping[str, Any]) -> str:
         )
         for row in found["subgroups"]
     ]
-    head = ("by", "group", "scans", "patients", "mean absolute error, years (95 %)",
-            "mean gap, years", "coverage of the 90 % interval (95 %)")  # fmt: skip
+    head = (
+        "by",
+        "group",
+        "scans",
+        "patients",
+        "mean absolute error, years (95 %)",
+        "mean gap, years",
+        "coverage of the 90 % interval (95 %)",
+    )
     return (
         f"{found['scans']} scans of {found['patients']} patients that no weight was fitted to, but "
         "that chose the epoch: figures on patients of the test split (`jobs.evaluate`) come "
@@ -130,12 +149,17 @@ def learning_curve(history: Sequence[Mapping[str, float]]) -> Figure:
     above.set_ylabel("training loss")
     below.plot(epochs, [m[name] for m in history], color="black", marker=".")
     below.set_ylim(bottom=0)
-    below.axvline(best["epoch"], color="#0072B2", linestyle="--", linewidth=1)
+    below.axvline(best["epoch"], color=plots.BLUE, linestyle="--", linewidth=1)
     below.annotate(
         f"kept: epoch {best['epoch']:.0f}, {best[name]:.2f}",
-        (best["epoch"], 0.04), xycoords=("data", "axes fraction"), xytext=(-4, 0),
-        textcoords="offset points", ha="right", color="#0072B2", fontsize=9,
-    )  # fmt: skip
+        (best["epoch"], 0.04),
+        xycoords=("data", "axes fraction"),
+        xytext=(-4, 0),
+        textcoords="offset points",
+        ha="right",
+        color=plots.BLUE,
+        fontsize=9,
+    )
     below.set_ylabel(unit)
     below.set_xlabel("epoch")
     below.xaxis.set_major_locator(MaxNLocator(integer=True))

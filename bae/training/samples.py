@@ -139,10 +139,15 @@ class Samples(kept.KeptStep):
             inputs = network_inputs(found, task.size, task.pair, task.fit.box_jitter)
             names = ["both"] if task.pair else [view.view for view in found]
             rows += [
-                {"scan_id": item.scan_id, "view": name, "male": male, "age_years": age,
-                 "image": image.to_bytes(picture)}
+                {
+                    "scan_id": item.scan_id,
+                    "view": name,
+                    "male": male,
+                    "age_years": age,
+                    "image": image.to_bytes(picture),
+                }
                 for name, picture in zip(names, inputs, strict=True)
-            ]  # fmt: skip
+            ]
         return pa.Table.from_pylist(rows, schema=SCHEMA)
 
 
