@@ -75,10 +75,7 @@ def chosen(train: tuple[Floats, Floats], validation: tuple[Floats, Floats]) -> R
 
 
 def thumbnails(
-    tables_uri: str,
-    windowing: recipes.Windowing,
-    scans: pa.Table,
-    on_part: OnPart,
+    tables_uri: str, windowing: recipes.Windowing, scans: pa.Table, on_part: OnPart
 ) -> NDArray[np.float64]:
     """Return thumbnails of scans with their sex; kept as ``outcomes.score`` keeps answers.
 

@@ -40,12 +40,7 @@ def cache(tables_uri: str, name: str, made_by: str, scans: pa.Table, schema: pa.
     return Cache(uri=storage.join(tables_uri, contract.SAMPLES, f"{name}-{key}"), schema=schema)
 
 
-def answers(
-    tables_uri: str,
-    scans: pa.Table,
-    step: KeptStep,
-    on_part: OnPart,
-) -> pa.Table:
+def answers(tables_uri: str, scans: pa.Table, step: KeptStep, on_part: OnPart) -> pa.Table:
     """Return what a step says of each scan, in the scans' order, done before or now.
 
     Raises:
@@ -67,10 +62,7 @@ def answers(
 
 
 def make(
-    tables_uri: str,
-    scans: Mapping[str, pa.Table],
-    step: KeptStep,
-    on_part: OnPart,
+    tables_uri: str, scans: Mapping[str, pa.Table], step: KeptStep, on_part: OnPart
 ) -> dict[str, list[str]]:
     """Make the files of a cache that are not there yet; return all files of each split."""
     columns = ["source_uri", "etag", "size_bytes"]

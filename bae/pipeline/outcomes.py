@@ -25,10 +25,7 @@ SCANS = ("scan_id", "patient_key", "sex", "age_years", "manufacturer", "object_u
 
 
 def score(
-    tables_uri: str,
-    model_uri: str,
-    scans: pa.Table,
-    on_part: OnPart = lambda parts, done: None,
+    tables_uri: str, model_uri: str, scans: pa.Table, on_part: OnPart = lambda parts, done: None
 ) -> pa.Table:
     """Return one row per scan: the columns of ``SCANS``, then those of ``outcomes.OUTCOMES``.
 

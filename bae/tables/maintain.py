@@ -39,10 +39,7 @@ def no_check() -> None:
 
 
 def mark_removed(
-    tables_uri: str,
-    archive_uri: str,
-    listing: pa.Table,
-    check: Callable[[], None] = no_check,
+    tables_uri: str, archive_uri: str, listing: pa.Table, check: Callable[[], None] = no_check
 ) -> int:
     """Mark scans whose object is no longer in the archive; take back marks of returned ones.
 
@@ -133,9 +130,7 @@ def vacuum(tables_uri: str, keep_days: int = KEEP_DAYS) -> int:
         if table is not None:
             deleted += len(
                 table.vacuum(
-                    retention_hours=24 * keep_days,
-                    dry_run=False,
-                    enforce_retention_duration=False,
+                    retention_hours=24 * keep_days, dry_run=False, enforce_retention_duration=False
                 )
             )
     return deleted

@@ -62,10 +62,7 @@ _ROW_GROUP = {"cohort/heatmaps": 16384}
 
 
 def publish(
-    tables_uri: str,
-    run_id: str,
-    staged_uri: str,
-    check: Callable[[], None] = lambda: None,
+    tables_uri: str, run_id: str, staged_uri: str, check: Callable[[], None] = lambda: None
 ) -> tuple[dict[str, int], Counter[str]]:
     """Add a run's staged rows to the tables; a second call changes nothing.
 

@@ -88,10 +88,7 @@ def train(
         scaling_config=ray.train.ScalingConfig(
             num_workers=workers,
             use_gpu=assignment.use_gpu,
-            resources_per_worker={
-                "CPU": cpus_each,
-                **({"GPU": 1} if assignment.use_gpu else {}),
-            },
+            resources_per_worker={"CPU": cpus_each, **({"GPU": 1} if assignment.use_gpu else {})},
         ),
         run_config=ray.train.RunConfig(
             name=assignment.run_name,

@@ -126,10 +126,7 @@ def _write(
         shown = source.page(data, scan, age, boxes, heatmaps)
     except ScanError:
         return NO_REFERENCE
-    for kind, made in (
-        (PICTURE, picture.picture(shown)),
-        (REPORT, sr.structured_report(shown)),
-    ):
+    for kind, made in ((PICTURE, picture.picture(shown)), (REPORT, sr.structured_report(shown))):
         storage.write_bytes(storage.join(target, name(row, model_id, kind)), made)
     return WRITTEN
 
