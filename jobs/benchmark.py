@@ -56,7 +56,7 @@ def _run(options: argparse.Namespace) -> None:
     from bae.bench import night
 
     columns, rows = (int(side) for side in matrix.groups())
-    plan = night.Plan(
+    settings = night.Settings(
         views=options.views,
         columns=columns,
         rows=rows,
@@ -65,7 +65,7 @@ def _run(options: argparse.Namespace) -> None:
         place=options.place,
         loop=not options.no_loop,
     )
-    result = night.run(plan, command.say)
+    result = night.run(settings, command.say)
     print(json.dumps(_values(result), indent=2) if options.json else _table(result))
 
 
@@ -73,9 +73,9 @@ def _values(result: night.Result) -> dict[str, Any]:
     found: dict[str, Any] = {
         "device": _device(result),
         "precision": result.precision,
-        "recipe": result.plan.recipe.name,
-        "matrix": f"{result.plan.columns}x{result.plan.rows}",
-        "views": result.plan.views,
+        "recipe": result.settings.recipe.name,
+        "matrix": f"{result.settings.columns}x{result.settings.rows}",
+        "views": result.settings.views,
         "job_start_up_s": result.start_up_s,
     }
     for name in ("bare", "job", "loop"):

@@ -95,14 +95,8 @@ def evaluate(planned: Plan, on_part: OnPart) -> list[Row]:
     out.table("table1", table, pages.table_one_page(table))
     tests = paired_tests(methods, plain, test)
     out.table("tests", tests, pages.page_of(tests))
-    out.figure(
-        "figure2",
-        plots.ages_and_sex(
-            pa.concat_tables(
-                [scans.select(["age_years", "sex"]) for scans in planned.scans.values()]
-            )
-        ),
-    )
+    everyone = pa.concat_tables(planned.scans.values(), promote_options="default")
+    out.figure("figure2", plots.ages_and_sex(everyone))
     repeated = _repeated(methods, test, about)
     out.table("repeatability", repeated, pages.page_of(repeated))
     per_model = []
@@ -132,26 +126,21 @@ def _plain_methods(planned: Plan, on_part: OnPart) -> dict[str, Sequence[float]]
 
 def _repeated(methods: Sequence[Method], test: pa.Table, about: Row) -> list[Row]:
     """Return the predicted age's standard deviation over visits, and over phantoms' noise."""
-    rows = []
+    found: list[tuple[Method, str, int, Estimate]] = []
     for method in methods:
         visits = repeatability.visits_sd(method.outcomes)
         if visits is not None:
-            rows.append(
-                {"method": method.folder, "over": "two visits of a person", "pairs": visits[1]}
-                | pages.estimate("sd_years", visits[0])
-            )
+            found.append((method, "two visits of a person", visits[1], visits[0]))
         if about:
             numbers = phantom_numbers(about, test["object_uri"].to_pylist())[:NOISE_PAIRS]
             values = dict(about["config"], ages=tuple(about["config"]["ages"]))
-            config = phantom.PhantomConfig(**values)
-            found = repeatability.noise_sd(
-                Predictor.load(method.uri), numbers, about["seed"], config
-            )
-            rows.append(
-                {"method": method.folder, "over": "two counts of a phantom", "pairs": len(numbers)}
-                | pages.estimate("sd_years", found)
-            )
-    return rows
+            predictor, config = Predictor.load(method.uri), phantom.PhantomConfig(**values)
+            sd = repeatability.noise_sd(predictor, numbers, about["seed"], config)
+            found.append((method, "two counts of a phantom", len(numbers), sd))
+    return [
+        {"method": method.folder, "over": over, "pairs": pairs} | pages.estimate("sd_years", sd)
+        for method, over, pairs, sd in found
+    ]
 
 
 # ---- one model ----------------------------------------------------------------------------

@@ -25,15 +25,13 @@ Row = Mapping[str, Any]
 
 SEX_COLOURS = {sex or "unknown": colour for sex, (_, colour, _) in plots.SEXES.items()}
 SEX_NAMES = {**SEX_PLURAL, "unknown": "sex unknown"}
-_SIZE = (4.8, 3.9)
 _MANY = 1000
 
 
 def age_map(cells: Sequence[Row]) -> Figure:
     """Draw predicted against true age: how many scans in each square of one year.
 
-    Args:
-        cells: rows of age, predicted, scans, as ``counts.age_cells`` gives them.
+    ``cells`` are rows of ``counts.age_cells``.
     """
     figure, axis = _axes()
     ends = [cell[name] + end for cell in cells for name in ("age", "predicted") for end in (0, 1)]
@@ -47,13 +45,12 @@ def age_map(cells: Sequence[Row]) -> Figure:
     colours = ListedColormap(mpl.colormaps["viridis_r"](np.linspace(0.25, 1, 256)))
     shown = axis.imshow(
         np.ma.masked_equal(counts, 0),
+        colours,
+        LogNorm(1, most),
         origin="lower",
-        extent=(low, high, low, high),
-        cmap=colours,
-        norm=LogNorm(1, most),
-        interpolation="nearest",
-        aspect="equal",
         zorder=2,
+        extent=(low, high, low, high),
+        interpolation="nearest",
     )
     ticks = sorted({1.0, *10.0 ** np.arange(1, math.ceil(math.log10(most))), float(most)})
     bar = figure.colorbar(shown, ax=axis, label="scans", shrink=0.9, ticks=ticks)
@@ -67,8 +64,7 @@ def age_map(cells: Sequence[Row]) -> Figure:
 def gap_histogram(bins: Sequence[Row]) -> Figure:
     """Draw the age gap of each sex, as the share of its scans in each year, of few in each two.
 
-    Args:
-        bins: rows of sex, gap, scans, as ``counts.gap_bins`` gives them.
+    ``bins`` are rows of ``counts.gap_bins``.
     """
     figure, axis = _axes()
     axis.axvline(0, color=plots.GREY, linewidth=1)
@@ -79,14 +75,10 @@ def gap_histogram(bins: Sequence[Row]) -> Figure:
             gaps, scans = ([row[name] for row in mine] for name in ("gap", "scans"))
             edges = np.arange(min(gaps) // step * step, max(gaps) + 2 * step, step)
             counts, _ = np.histogram(gaps, edges, weights=scans)
-            axis.stairs(
-                counts * 100 / sum(scans),
-                edges,
-                color=colour,
-                linewidth=2,
-                linestyle={"F": "-", "M": "--"}.get(sex, ":"),
-                label=f"{SEX_NAMES[sex]}, {sum(scans):,}",
-            )
+            label = f"{SEX_NAMES[sex]}, {sum(scans):,}"
+            style = {"F": "-", "M": "--"}.get(sex, ":")
+            share = counts * 100 / sum(scans)
+            axis.stairs(share, edges, color=colour, linewidth=2, linestyle=style, label=label)
     axis.set(xlabel="age gap (predicted minus true age), years", ylabel="share of scans, %")
     axis.set_ylim(bottom=0)
     axis.legend(loc="upper right", frameon=False, fontsize=9)
@@ -96,34 +88,29 @@ def gap_histogram(bins: Sequence[Row]) -> Figure:
 def gap_boxes(groups: Sequence[Row]) -> Figure:
     """Draw the age gap by decade and sex: median, middle half, middle nine tenths.
 
-    Args:
-        groups: rows of decade, sex, scans, quantiles, as ``counts.gap_groups`` gives them.
+    ``groups`` are rows of ``counts.gap_groups``.
     """
     figure, axis = _axes()
     axis.axhline(0, color=plots.GREY, linewidth=1)
     decades = sorted({row["decade"] for row in groups})
     sexes = [sex for sex in SEX_COLOURS if any(row["sex"] == sex for row in groups)]
+    plain: dict[str, Any] = {"showcaps": False, "showfliers": False, "manage_ticks": False}
     for sex in sexes:
         own = [row for row in groups if row["sex"] == sex]
         shift = 0.27 * (sexes.index(sex) - (len(sexes) - 1) / 2)
         names = ("whislo", "q1", "med", "q3", "whishi")
-        colour, filled = SEX_COLOURS[sex], sex != "F"
+        colour = SEX_COLOURS[sex]
+        face, median = ("white", colour) if sex == "F" else (colour, "white")
         axis.bxp(
             [dict(zip(names, row["quantiles"], strict=True)) for row in own],
             positions=[decades.index(row["decade"]) + shift for row in own],
             widths=0.2,
-            showcaps=False,
-            showfliers=False,
             patch_artist=True,
-            manage_ticks=False,
-            boxprops={
-                "facecolor": colour if filled else "white",
-                "edgecolor": colour,
-                "linewidth": 1.8,
-            },
+            boxprops={"facecolor": face, "edgecolor": colour, "linewidth": 1.8},
             whiskerprops={"color": colour, "linewidth": 1.5},
-            medianprops={"color": "white" if filled else colour, "linewidth": 2.4},
+            medianprops={"color": median, "linewidth": 2.4},
             label=SEX_NAMES[sex],
+            **plain,
         )
     axis.set_xticks(range(len(decades)), [f"{decade}s" for decade in decades])
     axis.set_xlim(-0.6, max(len(decades), 1) - 0.4)
@@ -154,12 +141,9 @@ def thumbnail(panels: Sequence[RegionPanel]) -> Figure:
 
 
 def _axes() -> tuple[Figure, Axes]:
-    figure = Figure(figsize=_SIZE, layout="constrained")
-    axis = figure.subplots()
-    axis.spines[["top", "right"]].set_visible(False)
-    axis.tick_params(labelsize=10)
-    axis.xaxis.label.set_fontsize(11)
-    axis.yaxis.label.set_fontsize(11)
+    with mpl.rc_context({"axes.labelsize": 11}):
+        figure, axis = plots.axes("", "")
+    figure.set_size_inches(4.8, 3.9)
     return figure, axis
 
 
