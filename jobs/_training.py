@@ -51,15 +51,14 @@ def main(name: str, task: Callable[[recipes.Recipe], Task], argv: Sequence[str] 
 
     def job(options: argparse.Namespace) -> None:
         recipe = recipes.recipe(options.recipe, options.changes)
-        request = run.Request(
-            task=task(recipe),
-            tables_uri=options.tables,
-            model_uri=options.model,
-            weights_uri=options.weights,
-            workers=options.workers,
-            gpus=options.gpus,
+        plan = run.plan(
+            task(recipe),
+            options.tables,
+            options.model,
+            options.weights,
+            options.workers,
+            options.gpus,
         )
-        plan = run.plan(request)
         with session.session():
             card = run.train(
                 plan,

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from bae import recipes
 from bae.archive.intake import Decoded
 from bae.method import image
-from bae.pipeline.kept import KeptStep, answers, cache
+from bae.pipeline.kept import KeptStep, answers, cache, digest
 from bae.pipeline.outcomes import FLOATS
 from bae.pipeline.parts import OnPart
 from bae.scan import POSTERIOR, SEX_CODE, Scan
@@ -84,7 +84,7 @@ def thumbnails(
         posterior, NaN where there is no such view, and last the sex's code.
     """
     state = json.dumps([asdict(windowing), ROWS, COLUMNS])
-    kept = cache(tables_uri, "thumbnails", state, scans, THUMBNAILS)
+    kept = cache(tables_uri, "thumbnails", [state, digest(scans)], THUMBNAILS)
     wanted = set(scans["scan_id"].to_pylist())
     step = Thumbnails(cache=kept, windowing=windowing, wanted=wanted)
     found = answers(tables_uri, scans, step, on_part)

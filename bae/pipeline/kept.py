@@ -28,15 +28,12 @@ from bae.tables import contract, delta
 from bae.tables.runs import divided
 
 
-def cache(tables_uri: str, name: str, made_by: str, scans: pa.Table, schema: pa.Schema) -> Cache:
-    """Return where answers about some scans are kept.
+def cache(tables_uri: str, name: str, state: object, schema: pa.Schema) -> Cache:
+    """Return where answers are kept that depend on ``state``, a value that JSON can hold.
 
-    Args:
-        name: what the answers are.
-        made_by: what they depend on, besides the scans.
-        schema: of the answers; its first column is ``scan_id``.
+    The schema's first column is ``scan_id``.
     """
-    key = hashlib.sha256(json.dumps([made_by, digest(scans)]).encode()).hexdigest()[:16]
+    key = hashlib.sha256(json.dumps(state, sort_keys=True).encode()).hexdigest()[:16]
     return Cache(uri=storage.join(tables_uri, contract.SAMPLES, f"{name}-{key}"), schema=schema)
 
 

@@ -15,7 +15,7 @@ import pyarrow as pa
 from bae.archive.intake import Decoded
 from bae.method import model
 from bae.method.predictor import Prediction
-from bae.pipeline.kept import KeptStep, answers, cache
+from bae.pipeline.kept import KeptStep, answers, cache, digest
 from bae.pipeline.parts import OnPart
 from bae.pipeline.score import Lanes
 from bae.scan import Scan
@@ -41,7 +41,7 @@ def score(
     card = model.load_card(model_uri)
     # sex as the scans table has it: a labels file may have told
     sexes = dict(zip(scans["scan_id"].to_pylist(), scans["sex"].to_pylist(), strict=True))
-    kept = cache(tables_uri, "outcomes", card.model_id, scans, OUTCOMES)
+    kept = cache(tables_uri, "outcomes", [card.model_id, digest(scans)], OUTCOMES)
     step = Outcomes(cache=kept, model_uri=model_uri, sexes=sexes)
     found = answers(tables_uri, scans, step, on_part)
     joined = scans.select(list(SCANS))

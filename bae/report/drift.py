@@ -6,7 +6,7 @@ import functools
 import math
 import operator
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from typing import Any
 
 import numpy as np
@@ -23,7 +23,7 @@ NOTABLE = 3.0
 """Standard errors that chance alone exceeds in one comparison of 370."""
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class Sums:
     """Count, sum and sum of squares of one measure in one run; they add up over runs."""
 
@@ -33,11 +33,8 @@ class Sums:
 
     def __add__(self, other: Sums) -> Sums:
         """Return the sums of both together."""
-        return Sums(
-            count=self.count + other.count,
-            total=self.total + other.total,
-            squares=self.squares + other.squares,
-        )
+        pairs = zip(astuple(self), astuple(other), strict=True)
+        return Sums(*(one + two for one, two in pairs))
 
     @property
     def mean(self) -> float | None:
@@ -96,18 +93,13 @@ def compare(name: str, series: Sequence[Sums]) -> Drift | None:
 
 def gap_series(nights: Sequence[Mapping[str, Any]]) -> dict[str, Sums]:
     """Return run to the age gap, years; of rows of ``counts.nights``."""
-    return {
-        row["run_id"]: Sums(count=row["gaps"], total=row["gap_sum"], squares=row["gap_squares"])
-        for row in nights
-    }
+    return {row["run_id"]: Sums(row["gaps"], row["gap_sum"], row["gap_squares"]) for row in nights}
 
 
 def reject_series(nights: Sequence[Mapping[str, Any]]) -> dict[str, Sums]:
     """Return run to the share of refused objects among those it read for the first time."""
     return {
-        row["run_id"]: Sums(
-            count=row["indexed"] + row["refused"], total=row["refused"], squares=row["refused"]
-        )
+        row["run_id"]: Sums(row["indexed"] + row["refused"], row["refused"], row["refused"])
         for row in nights
     }
 
@@ -133,9 +125,7 @@ def centroid_series(
             chosen = functools.reduce(operator.and_, (pc.field(k) == v for k, v in key.items()))
             for name, places in _centres(query.heat_array(table.filter(chosen))).items():
                 runs = found.setdefault(f"{key['view']}, {name}", {})
-                sums = Sums(
-                    count=len(places), total=float(places.sum()), squares=float(places @ places)
-                )
+                sums = Sums(len(places), float(places.sum()), float(places @ places))
                 runs[key["run_id"]] = runs.get(key["run_id"], Sums()) + sums
     return found
 

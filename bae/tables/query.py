@@ -156,12 +156,10 @@ def heat_array(maps: pa.Table) -> NDArray[np.uint8]:
     lengths = pc.unique(pc.binary_length(maps["heat"])).to_pylist()
     if len(sizes) > 1 or lengths != [rows * columns]:
         raise TablesError("the heat maps differ in size; choose one model and one view at a time")
-    flat = [bytes_of(chunk) for chunk in maps["heat"].chunks if len(chunk)]
+    flat = []
+    for chunk in maps["heat"].chunks:  # without nulls, the bytes lie end to end
+        _, offsets, data = chunk.buffers()
+        if len(chunk):
+            ends = np.frombuffer(offsets, np.int32)[[chunk.offset, chunk.offset + len(chunk)]]
+            flat.append(np.frombuffer(data, np.uint8)[slice(*ends)])
     return np.concatenate(flat).reshape(-1, rows, columns)
-
-
-def bytes_of(chunk: pa.BinaryArray) -> NDArray[np.uint8]:
-    """Return the bytes of all values of a chunk without nulls, end to end, as they lie."""
-    _, offsets, data = chunk.buffers()
-    first, last = np.frombuffer(offsets, np.int32)[[chunk.offset, chunk.offset + len(chunk)]]
-    return np.frombuffer(data, np.uint8)[first:last]
