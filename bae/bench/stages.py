@@ -1,7 +1,5 @@
 """What ``bae.bench.night`` measures on, and what each stage of a scan's way costs alone."""
 
-from __future__ import annotations
-
 import functools
 import statistics
 import time

@@ -1,7 +1,5 @@
 """Figure 3 of a cohort: which scans to show, and their panels from tables and archive."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 

@@ -4,8 +4,6 @@ Blue and vermilion (Okabe and Ito 2008) differ for all colour vision; shape or h
 them apart in print, too. An *outcome* is a row as ``scorecard`` reads it.
 """
 
-from __future__ import annotations
-
 import io
 from collections.abc import Sequence
 from typing import Any

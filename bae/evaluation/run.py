@@ -8,8 +8,6 @@
     <out>/<method>/              figures and groups of one model
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 

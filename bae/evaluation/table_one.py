@@ -1,7 +1,5 @@
 """Table 1: every method on the same held-out scans, with paired tests between them."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations

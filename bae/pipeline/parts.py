@@ -10,8 +10,6 @@ Indexing, scoring and both training sets go the same way and differ in their ``S
     actors     _Actor: step.load() once, then step.rows() and step.store() for each part
 """
 
-from __future__ import annotations
-
 import functools
 import pickle
 import time

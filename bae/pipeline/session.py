@@ -1,7 +1,5 @@
 """One quiet Ray for one job: a running cluster where there is one, else a local one."""
 
-from __future__ import annotations
-
 import logging
 import os
 import queue

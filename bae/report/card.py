@@ -3,8 +3,6 @@
 Neither needs torch to be read. HTML inside the card stays text.
 """
 
-from __future__ import annotations
-
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -4,8 +4,6 @@ Drawn narrow with large type, since a phone shows them at its own width. Blue an
 vermilion (Okabe and Ito 2008) differ for all colour vision, and in lightness in print.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any

@@ -3,8 +3,6 @@
 A *cohort* is each scan's newest object as one model scored it, up to one run.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Any
 

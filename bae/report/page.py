@@ -1,7 +1,5 @@
 """One self-contained page on a cohort and a run. It asks nothing from outside and names nobody."""
 
-from __future__ import annotations
-
 import base64
 from typing import Any
 

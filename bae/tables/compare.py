@@ -5,8 +5,6 @@ bounded memory. Rows are compared by their natural key: a scan by object, versio
 the object and scan; a refusal by these and its code; an age by scan, model and version.
 """
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Iterator
 from datetime import datetime

@@ -9,8 +9,6 @@ scan or refusal, and ``bae.tables.publish`` splits the staged rows into the tabl
 of this file adds nullable columns; anything else is another tables folder.
 """
 
-from __future__ import annotations
-
 import pyarrow as pa
 
 RESTRICTED, COHORT = "restricted", "cohort"

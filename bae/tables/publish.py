@@ -12,8 +12,6 @@ Three nets, each enough by itself for the fault it is meant for:
 that the run is whole, and ``bae.tables`` hides rows of runs that have not got that far.
 """
 
-from __future__ import annotations
-
 import itertools
 import logging
 import tempfile

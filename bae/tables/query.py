@@ -1,7 +1,5 @@
 """Read the tables: DuckDB views for analysts, heat maps as arrays."""
 
-from __future__ import annotations
-
 import duckdb
 import numpy as np
 import pyarrow as pa

@@ -11,8 +11,6 @@ of a broken run is the parts without a staged file; a part done twice overwrites
 with the same rows; and nobody keeps a list of finished scans in memory.
 """
 
-from __future__ import annotations
-
 import io
 import json
 import secrets

@@ -1,7 +1,5 @@
 """Which patient is for training, validation or test: by patient, even in age and sex."""
 
-from __future__ import annotations
-
 import hashlib
 from collections import Counter, defaultdict
 from collections.abc import Mapping

@@ -3,8 +3,6 @@
 The steps both training jobs share; ``loop`` knows how to train, this knows on what.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 import time

@@ -12,8 +12,6 @@ and the object versions. A change of any gives another folder; nothing is ever s
 file that is not whole is made again, and of each network's folders only the newest few stay.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 

@@ -3,8 +3,6 @@
 Shape suffixes: N views or crops, H, W of the input, C age groups, B one-year bins.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace

@@ -5,8 +5,6 @@ for the second object of a scan, and so on). The report is written last: a predi
 without it is exported again, so a killed export is completed by the same call.
 """
 
-from __future__ import annotations
-
 from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any

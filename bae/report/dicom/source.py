@@ -5,8 +5,6 @@ UID, so they are as personal as the archive itself. UIDs and dates come from the
 rows, so exporting a prediction twice gives the same bytes.
 """
 
-from __future__ import annotations
-
 import io
 import re
 import uuid

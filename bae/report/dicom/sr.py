@@ -4,8 +4,6 @@ A Comprehensive SR (PS3.3 A.35.3) with a measurement group for the scan (predict
 interval, TID 1501) and one for each view's region (TID 1410), which refers to the frame.
 """
 
-from __future__ import annotations
-
 import numpy as np
 from highdicom import sr
 from highdicom.coding_schemes import CodingSchemeIdentificationItem
