@@ -102,7 +102,7 @@ HEAT_COLOURS = "inferno"
 """Rises evenly in lightness, so it reads in print and with any colour vision."""
 
 SIDES = {ANTERIOR: "RL", POSTERIOR: "LR"}
-"""Which of the patient's sides is on the picture's left and right."""
+"""Which of the patient's sides is on the left and the right of the figure."""
 
 
 def regions(panels: Sequence[RegionPanel | None], across: int = 1) -> Figure:

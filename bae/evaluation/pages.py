@@ -15,6 +15,7 @@ from bae.evaluation import plots
 from bae.evaluation.metrics import Estimate
 
 Row = dict[str, Any]
+"""One row of a table, by column."""
 
 
 @dataclass(frozen=True)

@@ -185,7 +185,7 @@ def _ages(outcomes: pa.Table) -> tuple[Floats, Floats]:
 
 
 def _points(axis: Axes, outcomes: pa.Table, x: Floats, y: Floats) -> None:
-    """Draw one point per scan, its sex by colour and shape; large clouds become one picture."""
+    """Draw one point per scan, its sex by colour and shape; large clouds become one image."""
     sexes = np.array(outcomes["sex"].to_pylist(), dtype=object)
     for sex, (name, colour, marker) in SEXES.items():
         own = sexes == sex

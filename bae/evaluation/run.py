@@ -252,9 +252,9 @@ def _model_page(method: Method, facts: Row) -> str:
         lines.append(f"- Expected calibration error of the age group: {facts['ece']:.3f}.")
     if facts["regions"]:
         lines.append(f"- [Is the region right?]({method.folder}/regions.md)")
-    pictures = [
+    shown = [
         f"![{name.replace('_', ' ')}]({method.folder}/{name}.png)\n"
         f"[PDF]({method.folder}/{name}.pdf)"
         for name in facts["figures"]
     ]
-    return f"## {method.folder}\n\n" + "\n".join(lines) + "\n\n" + "\n\n".join(pictures)
+    return f"## {method.folder}\n\n" + "\n".join(lines) + "\n\n" + "\n\n".join(shown)

@@ -50,7 +50,7 @@ class Index(Step):
 
     def store(self, number: int, rows: pa.Table) -> None:
         """Write them into the run's folder."""
-        self.run.stage(number, rows)
+        self.run.store(number, rows)
 
 
 def _row(

@@ -36,15 +36,15 @@ def latest_ages(connection: duckdb.DuckDBPyConnection) -> str:
             WHERE object_version = coalesce(last, 1))"""
     if len(models) < 2:
         return f"SELECT * FROM {current}"
-    parts = []
+    selects = []
     for number, model in enumerate(models):
         newer = ", ".join(f"'{name}'" for name in models[number + 1 :])
         rows = f"SELECT * FROM {current} WHERE model_id = '{model}'"
         if newer:
             seen = f"SELECT scan_id FROM {current} WHERE model_id IN ({newer})"
             rows = f"SELECT * FROM ({rows}) ANTI JOIN ({seen}) USING (scan_id)"
-        parts.append(rows)
-    return " UNION ALL ".join(parts)
+        selects.append(rows)
+    return " UNION ALL ".join(selects)
 
 
 AGE_GAP_BY_DECADE = """

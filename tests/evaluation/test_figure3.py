@@ -76,7 +76,7 @@ def archive(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, list[str]]:
     rows = pipeline_rows.staged(
         items, [_prediction(i, item) for i, item in enumerate(items)], "made-up"
     )
-    run.stage(0, rows)
+    run.store(0, rows)
     publish.finish(run, lambda: None)
     assert len(names) == len(items)
     return tables_uri, [item.scan_id for item in items]

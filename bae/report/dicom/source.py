@@ -10,7 +10,6 @@ import re
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from pydicom.dataset import Dataset
 from pydicom.uid import (
@@ -25,10 +24,9 @@ from pydicom.uid import (
 from bae.archive import dates
 from bae.archive.dicom import decode, header
 from bae.errors import ScanError
+from bae.evaluation.pages import Row
 from bae.evaluation.panels import RegionPanel, region_panels
 from bae.scan import Scan
-
-Row = dict[str, Any]
 
 MULTI_FRAME = frozenset(
     (

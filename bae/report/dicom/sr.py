@@ -10,8 +10,9 @@ from highdicom.coding_schemes import CodingSchemeIdentificationItem
 from pydicom.sr.codedict import codes
 
 from bae.archive.dicom import decode
+from bae.evaluation.pages import Row
 from bae.report.dicom import source
-from bae.report.dicom.source import Page, Row
+from bae.report.dicom.source import Page
 
 SCHEME = "99BAE"
 """Designator of our own codes: private ones begin with 99 (PS3.16 section 8)."""
