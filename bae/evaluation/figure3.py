@@ -62,12 +62,8 @@ def typical(outcomes: pa.Table, edges_years: Sequence[float]) -> list[str | None
 
     It is the one whose absolute error is the median of its group's (the lower of two).
 
-    Args:
-        outcomes: see ``draw``; scans without age or sex are left aside.
-
     Returns:
-        scan_id of woman and man of each group, youngest group first; None where the
-        cohort has none.
+        scan_id of woman and man of each group, youngest group first; None where nobody is.
     """
     rows = _errors(outcomes)
     chosen: list[str | None] = []

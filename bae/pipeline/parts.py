@@ -63,13 +63,7 @@ class Reading:
 
 @dataclass(frozen=True, kw_only=True)
 class PartDone:
-    """What one part came to.
-
-    Attributes:
-        scans: objects that were read.
-        refused: objects that were not.
-        seconds: time its step took.
-    """
+    """What one part came to: objects read and refused, and the time its step took."""
 
     number: int
     scans: int

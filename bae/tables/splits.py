@@ -34,12 +34,12 @@ def assign_splits(known: Mapping[str, str], patients: pa.Table) -> dict[str, str
     stratum and a later scan never moves a patient.
 
     Args:
-        known: patient_key to split, for patients who have one already.
-        patients: columns patient_key, sex and age_years, one row per patient. Known
-            patients among them count towards their stratum's shares.
+        known: patient_key to split, for patients who have one already; they count towards
+            their stratum's shares.
+        patients: columns patient_key, sex and age_years, one row per patient.
 
     Returns:
-        patient_key to split of every patient in ``patients`` who was not known.
+        patient_key to split of every patient who was not known.
     """
     counts: defaultdict[tuple[int | None, str | None], Counter[str]] = defaultdict(Counter)
     new = []
