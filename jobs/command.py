@@ -4,8 +4,6 @@ Exit codes: 0 done; 1 the run failed and may be repeated; 2 wrong use, nothing w
 130 interrupted.
 """
 
-from __future__ import annotations
-
 import argparse
 import contextlib
 import logging
@@ -56,8 +54,6 @@ def run(
 
     Args:
         parser: the job's flags; its ``prog`` ends with the job's name.
-        job: what to do.
-        argv: the command line, None for the process's own.
     """
     options = parser.parse_args(argv)
     name = parser.prog.rpartition(".")[2]

@@ -1,7 +1,5 @@
 """How far a predicted age moves when only chance moves: the counts, or the day."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from itertools import pairwise
 
@@ -24,11 +22,6 @@ def noise_sd(
     """Return the standard deviation of the predicted age over two realisations of one phantom.
 
     Person, day, pose and soft tissue are the same; the camera counts twice.
-
-    Args:
-        predictor: the model.
-        numbers: which scans of the cohort.
-        seed, config: of the cohort, as its ``phantom.json`` says.
     """
     pairs = []
     for number in numbers:

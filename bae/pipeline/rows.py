@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import pyarrow as pa
@@ -29,7 +29,6 @@ def staged(
     """Return one row of ``contract.STAGED`` per item.
 
     Args:
-        items: scans and refusals.
         predictions: one per item; None where refused or only indexed, an error where
             the model had no answer.
         model_id: the model that made the predictions, None where there is none.
@@ -40,11 +39,7 @@ def staged(
 
 @dataclass(kw_only=True, eq=False)
 class Index(Step):
-    """Stage scans as read, without any network.
-
-    Attributes:
-        run: where they are staged.
-    """
+    """Stage scans as read, without any network."""
 
     name: ClassVar[str] = "Index"
     run: Run
@@ -55,7 +50,7 @@ class Index(Step):
 
     def store(self, number: int, rows: pa.Table) -> None:
         """Write them into the run's folder."""
-        self.run.stage(number, rows)
+        self.run.store(number, rows)
 
 
 def _row(
@@ -130,13 +125,9 @@ def _boxes(found: LocalizedView, view_index: int, scan: Scan) -> list[dict[str, 
             "view": found.view,
             "view_index": view_index,
             "box_index": index,
-            "x0": box.x0,
-            "y0": box.y0,
-            "x1": box.x1,
-            "y1": box.y1,
+            **asdict(box),
             "width_mm": None if column_mm is None else (box.x1 - box.x0) * column_mm,
             "height_mm": None if row_mm is None else (box.y1 - box.y0) * row_mm,
-            "heat_share": box.heat_share,
         }
         for index, box in enumerate(found.boxes)
     ]

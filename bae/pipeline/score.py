@@ -56,7 +56,7 @@ class Lanes:
         return lanes
 
     def predict(self, scans: Sequence[Scan]) -> list[Prediction]:
-        """Return ``Predictor.predict`` of the scans, without their grey pictures.
+        """Return ``Predictor.predict`` of the scans, without their grey images.
 
         Those of a part would take 1.4 GB at 900 x 3000.
         """
@@ -75,11 +75,7 @@ class Lanes:
 
 @dataclass(kw_only=True, eq=False)
 class Score(Index):
-    """Stage scans with their predictions.
-
-    Attributes:
-        model_uri: the model that predicts.
-    """
+    """Stage scans with their predictions."""
 
     name: ClassVar[str] = "Score"
     model_uri: str

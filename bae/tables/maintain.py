@@ -4,17 +4,15 @@ All of it holds the lease (``bae.tables.lease``) while it works, commits atomica
 and writes no key, no path and no condition that contains one into a table's log.
 """
 
-from __future__ import annotations
-
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 
-import duckdb
 import pyarrow as pa
 import pyarrow.compute as pc
-from deltalake import CommitProperties, WriterProperties
+from deltalake import CommitProperties, DeltaTable, WriterProperties
 from deltalake.exceptions import CommitFailedError
+from deltalake.table import TableMerger
 
 from bae import storage
 from bae.errors import LockedError
@@ -39,20 +37,15 @@ def no_check() -> None:
 
 
 def mark_removed(
-    tables_uri: str,
-    archive_uri: str,
-    listing: pa.Table,
-    check: Callable[[], None] = no_check,
+    tables_uri: str, archive_uri: str, listing: pa.Table, check: Callable[[], None] = no_check
 ) -> int:
     """Mark scans whose object is no longer in the archive; take back marks of returned ones.
 
     Nothing is forgotten: the rows stay, ``removed_at`` says since when.
 
     Args:
-        tables_uri: root of the tables.
         archive_uri: the archive that was listed; objects of others are left alone.
         listing: its complete listing, a table of ``storage.LISTING``.
-        check: called before the commit; raises when this run lost its lease.
 
     Returns:
         How many objects changed.
@@ -60,12 +53,7 @@ def mark_removed(
     table = delta.delta(tables_uri, "restricted/scans")
     if table is None:
         return 0
-    connection = duckdb.connect(config={"memory_limit": "1GB", "threads": 2})
-    connection.execute("SET TimeZone = 'UTC'")
-    connection.register("listing", listing)
-    connection.register("scans", delta.dataset_of("restricted/scans", table))
-    place = storage.normal(archive_uri)
-    changed = connection.sql(
+    changed = delta.ask(
         """
         SELECT DISTINCT source_uri, etag,
                CASE WHEN removed_at IS NULL THEN $now::TIMESTAMPTZ END AS removed_at
@@ -73,23 +61,32 @@ def mark_removed(
             USING (source_uri)
         WHERE (source_uri = $place OR starts_with(source_uri, $place || '/'))
           AND (there IS NULL) = (removed_at IS NULL)""",
-        params={"now": datetime.now(UTC), "place": place},
-    ).to_arrow_table()
-    connection.close()
+        {"now": datetime.now(UTC), "place": storage.normal(archive_uri)},
+        listing=listing,
+        scans=delta.dataset_of("restricted/scans", table),
+    )
     if changed.num_rows:
         check()
         schema = contract.SCHEMAS["restricted/scans"]
         source = changed.cast(pa.schema([schema.field(name) for name in changed.schema.names]))
-        merger = table.merge(
-            source,
-            predicate="t.source_uri = s.source_uri AND t.etag = s.etag",
-            source_alias="s",
-            target_alias="t",
-            writer_properties=WriterProperties(compression="ZSTD"),
-            commit_properties=without_retry(),
-        ).when_matched_update({"removed_at": "s.removed_at"})
-        committed(merger.execute)
+        matched = merged(table, source, ["source_uri", "etag"])
+        committed(matched.when_matched_update({"removed_at": "s.removed_at"}).execute)
     return int(changed.num_rows)
+
+
+def merged(table: DeltaTable, source: pa.Table, keys: Sequence[str]) -> TableMerger:
+    """Begin a merge of rows ``s`` into the rows ``t`` that have the same keys.
+
+    Its condition names columns only: the values of a plain delete's would stand in the log.
+    """
+    return table.merge(
+        source,
+        predicate=" AND ".join(f"t.{key} = s.{key}" for key in keys),
+        source_alias="s",
+        target_alias="t",
+        writer_properties=WriterProperties(compression="ZSTD"),
+        commit_properties=without_retry(),
+    )
 
 
 def compact(tables_uri: str, check: Callable[[], None] = no_check) -> dict[str, tuple[int, int]]:
@@ -131,9 +128,7 @@ def vacuum(tables_uri: str, keep_days: int = KEEP_DAYS) -> int:
         if table is not None:
             deleted += len(
                 table.vacuum(
-                    retention_hours=24 * keep_days,
-                    dry_run=False,
-                    enforce_retention_duration=False,
+                    retention_hours=24 * keep_days, dry_run=False, enforce_retention_duration=False
                 )
             )
     return deleted

@@ -1,14 +1,4 @@
-"""Read the tables: DuckDB views for analysts, heat maps as arrays.
-
-The view of each scan's newest age, written for the models that there are.
-
-``infra/views.sql`` says it in general: of all rows of a scan the newest object counts,
-and of that the newest model that scored it. That groups all rows by scan, which takes
-seconds on millions. Here the few facts that decide are looked up first (which models
-there are, whether any scan has a second object), and only what they ask for is joined.
-"""
-
-from __future__ import annotations
+"""Read the tables: DuckDB views for analysts, heat maps as arrays."""
 
 import duckdb
 import numpy as np
@@ -25,7 +15,13 @@ from bae.tables.delta import LAST, dataset_of, delta, files, half_published
 
 
 def latest_ages(connection: duckdb.DuckDBPyConnection) -> str:
-    """Return the query for a connection that has the view ``ages``."""
+    """Return the query of each scan's newest age, for a connection that has the view ``ages``.
+
+    ``infra/views.sql`` says it in general: of all rows of a scan the newest object counts,
+    and of that the newest model that scored it. That groups all rows by scan, which takes
+    seconds on millions. Here the few facts that decide are looked up first (which models
+    there are, whether any scan has a second object), and only what they ask for is joined.
+    """
     facts = connection.sql("""
         SELECT model_id, max(object_version) FROM ages
         GROUP BY model_id ORDER BY min(predicted_at), model_id""").fetchall()
@@ -40,15 +36,15 @@ def latest_ages(connection: duckdb.DuckDBPyConnection) -> str:
             WHERE object_version = coalesce(last, 1))"""
     if len(models) < 2:
         return f"SELECT * FROM {current}"
-    parts = []
+    selects = []
     for number, model in enumerate(models):
         newer = ", ".join(f"'{name}'" for name in models[number + 1 :])
         rows = f"SELECT * FROM {current} WHERE model_id = '{model}'"
         if newer:
             seen = f"SELECT scan_id FROM {current} WHERE model_id IN ({newer})"
             rows = f"SELECT * FROM ({rows}) ANTI JOIN ({seen}) USING (scan_id)"
-        parts.append(rows)
-    return " UNION ALL ".join(parts)
+        selects.append(rows)
+    return " UNION ALL ".join(selects)
 
 
 AGE_GAP_BY_DECADE = """
@@ -71,7 +67,6 @@ def connect(
     change an answer. Times are in UTC.
 
     Args:
-        tables_uri: root of the tables.
         version: show ``ages`` as of this Delta version, the others to match.
         restricted: also offer scans and rejects, for those who may read them.
     """
@@ -159,12 +154,10 @@ def heat_array(maps: pa.Table) -> NDArray[np.uint8]:
     lengths = pc.unique(pc.binary_length(maps["heat"])).to_pylist()
     if len(sizes) > 1 or lengths != [rows * columns]:
         raise TablesError("the heat maps differ in size; choose one model and one view at a time")
-    flat = [bytes_of(chunk) for chunk in maps["heat"].chunks if len(chunk)]
+    flat = []
+    for chunk in maps["heat"].chunks:  # without nulls, the bytes lie end to end
+        _, offsets, data = chunk.buffers()
+        if len(chunk):
+            ends = np.frombuffer(offsets, np.int32)[[chunk.offset, chunk.offset + len(chunk)]]
+            flat.append(np.frombuffer(data, np.uint8)[slice(*ends)])
     return np.concatenate(flat).reshape(-1, rows, columns)
-
-
-def bytes_of(chunk: pa.BinaryArray) -> NDArray[np.uint8]:
-    """Return the bytes of all values of a chunk without nulls, end to end, as they lie."""
-    _, offsets, data = chunk.buffers()
-    first, last = np.frombuffer(offsets, np.int32)[[chunk.offset, chunk.offset + len(chunk)]]
-    return np.frombuffer(data, np.uint8)[first:last]

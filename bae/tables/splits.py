@@ -1,7 +1,5 @@
 """Which patient is for training, validation or test: by patient, even in age and sex."""
 
-from __future__ import annotations
-
 import hashlib
 from collections import Counter, defaultdict
 from collections.abc import Mapping
@@ -13,11 +11,7 @@ SPLIT_SHARES = {"train": 0.70, "validation": 0.15, "test": 0.15}
 
 
 def assign(connection: duckdb.DuckDBPyConnection) -> None:
-    """Give a run's new patients their splits: register the table ``splits`` of every patient.
-
-    Args:
-        connection: what ``compare.database`` returned.
-    """
+    """Give a run's new patients their splits: register the table ``splits`` of every patient."""
     old = connection.sql("SELECT patient_key, min(split) AS split FROM known_scans GROUP BY 1")
     known = dict(old.fetchall())
     # known patients come along, since they count towards the shares of their age and sex
@@ -40,12 +34,12 @@ def assign_splits(known: Mapping[str, str], patients: pa.Table) -> dict[str, str
     stratum and a later scan never moves a patient.
 
     Args:
-        known: patient_key to split, for patients who have one already.
-        patients: columns patient_key, sex and age_years, one row per patient. Known
-            patients among them count towards their stratum's shares.
+        known: patient_key to split, for patients who have one already; they count towards
+            their stratum's shares.
+        patients: columns patient_key, sex and age_years, one row per patient.
 
     Returns:
-        patient_key to split of every patient in ``patients`` who was not known.
+        patient_key to split of every patient who was not known.
     """
     counts: defaultdict[tuple[int | None, str | None], Counter[str]] = defaultdict(Counter)
     new = []

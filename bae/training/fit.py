@@ -33,15 +33,13 @@ def without_margin(grey_N1HW: Tensor, size: tuple[int, int]) -> Tensor:
 def augment(
     grey_N1HW: Tensor, config: Fit, generator: torch.Generator, size: tuple[int, int] | None = None
 ) -> Tensor:
-    """Mirror, turn, resize, shift and re-light each picture a little; move its box's edges.
+    """Mirror, turn, resize, shift and re-light each image a little; move its box's edges.
 
     A mirrored view is still a possible view of a person (the skeleton is nearly
     symmetric and the age evidence has no side), so nothing is swapped with it.
 
     Args:
         grey_N1HW: samples, with the margin that ``recipes.with_margin`` gives.
-        config: how far.
-        generator: of the random numbers.
         size: rows and columns without the margin; by default there is none.
     """
     n = grey_N1HW.shape[0]
@@ -153,15 +151,15 @@ class Training:
         """Bring back what ``save`` wrote."""
         tensors = safetensors.torch.load_file(folder / "training.safetensors")
 
-        def part(name: str) -> dict[str, Tensor]:
+        def below(name: str) -> dict[str, Tensor]:
             start = f"{name}."
             return {k[len(start) :]: v for k, v in tensors.items() if k.startswith(start)}
 
-        self.network.load_state_dict(part("network"))
+        self.network.load_state_dict(below("network"))
         if self.averaged is not None:
-            self.averaged.load_state_dict(part("averaged"))
+            self.averaged.load_state_dict(below("averaged"))
         state: dict[int, dict[str, Tensor]] = {}
-        for key, tensor in part("optimizer").items():
+        for key, tensor in below("optimizer").items():
             index, _, name = key.partition(".")
             state.setdefault(int(index), {})[name] = tensor
         groups = self.optimizer.state_dict()["param_groups"]
@@ -183,12 +181,8 @@ def train_epoch(
     fault is the same epoch.
 
     Args:
-        training: changed in place.
         wrapped: ``training.network`` itself or in its DistributedDataParallel.
-        batches: this worker's share.
         steps: expected number of batches, for the schedule.
-        task: what to learn, and how.
-        rank: this worker's number.
 
     Raises:
         RunError: the loss is not finite; names the batch's scan ids.

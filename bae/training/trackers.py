@@ -1,7 +1,5 @@
 """Training curves for the tools that people watch them with: TensorBoard and MLflow."""
 
-from __future__ import annotations
-
 import os
 import tempfile
 from collections.abc import Callable, Iterator
@@ -29,8 +27,6 @@ def tracked(model_uri: str, run_name: str, parameters: dict[str, Any]) -> Iterat
     goes there, too. Neither gets a scan id or a path of the archive.
 
     Args:
-        model_uri: the model folder.
-        run_name: names the curves.
         parameters: the recipe, section by section.
 
     Raises:

@@ -90,7 +90,7 @@ def make_scans(root: str, scans: int) -> dict[str, Any]:
     opened_s = time.monotonic() - start
     per_part = -(-scans // len(run.parts()))
     for number, first in enumerate(range(0, scans, per_part)):
-        run.stage(number, _staged(first, min(first + per_part, scans)))
+        run.store(number, _staged(first, min(first + per_part, scans)))
     start = time.monotonic()
     publish.finish(run)
     return {"open_run_s": opened_s, "publish_s": time.monotonic() - start}

@@ -36,7 +36,8 @@ def test_publishing_twice_changes_nothing(tmp_path: Path) -> None:
     run = _staged_run(root, range(1, 50))
     publish.publish(root, run.run_id, run.staged_uri)
     before = rows.content(root), _versions(root)
-    assert publish.publish(root, run.run_id, run.staged_uri) == dict.fromkeys(contract.SCHEMAS, 0)
+    added, _ = publish.publish(root, run.run_id, run.staged_uri)
+    assert added == dict.fromkeys(contract.SCHEMAS, 0)
     assert (rows.content(root), _versions(root)) == before
 
 
@@ -130,7 +131,7 @@ def test_an_unaccounted_object_stops_the_publish(tmp_path: Path) -> None:
     objects = rows.listing(range(1, 30))
     run = runs.open_run(root, rows.ARCHIVE, None, objects, part_objects=10)
     for number, part in run.parts().items():
-        run.stage(number, rows.staged(part.slice(1) if number == 1 else part))
+        run.store(number, rows.staged(part.slice(1) if number == 1 else part))
     with pytest.raises(RunError, match="1 objects"):
         publish.finish(run)
 
@@ -216,7 +217,7 @@ def test_ages_above_ninety_are_refused(tmp_path: Path) -> None:
     old = rows.staged(objects, "m1").to_pylist()
     old[0]["age"]["age_years"] = 95.0
     run = runs.open_run(str(tmp_path), rows.ARCHIVE, "m1", objects)
-    run.stage(0, pa.Table.from_pylist(old, schema=contract.STAGED))
+    run.store(0, pa.Table.from_pylist(old, schema=contract.STAGED))
     with pytest.raises(TablesError, match="above 90"):
         publish.finish(run)
     assert _versions(str(tmp_path))["cohort/ages"] is None
@@ -265,7 +266,7 @@ def _staged_run(
     todo = runs.todo(root, rows.listing(numbers) if objects is None else objects, "m1")
     run = runs.open_run(root, archive, "m1", todo, part_objects=16)
     for number, part in run.remaining().items():
-        run.stage(number, rows.staged(part, "m1"), part)
+        run.store(number, rows.staged(part, "m1"))
     return run
 
 

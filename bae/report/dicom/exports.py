@@ -1,17 +1,13 @@
-"""Which predictions have no DICOM export yet, and making some of them. No Ray here.
+"""Which predictions have no DICOM export yet, and making them.
 
 An export is two objects, ``<scan_id>-<model_id>-sr.dcm`` and ``-sc.dcm`` (``-2-sr.dcm``
 for the second object of a scan, and so on). The report is written last: a prediction
 without it is exported again, so a killed export is completed by the same call.
 """
 
-from __future__ import annotations
-
 from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
 
-import duckdb
 import pyarrow as pa
 import pyarrow.compute as pc
 import ray
@@ -20,12 +16,11 @@ from bae import storage
 from bae.archive.dicom import decode
 from bae.archive.sandbox import Decoder
 from bae.errors import ScanError
+from bae.evaluation.pages import Row
 from bae.pipeline import reread, resources, session
 from bae.report.dicom import picture, source, sr
 from bae.tables import delta, lease
 from bae.tables.contract import EXPORTS
-
-Row = dict[str, Any]
 
 REPORT, PICTURE = "sr.dcm", "sc.dcm"
 
@@ -49,25 +44,15 @@ def name(row: Row, model_id: str, kind: str) -> str:
 def missing(tables_uri: str, archive_uri: str, model_id: str, target: str) -> list[Row]:
     """Return the scans of an archive that a model has scored and that have no report yet.
 
-    Args:
-        tables_uri: root of the tables.
-        archive_uri: the archive; its objects that are gone are left out.
-        model_id: the model.
-        target: where the exports are.
-
-    Returns:
-        Of ``restricted/scans`` what ``reread`` asks for, each scan's newest object; objects of
-        one zip file next to each other.
+    Of ``restricted/scans`` what ``reread`` asks for, each scan's newest object that is still
+    there; objects of one zip file next to each other.
     """
     there = set()
     if storage.exists(target):
         names = storage.list_objects(target)["object_uri"].to_pylist()
         there = {uri.rsplit("/", 1)[1] for uri in names}
     with delta.storage_errors("look up what to export"):
-        connection = duckdb.connect()
-        for view, table in (("scans", "restricted/scans"), ("ages", "cohort/ages")):
-            connection.register(view, delta.dataset(tables_uri, table))
-        found = connection.sql(
+        found = delta.ask(
             """
             SELECT scan_id, object_version, object_uri, source_uri, etag, age_years, sex, views,
                    pixel_mm, pixel_column_mm
@@ -76,20 +61,15 @@ def missing(tables_uri: str, archive_uri: str, model_id: str, target: str) -> li
             WHERE removed_at IS NULL AND starts_with(source_uri, $archive || '/')
             QUALIFY object_version = max(object_version) OVER (PARTITION BY scan_id)
             ORDER BY source_uri, object_uri""",
-            params={"model": model_id, "archive": storage.normal(archive_uri)},
-        ).to_arrow_table()
-        connection.close()
+            {"model": model_id, "archive": storage.normal(archive_uri)},
+            scans=delta.dataset(tables_uri, "restricted/scans"),
+            ages=delta.dataset(tables_uri, "cohort/ages"),
+        )
     return [row for row in found.to_pylist() if name(row, model_id, REPORT) not in there]
 
 
 def write(tables_uri: str, model_id: str, target: str, scans: Sequence[Row]) -> Counter[str]:
     """Export some scans; a second time it replaces the same objects by the same bytes.
-
-    Args:
-        tables_uri: root of the tables.
-        model_id: the model.
-        target: where to write.
-        scans: rows of ``missing``.
 
     Returns:
         ``WRITTEN`` or the reason why not, to the number of scans.
@@ -138,10 +118,7 @@ def _write(
         shown = source.page(data, scan, age, boxes, heatmaps)
     except ScanError:
         return NO_REFERENCE
-    for kind, made in (
-        (PICTURE, picture.picture(shown)),
-        (REPORT, sr.structured_report(shown)),
-    ):
+    for kind, made in ((PICTURE, picture.picture(shown)), (REPORT, sr.structured_report(shown))):
         storage.write_bytes(storage.join(target, name(row, model_id, kind)), made)
     return WRITTEN
 
@@ -159,14 +136,6 @@ def run(
     on_piece: Callable[[int], None] = lambda scans: None,
 ) -> Counter[str]:
     """Write what is missing; the same call after a fault goes on with the rest.
-
-    Args:
-        tables_uri: root of the tables.
-        archive_uri: where the scans are.
-        model_id: whose predictions.
-        target: where the exports go.
-        on_start: called with the number of scans to export.
-        on_piece: called with the number of scans just done.
 
     Returns:
         ``exports.WRITTEN`` or the reason why not, to the number of scans.

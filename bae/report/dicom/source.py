@@ -5,14 +5,11 @@ UID, so they are as personal as the archive itself. UIDs and dates come from the
 rows, so exporting a prediction twice gives the same bytes.
 """
 
-from __future__ import annotations
-
 import io
 import re
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from pydicom.dataset import Dataset
 from pydicom.uid import (
@@ -27,10 +24,9 @@ from pydicom.uid import (
 from bae.archive import dates
 from bae.archive.dicom import decode, header
 from bae.errors import ScanError
+from bae.evaluation.pages import Row
 from bae.evaluation.panels import RegionPanel, region_panels
 from bae.scan import Scan
-
-Row = dict[str, Any]
 
 MULTI_FRAME = frozenset(
     (
@@ -59,8 +55,6 @@ class Page:
             and quotes those it doubts in a warning.
         frames: number (from 1) of each panel's frame in the source object; None where its
             SOP class has one frame only and must not be referred to by frame.
-        age: the scan's row of ``cohort/ages``.
-        panels: what was found in each view.
     """
 
     source: Dataset
@@ -74,9 +68,7 @@ def page(data: bytes, scan: Scan, age: Row, boxes: Sequence[Row], heatmaps: Sequ
     """Put together what both objects show.
 
     Args:
-        data: bytes of the source object, a DICOM file.
         scan: the same, decoded, as indexed.
-        age: its row of ``cohort/ages``.
         boxes, heatmaps: its rows of the other tables.
 
     Raises:
