@@ -258,6 +258,8 @@ def train(epochs: int, seed: int, rounds: int = 1) -> Report:
                 place,
                 "--epochs",
                 str(epochs),
+                "--trunk",
+                "resnet10",  # slow enough to be struck
             ]
             start = time.monotonic()
             text = disturbed(
