@@ -35,13 +35,18 @@ def test_steady_state_counts_no_view_that_was_done_before_it_began() -> None:
 
 @pytest.mark.parametrize(
     ("flags", "lacking", "reason"),
-    [(["--matrix", "wide"], (), "--matrix must be COLUMNSxROWS"),
-     ([], ("psutil",), "pip install -e .[bench]")],
-)  # fmt: skip
+    [
+        (["--matrix", "wide"], (), "--matrix must be COLUMNSxROWS"),
+        ([], ("psutil",), "pip install -e .[bench]"),
+    ],
+)
 def test_wrong_use_gets_one_sentence(
-    flags: list[str], lacking: tuple[str, ...], reason: str,
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch,
-) -> None:  # fmt: skip
+    flags: list[str],
+    lacking: tuple[str, ...],
+    reason: str,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """Exit code 2 before anything is measured, also where the extra is not installed."""
     there = importlib.util.find_spec
     monkeypatch.setattr(
@@ -58,15 +63,34 @@ def test_wrong_use_gets_one_sentence(
 def test_table_and_json_have_every_row(local_ray: None) -> None:
     """Bare networks, job, loop and each stage, with the ratios that the README states."""
     plan = night.Plan(
-        views=512, recipe=recipes.recipe("small", ["localizer.width=48", "localizer.height=96"]),
+        views=512,
+        recipe=recipes.recipe("small", ["localizer.width=48", "localizer.height=96"]),
         repeats=1,
-    )  # fmt: skip
+    )
     result = night.run(plan)
     values, table = _values(result), _table(result)
-    for key in ("bare_views_per_s", "job_views_per_s", "loop_views_per_s", "job_per_bare",
-                "job_per_loop", "device", "precision", "matrix"):  # fmt: skip
+    for key in (
+        "bare_views_per_s",
+        "job_views_per_s",
+        "loop_views_per_s",
+        "job_per_bare",
+        "job_per_loop",
+        "device",
+        "precision",
+        "matrix",
+    ):
         assert key in values
-    for stage in ("list", "fetch", "decode RLELossless", "prepare", "localize", "heat map",
-                  "boxes", "crop", "regress", "write"):  # fmt: skip
+    for stage in (
+        "list",
+        "fetch",
+        "decode RLELossless",
+        "prepare",
+        "localize",
+        "heat map",
+        "boxes",
+        "crop",
+        "regress",
+        "write",
+    ):
         assert result.row(stage), stage
         assert f"\n{stage} " in table

@@ -187,8 +187,9 @@ def test_old_and_young_cohorts_differ_as_published() -> None:
                 name: counts[int(r) - 3 : int(r) + 4, int(c) - 2 : int(c) + 3].mean()
                 for name, (c, r) in places.items()
             }
-            people.append([np.log(means[name] / means["thigh"]) for name in ("skull", "sternum",
-                                                                            "knee")])  # fmt: skip
+            people.append(
+                [np.log(means[name] / means["thigh"]) for name in ("skull", "sternum", "knee")]
+            )
         logs.append(np.array(people))
     change = logs[1].mean(axis=0) - logs[0].mean(axis=0)
     error = np.sqrt(sum(log.var(axis=0) / len(log) for log in logs))

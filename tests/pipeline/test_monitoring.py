@@ -83,8 +83,13 @@ def test_steps_keep_their_names() -> None:
     """Years of metrics carry them, so each class declares its own."""
     assert all("name" in vars(step) for step in STEPS)
     assert NAMES == [
-        "Index", "Score", "Outcomes", "Thumbnails", "LocalizerSamples", "RegressorSamples"
-    ]  # fmt: skip
+        "Index",
+        "Score",
+        "Outcomes",
+        "Thumbnails",
+        "LocalizerSamples",
+        "RegressorSamples",
+    ]
 
 
 def test_alerts_and_dashboard_ask_for_declared_steps() -> None:
@@ -167,9 +172,11 @@ def test_nothing_known_counts_nothing(counts: Counter[tuple[str, ...]]) -> None:
     [(None, "done"), (RunError("no room"), "failed"), (UseError("no place"), "refused")],
 )
 def test_the_end_of_a_job_is_counted_on_its_cluster(
-    error: Exception | None, outcome: str,
-    counts: Counter[tuple[str, ...]], monkeypatch: pytest.MonkeyPatch,
-) -> None:  # fmt: skip
+    error: Exception | None,
+    outcome: str,
+    counts: Counter[tuple[str, ...]],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """Only there; and the error stays what it was."""
     from contextlib import nullcontext
 

@@ -19,10 +19,17 @@ def test_rooms_import_in_their_order() -> None:
 
 @pytest.mark.parametrize(
     ("module", "heavy"),
-    [("bae.predictor", "ray"), ("bae.tables", "ray"), ("bae.tables", "torch"),
-     ("bae.archive.dicom.decode", "torch"), ("bae.pipeline.parts", "torch"),
-     ("bae.pipeline.parts", "duckdb"), ("jobs.predict", "torch"), ("jobs.predict", "matplotlib")],
-)  # fmt: skip
+    [
+        ("bae.predictor", "ray"),
+        ("bae.tables", "ray"),
+        ("bae.tables", "torch"),
+        ("bae.archive.dicom.decode", "torch"),
+        ("bae.pipeline.parts", "torch"),
+        ("bae.pipeline.parts", "duckdb"),
+        ("jobs.predict", "torch"),
+        ("jobs.predict", "matplotlib"),
+    ],
+)
 def test_importing_leaves_heavy_packages_out(module: str, heavy: str) -> None:
     """A notebook needs no Ray; an analyst, a decoding worker and a night's driver no torch."""
     code = f"import sys, {module}; sys.exit({heavy!r} in sys.modules)"

@@ -19,10 +19,21 @@ pytestmark = [pytest.mark.cluster, pytest.mark.slow, pytest.mark.timeout(2400)]
 
 SCANS = 24
 TINY = [
-    "--recipe", "small", "--set", "localizer.width=48", "--set", "localizer.height=96",
-    "--set", "regressor.width=48", "--set", "regressor.height=64",
-    "--set", "fit_localizer.epochs=1", "--set", "fit_regressor.epochs=1",
-]  # fmt: skip
+    "--recipe",
+    "small",
+    "--set",
+    "localizer.width=48",
+    "--set",
+    "localizer.height=96",
+    "--set",
+    "regressor.width=48",
+    "--set",
+    "regressor.height=64",
+    "--set",
+    "fit_localizer.epochs=1",
+    "--set",
+    "fit_regressor.epochs=1",
+]
 
 
 @pytest.fixture(scope="module")

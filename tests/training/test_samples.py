@@ -55,6 +55,8 @@ def test_only_the_newest_sets_of_a_part_stay(tmp_path: Path) -> None:
     os.utime(current.file(0), (1, 1))  # used again: old, and yet the one in use
     assert current.drop_others(kept=2) == 2
     assert {path.name for path in tmp_path.iterdir()} == {
-        "localizer-a", "localizer-d", "regressor-x"
-    }  # fmt: skip
+        "localizer-a",
+        "localizer-d",
+        "regressor-x",
+    }
     assert _cache(tmp_path, "localizer-z").drop_others() == 0

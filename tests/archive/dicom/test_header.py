@@ -45,9 +45,17 @@ def test_the_day_of_the_scan_is_found(changes: dict[str, Any], years: float) -> 
 
 @pytest.mark.parametrize(
     ("text", "years"),
-    [("042Y", 42.0), ("42Y", 42.0), ("42", 42.0), ("042y", 42.0), (" 42 Y", 42.0),
-     ("006M", 0.5), ("010W", 70 / 365.25), ("100D", 100 / 365.25)],
-)  # fmt: skip
+    [
+        ("042Y", 42.0),
+        ("42Y", 42.0),
+        ("42", 42.0),
+        ("042y", 42.0),
+        (" 42 Y", 42.0),
+        ("006M", 0.5),
+        ("010W", 70 / 365.25),
+        ("100D", 100 / 365.25),
+    ],
+)
 def test_patients_age_is_read_in_every_form(text: str, years: float) -> None:
     """PS3.5 AS and the bare number seen in the wild."""
     age, source, _ = _age(PatientBirthDate="", PatientAge=text)
@@ -95,9 +103,16 @@ def test_sex_is_male_female_or_unknown(stored: str, sex: str | None) -> None:
 
 @pytest.mark.parametrize(
     ("written", "name"),
-    [("GE MEDICAL SYSTEMS", "GE"), ("SIEMENS NM", "Siemens"), ("Philips Medical", "Philips"),
-     ("ADAC", "Philips"), ("Image Systems", "other"), ("Mediso", "Mediso"), ("", "unknown")],
-)  # fmt: skip
+    [
+        ("GE MEDICAL SYSTEMS", "GE"),
+        ("SIEMENS NM", "Siemens"),
+        ("Philips Medical", "Philips"),
+        ("ADAC", "Philips"),
+        ("Image Systems", "other"),
+        ("Mediso", "Mediso"),
+        ("", "unknown"),
+    ],
+)
 def test_manufacturer_is_never_free_text(written: str, name: str) -> None:
     """Vendors are mapped to names of ours."""
     assert decode.decode(dicoms.scan(Manufacturer=written)).manufacturer == name
@@ -160,18 +175,39 @@ def test_every_legal_age_string_is_read(number: int, unit: str) -> None:
 
 ELEMENTS = st.dictionaries(
     st.sampled_from(
-        ["Modality", "ImageType", "Rows", "Columns", "NumberOfFrames", "BitsAllocated",
-         "BitsStored", "HighBit", "PixelRepresentation", "SamplesPerPixel", "PixelSpacing",
-         "PhotometricInterpretation", "RescaleSlope", "EnergyWindowVector", "DetectorVector",
-         "PatientAge", "PatientBirthDate", "PatientSex", "Manufacturer", "StartAngle",
-         "FrameIncrementPointer"]
+        [
+            "Modality",
+            "ImageType",
+            "Rows",
+            "Columns",
+            "NumberOfFrames",
+            "BitsAllocated",
+            "BitsStored",
+            "HighBit",
+            "PixelRepresentation",
+            "SamplesPerPixel",
+            "PixelSpacing",
+            "PhotometricInterpretation",
+            "RescaleSlope",
+            "EnergyWindowVector",
+            "DetectorVector",
+            "PatientAge",
+            "PatientBirthDate",
+            "PatientSex",
+            "Manufacturer",
+            "StartAngle",
+            "FrameIncrementPointer",
+        ]
     ),
     st.one_of(
-        st.none(), st.text(max_size=12), st.integers(-(2**40), 2**40), st.floats(),
+        st.none(),
+        st.text(max_size=12),
+        st.integers(-(2**40), 2**40),
+        st.floats(),
         st.lists(st.one_of(st.integers(-3, 70000), st.text(max_size=4)), max_size=5),
     ),
     max_size=8,
-)  # fmt: skip
+)
 
 
 @settings(max_examples=300, deadline=None)

@@ -233,7 +233,7 @@ CASES: dict[str, tuple[str, bytes]] = {
         "too_many_views",
         dicoms.scan(_frames(3), detectors=[detector(a) for a in (0, 120, 240)]),
     ),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -309,7 +309,7 @@ SPOILT: dict[str, tuple[str, dicoms.Counts]] = {
     "stopped at the pelvis": ("half_body", _stopped(dicoms.two_views(), 0.5)),
     "legs only": ("half_body", dicoms.two_views()[:, 512:].repeat(2, axis=1) // 2),
     "two in one frame": ("two_bodies", np.concatenate(list(dicoms.two_views()), axis=1)),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("case", SPOILT)
