@@ -83,7 +83,7 @@ def test_text_for_people_json_on_a_cluster(monkeypatch: pytest.MonkeyPatch) -> N
     assert not logs.as_json()
 
 
-def test_an_unknown_form_is_wrong_use(
+def test_an_unknown_log_format_is_wrong_use(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """One sentence, exit code 2."""

@@ -139,7 +139,7 @@ def test_bad_pictures_are_refused_with_their_code(case: str) -> None:
     assert outcomes(data) == {"": code}
 
 
-def test_the_content_and_not_the_name_decides() -> None:
+def test_the_content_and_not_the_name_decides_the_format() -> None:
     """A DICOM object called .png is DICOM."""
     [(_, scan)] = objects.scans("scan.png", dicoms.scan())
     assert isinstance(scan, Scan)

@@ -133,7 +133,7 @@ def test_bias_is_taken_out_of_patients_it_was_not_fitted_on() -> None:
     assert after == pytest.approx(0, abs=0.03)
 
 
-def test_model_that_follows_no_age_is_not_corrected() -> None:
+def test_model_whose_answers_do_not_depend_on_age_is_not_corrected() -> None:
     """Dividing by a slope of nothing would invent ages."""
     age = np.linspace(40, 80, 50)
     fitted = calibration.fit(age, 60 + 0 * age, 0 * age, [str(n) for n in range(50)])

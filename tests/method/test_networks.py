@@ -117,7 +117,7 @@ def test_ensemble_is_monte_carlo_dropout_of_the_head() -> None:
     torch.testing.assert_close(thinned[:, :2].std(0), drawn.std(0), rtol=0.5, atol=0)
 
 
-def test_ensemble_without_dropout_is_of_one_mind() -> None:
+def test_ensemble_without_dropout_always_gives_the_same_answer() -> None:
     """Every member gives the network's answer."""
     config = recipes.recipe("small", ["regressor.dropout=0"]).regressor
     network = Regressor(config).eval()

@@ -28,7 +28,7 @@ def test_the_limit_is_what_numeric_integration_gives() -> None:
     assert ageing.limit_mae_years((40, 80), sd) == pytest.approx(error, abs=0.005)
 
 
-def test_the_limit_is_what_drawing_people_gives() -> None:
+def test_the_known_limit_agrees_with_simulated_people() -> None:
     """Two hundred thousand people, each guessed at the median of those of like latent age."""
     rng = np.random.default_rng(0)
     age = rng.uniform(40, 80, 200_000)

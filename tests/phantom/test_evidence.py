@@ -105,7 +105,9 @@ def test_other_matrices_give_the_same_box_the_same_information(scan3: evidence.E
     assert one == pytest.approx(two, rel=0.02)
 
 
-def test_a_part_never_says_more_than_the_whole(scan3: evidence.Evidence) -> None:
+def test_a_part_of_the_picture_never_has_more_information_than_the_whole(
+    scan3: evidence.Evidence,
+) -> None:
     """More pixels, more information; all pixels, all of it; legs say less than the trunk."""
     whole = scan3.information()
     assert scan3.information(scan3.shares({"anterior": WHOLE, "posterior": WHOLE})) == (

@@ -269,7 +269,7 @@ def test_vertebrae_do_not_overlap() -> None:
         assert upper - lower == pytest.approx((size + next_size) / 2)
 
 
-def test_a_focus_shows_where_it_lies() -> None:
+def test_an_arthritic_focus_brightens_the_place_where_it_lies() -> None:
     """An arthritic knee gains most at the knee, by a third of what is there or more."""
     who = replace(visit(0, 0, CONFIG), foci=())
     focus = Focus(

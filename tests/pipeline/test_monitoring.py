@@ -160,7 +160,7 @@ def test_a_parts_rows_are_counted(counts: Counter[tuple[str, ...]]) -> None:
     assert over - under == pytest.approx(sum(gaps), rel=1e-5)
 
 
-def test_nothing_known_counts_nothing(counts: Counter[tuple[str, ...]]) -> None:
+def test_without_ages_refusals_and_scans_no_counter_moves(counts: Counter[tuple[str, ...]]) -> None:
     """No ages, no refusals, no scans: no counter moves, and none is asked to by zero."""
     monitoring.stored("Score", 0, contract.STAGED.empty_table())
     monitoring.stored("LocalizerSamples", 3, pa.table({"image": [b"1"]}))

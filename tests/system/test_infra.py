@@ -45,7 +45,7 @@ def test_hadolint_has_nothing_to_say() -> None:
     assert done.returncode == 0, done.stdout
 
 
-def test_every_target_runs_as_nobody_and_is_labelled() -> None:
+def test_every_image_target_runs_without_root_and_is_labelled() -> None:
     """The last USER of each target is no root; version and revision can be read off."""
     stages = re.split(r"^FROM ", DOCKERFILE, flags=re.MULTILINE)[1:]
     named = {re.match(r"\S+ AS (\S+)", stage)[1]: stage for stage in stages}  # type: ignore[index]

@@ -16,7 +16,7 @@ COMMANDS = sorted(
 )
 
 
-def test_there_are_commands_to_check() -> None:
+def test_the_readme_has_commands_to_check() -> None:
     """The pattern above still finds them."""
     assert len(COMMANDS) >= 4
 

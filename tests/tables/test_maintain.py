@@ -242,7 +242,9 @@ def test_the_maintain_job_puts_files_together(
     assert maintain.main(["--tables", root, "--keep-days", "0"]) == 2
 
 
-def test_upkeep_waits_for_no_lease(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_maintenance_and_erasure_refuse_while_a_run_holds_the_tables(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     """While a run holds the tables, both jobs say so and change nothing."""
     from bae.tables import lease
     from jobs import erase, maintain

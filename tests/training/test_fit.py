@@ -180,7 +180,7 @@ def _ramp(axis: int) -> torch.Tensor:
     return line.expand(400, 1, *size).contiguous()
 
 
-def test_without_augmentation_a_sample_is_its_middle() -> None:
+def test_without_augmentation_a_sample_is_cropped_to_its_middle() -> None:
     """The margin is there for the jitter only."""
     sample = _ramp(0)[:1] * _ramp(1)[:1]
     same = fit.augment(sample, STILL, torch.Generator(), (40, 30))

@@ -19,7 +19,7 @@ def _rows() -> pa.Table:
     return pa.Table.from_pylist([ROW] * 50, schema=samples.SCHEMA)
 
 
-def test_a_stored_part_is_held(tmp_path: Path) -> None:
+def test_a_stored_part_is_not_made_again(tmp_path: Path) -> None:
     """What was written whole is not made again; what was never written is."""
     cache = _cache(tmp_path)
     cache.store(3, _rows())

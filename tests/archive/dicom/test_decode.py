@@ -286,7 +286,7 @@ def test_a_deeply_nested_header_is_refused() -> None:
         decode.decode(data[: decode._meta(data)[1]] + item * 10_000)
 
 
-def test_png_is_no_dicom() -> None:
+def test_png_and_dicom_are_told_apart() -> None:
     """The two sniffers do not overlap."""
     assert not decode.sniff(b"\x89PNG\r\n\x1a\n" + bytes(200))
     assert not picture.sniff(dicoms.scan())

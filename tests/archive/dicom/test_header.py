@@ -63,7 +63,7 @@ def test_patients_age_is_read_in_every_form(text: str, years: float) -> None:
 
 
 @pytest.mark.parametrize("text", ["", "Y", "abc", "-42", "4e1", "042X", "99999Y"])
-def test_what_is_no_age_is_no_age(text: str) -> None:
+def test_text_that_is_not_an_age_gives_no_age(text: str) -> None:
     """Nothing is guessed; the scan is still read."""
     assert _age(PatientBirthDate="", PatientAge=text)[:2] == (None, None)
 
@@ -126,7 +126,7 @@ def test_patients_of_different_issuers_differ() -> None:
 
 
 @pytest.mark.parametrize("placeholder", ["", "0", "ANONYMOUS", "unknown", "N/A"])
-def test_placeholder_patients_are_nobody(placeholder: str) -> None:
+def test_placeholder_patient_ids_count_as_unknown(placeholder: str) -> None:
     """Else all anonymised patients would be one."""
     identity = decode.decode(dicoms.scan(PatientID=placeholder)).identity
     assert identity.patient == ""
@@ -150,7 +150,9 @@ def test_every_date_survives_every_spelling(day: datetime.date) -> None:
 
 
 @given(DATES, DATES)
-def test_age_runs_forward(birth: datetime.date, day: datetime.date) -> None:
+def test_age_grows_by_one_year_per_year_from_birth(
+    birth: datetime.date, day: datetime.date
+) -> None:
     """Zero at birth, negative before, one year per year."""
     age = dates.between(birth, day)
     assert (age >= 0) == (day >= birth)
@@ -159,7 +161,7 @@ def test_age_runs_forward(birth: datetime.date, day: datetime.date) -> None:
 
 @pytest.mark.slow
 @given(st.text(max_size=20))
-def test_no_text_breaks_ages_and_dates(text: str) -> None:
+def test_any_text_is_an_age_a_date_or_nothing(text: str) -> None:
     """Any text is an age, a date or nothing."""
     age, date = dates.parse_age(text), dates.parse_date(text)
     assert age is None or age >= 0

@@ -87,7 +87,7 @@ def test_unstated_views_are_unknown_and_flagged(changes: dict[str, Any]) -> None
     assert _views(**changes) == (["unknown", "unknown"], ("view_unknown",))
 
 
-def test_two_equal_views_are_both_disbelieved() -> None:
+def test_two_views_from_the_same_angle_both_become_unknown() -> None:
     """Copied start angles occur."""
     names, flags = _views(detectors=[detector(0), detector(0)])
     assert names == ["unknown", "unknown"]
