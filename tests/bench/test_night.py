@@ -9,6 +9,14 @@ from bae import recipes
 from bae.bench import meter, night
 from jobs.benchmark import _table, _values, main
 
+SMALL_PARTS = """
+import sys
+from bae.tables import runs
+import {module} as job
+runs.PART_OBJECTS = 8
+sys.exit(job.main(sys.argv[1:]))
+"""
+
 
 def test_meter_counts_cpu_time_of_children_and_not_sleep() -> None:
     """A child that computes for a while is seen, waiting is not."""
@@ -60,13 +68,20 @@ def test_wrong_use_gets_one_sentence(
 
 @pytest.mark.ray
 @pytest.mark.slow
-def test_table_and_json_have_every_row(local_ray: None) -> None:
+def test_table_and_json_have_every_row(local_ray: None, monkeypatch: pytest.MonkeyPatch) -> None:
     """Bare networks, job, loop and each stage, with the ratios that the README states."""
     plan = night.Plan(
-        views=512,
+        views=64,
         recipe=recipes.recipe("small", ["localizer.width=48", "localizer.height=96"]),
         repeats=1,
     )
+    command = night.predict_command
+
+    def with_small_parts(*places: str) -> list[str]:
+        python, _, module, *flags = command(*places)
+        return [python, "-c", SMALL_PARTS.format(module=module), *flags]
+
+    monkeypatch.setattr(night, "predict_command", with_small_parts)
     result = night.run(plan)
     values, table = _values(result), _table(result)
     for key in (

@@ -13,8 +13,11 @@ import pydicom
 import pytest
 
 from bae import storage
+from bae.evaluation import run
+from bae.evaluation.regions import examine
 from bae.tables import contract, delta
 from jobs import demo
+from tests.fakes import tiny
 
 ROOT = Path(__file__).parents[2]
 JOBS = [
@@ -28,22 +31,6 @@ JOBS = [
     "erase",
     "maintain",
     "report",
-]
-TINY = [
-    "--recipe",
-    "small",
-    "--set",
-    "localizer.width=48",
-    "--set",
-    "localizer.height=96",
-    "--set",
-    "regressor.width=48",
-    "--set",
-    "regressor.height=64",
-    "--set",
-    "fit_localizer.epochs=2",
-    "--set",
-    "fit_regressor.epochs=2",
 ]
 
 
@@ -153,7 +140,7 @@ def chain(tmp_path_factory: pytest.TempPathFactory, local_ray: None) -> Path:
     Path(archive, "cut.dcm").write_bytes(good[: len(good) // 2])
     places = ["--archive", archive, "--tables", tables_]
     assert _job("index", *places) == 0
-    training = ["--tables", tables_, "--model", model, *TINY]
+    training = ["--tables", tables_, "--model", model, *tiny.FLAGS]
     assert _job("train_localizer", *training) == 0
     assert _job("predict", *places, "--model", model) == 2, "no regressor yet"
     assert _job("train_regressor", *training) == 0
@@ -370,9 +357,14 @@ def test_model_and_cohort_hold_no_identity_of_the_archive(chain: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.ray
 def test_evaluation_shows_the_held_out_patients(
-    chain: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    chain: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Table 1 as the tables have it, all links alive, and a second run that scores nothing."""
+    monkeypatch.setattr(run, "NOISE_PAIRS", 3)
+    monkeypatch.setattr(examine, "MOST_CHECKS", 3)
     place, out = str(chain / "tables"), tmp_path / "out"
     flags = ["--tables", place, "--model", str(chain / "model"), "--out", str(out)]
     assert _job("evaluate", *flags) == 0
