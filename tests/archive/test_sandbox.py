@@ -115,8 +115,14 @@ def test_the_limit_is_per_file_not_per_object() -> None:
 
 def test_the_child_knows_no_key(monkeypatch: pytest.MonkeyPatch) -> None:
     """Credentials, token and pseudonym key stay with the worker."""
-    keys = ("AWS_SECRET_ACCESS_KEY", "AWS_WEB_IDENTITY_TOKEN_FILE", "BAE_PSEUDONYM_KEY",
-            "BAE_PSEUDONYM_KEY_FILE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH")  # fmt: skip
+    keys = (
+        "AWS_SECRET_ACCESS_KEY",
+        "AWS_WEB_IDENTITY_TOKEN_FILE",
+        "BAE_PSEUDONYM_KEY",
+        "BAE_PSEUDONYM_KEY_FILE",
+        "RAY_AUTH_TOKEN",
+        "RAY_AUTH_TOKEN_PATH",
+    )
     for name in keys:
         monkeypatch.setenv(name, "hush")
     with Decoder(reader="tests.fakes.unruly") as decoder:

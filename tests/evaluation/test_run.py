@@ -80,8 +80,14 @@ def test_phantom_archive_is_found_above_its_objects(tmp_path: Path) -> None:
 def test_one_models_pages_and_figures_are_written(tmp_path: Path) -> None:
     """Each figure as vector and PNG; the facts are those of the scorecard."""
     facts = run.describe(GOOD, EDGES, pages.Output(str(tmp_path)))
-    assert facts["figures"] == ["figure4", "error_by_group", "bland_altman", "age_bias",
-                                "reliability", "coverage"]  # fmt: skip
+    assert facts["figures"] == [
+        "figure4",
+        "error_by_group",
+        "bland_altman",
+        "age_bias",
+        "reliability",
+        "coverage",
+    ]
     for name in facts["figures"]:
         assert (tmp_path / "good" / f"{name}.pdf").read_bytes().startswith(b"%PDF")
         assert (tmp_path / "good" / f"{name}.png").read_bytes().startswith(b"\x89PNG")

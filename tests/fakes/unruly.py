@@ -71,7 +71,12 @@ def decode(data: bytes) -> Scan | ScanError:
 def _scan(counts: np.ndarray) -> Scan:
     views = (View(name="anterior", counts=counts), View(name="posterior", counts=counts[::-1]))
     return Scan(
-        views=views, identity=Identity(patient="P\0é", study="S", instance="I"),
-        pixel_mm=(2.0, 3.0), sex="F", age_years=61.25, age_source="birth_date",
-        manufacturer="GE", flags=("lossy", "view_unknown"),
-    )  # fmt: skip
+        views=views,
+        identity=Identity(patient="P\0é", study="S", instance="I"),
+        pixel_mm=(2.0, 3.0),
+        sex="F",
+        age_years=61.25,
+        age_source="birth_date",
+        manufacturer="GE",
+        flags=("lossy", "view_unknown"),
+    )

@@ -87,10 +87,11 @@ def test_held_out_error_has_the_interval_of_a_plain_bootstrap(
             people[row["patient_key"]].append(abs(row["age_gap_years"]))
     draw = random.Random(0)
     means = [
-        statistics.mean(gap for gaps in draw.choices(list(people.values()), k=len(people))
-                        for gap in gaps)
+        statistics.mean(
+            gap for gaps in draw.choices(list(people.values()), k=len(people)) for gap in gaps
+        )
         for _ in range(4000)
-    ]  # fmt: skip
+    ]
     assert found is not None
     assert found.value == pytest.approx(
         statistics.mean(g for gaps in people.values() for g in gaps)
