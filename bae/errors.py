@@ -8,8 +8,6 @@ hold names, identifiers, UIDs, dates or free text from a header, since they are
 shown in logs (see ``bae.archive.privacy``).
 """
 
-from __future__ import annotations
-
 
 class BaeError(Exception):
     """Root of the tree: catch this to catch all that bae raises on purpose."""

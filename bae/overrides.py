@@ -1,7 +1,5 @@
 """Frozen dataclasses of dataclasses, changed by ``section.field=value`` and rebuilt from JSON."""
 
-from __future__ import annotations
-
 import dataclasses
 import difflib
 import typing

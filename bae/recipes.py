@@ -6,8 +6,6 @@ the line says "ours" and ``bae/method/PAPER.md`` says how it was chosen. A varia
 a new function that replaces fields, never a new class.
 """
 
-from __future__ import annotations
-
 import bisect
 import json
 from collections.abc import Callable, Iterable, Sequence

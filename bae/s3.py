@@ -6,8 +6,6 @@ while or says 503 SlowDown is waited for, up to ``PATIENCE_S``; wrong keys, miss
 buckets and expired credentials fail at once, with a sentence.
 """
 
-from __future__ import annotations
-
 import functools
 import logging
 import os

@@ -8,8 +8,6 @@ themselves: a reader sees a whole object or none. Every failure is a
 inside an archive, since object names may hold a person's name.
 """
 
-from __future__ import annotations
-
 import errno
 import itertools
 import os

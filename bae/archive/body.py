@@ -6,8 +6,6 @@ measured on simulated and real scans and on the same scans spoilt; the numbers a
 ``bae/archive/NOTES.md``.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 

@@ -5,8 +5,6 @@ A plain Python process that imports neither Ray nor torch. It has an alarm clock
 on memory.
 """
 
-from __future__ import annotations
-
 import contextlib
 import importlib
 import json

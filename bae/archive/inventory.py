@@ -4,8 +4,6 @@ S3 writes the report daily or weekly as ``manifest.json`` beside data files in C
 Parquet (Amazon S3 User Guide, "Amazon S3 Inventory"). Keys in CSV are URL-encoded.
 """
 
-from __future__ import annotations
-
 import json
 from typing import Any
 from urllib.parse import unquote_plus

@@ -16,8 +16,6 @@ A labels file is CSV or Parquet with one row per scan, patient or study:
 Only ``key`` is required. Labels override the header.
 """
 
-from __future__ import annotations
-
 import io
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace

@@ -1,7 +1,5 @@
 """Bytes of any object to its scans: DICOM, PNG, TIFF, and zip files of them."""
 
-from __future__ import annotations
-
 import io
 import zipfile
 from collections import Counter

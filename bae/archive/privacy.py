@@ -8,8 +8,6 @@ key is made once and kept with the tables, readable by its owner only; whoever h
 folder can test guesses, so real data wants its own.
 """
 
-from __future__ import annotations
-
 import hashlib
 import hmac
 import logging

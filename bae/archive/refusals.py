@@ -5,8 +5,6 @@ message beside the code says what was found in this object; neither holds anythi
 that leads back to a person.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 READ, DECODE, SELECT, SCORE = "read", "decode", "select", "score"

@@ -1,7 +1,5 @@
 """Heat map to mask to boxes to crop: Eq. (3), in the stored scan's own pixels."""
 
-from __future__ import annotations
-
 import functools
 
 import numpy as np

@@ -4,8 +4,6 @@ Three things, all from patients that no weight was fitted to: how wide a 90 % in
 be, how probable an age group really is, and how far ages are drawn towards the mean.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass

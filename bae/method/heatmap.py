@@ -3,8 +3,6 @@
 Shape suffixes: N views, F feature channels, V rows, U columns of the map, K age groups.
 """
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 

@@ -4,8 +4,6 @@ Shape suffixes: N views, R rows, C columns of the stored scan; H, W of the input
 L levels of a histogram.
 """
 
-from __future__ import annotations
-
 import warnings
 from collections.abc import Sequence
 

@@ -4,8 +4,6 @@ Shape suffixes: N views or crops, F channels, V rows, U columns of the last feat
 H, W of the input, K age groups; of a head D neurons, B bins, S thinned copies.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 import torch

@@ -6,8 +6,6 @@ shorter depth; plain VGG stages get batch norm there, without which so short a
 training from random weights does not leave the mean.
 """
 
-from __future__ import annotations
-
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass

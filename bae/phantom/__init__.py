@@ -7,8 +7,6 @@ and ``lesions`` say where tracer goes, ``people`` who comes, ``camera`` counts;
 header tells.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass, replace
 
 from pydicom.uid import ExplicitVRLittleEndian, JPEGLosslessSV1

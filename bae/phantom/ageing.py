@@ -29,8 +29,6 @@ more with weaker kidneys; whole-body uptake itself is reported to rise in women
 over 55 (Brenner et al., Nuklearmedizin 2000;39:127-32).
 """
 
-from __future__ import annotations
-
 import fnmatch
 import functools
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """What only the simulation knows, kept in a table of its own beside the archive."""
 
-from __future__ import annotations
-
 import functools
 import json
 from collections.abc import Sequence

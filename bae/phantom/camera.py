@@ -7,8 +7,6 @@ its air. A parallel-hole collimator's blur grows in proportion to the distance
 intrinsic resolution, about 8 mm full width at half maximum at 10 cm.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np

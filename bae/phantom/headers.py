@@ -7,8 +7,6 @@ energy window. Old scans are two single-frame Secondary Capture objects. Nothing
 in a header is drawn from the latent age, and nobody of these names was scanned.
 """
 
-from __future__ import annotations
-
 import hashlib
 import io
 from dataclasses import dataclass

@@ -12,8 +12,6 @@ fractures and metastases become more frequent too: they are noise to a reader of
 age. Their frequencies are assumptions.
 """
 
-from __future__ import annotations
-
 import functools
 from dataclasses import dataclass
 

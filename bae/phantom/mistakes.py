@@ -1,7 +1,5 @@
 """The mistakes that a real archive has, put on purpose into a share of the scans."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 import numpy as np

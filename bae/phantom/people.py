@@ -5,8 +5,6 @@ are asked for or in what order they are made. A person's own draws come from the
 person's number, so that someone who comes again is the same person.
 """
 
-from __future__ import annotations
-
 import datetime
 from dataclasses import dataclass
 

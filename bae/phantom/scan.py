@@ -1,7 +1,5 @@
 """Scan k of a cohort as values: what the camera counts of one visit."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Draw one phantom per decade and sex beside the real scan: ``python -m bae.phantom.sheet PNG``."""
 
-from __future__ import annotations
-
 import io
 import sys
 from collections.abc import Sequence

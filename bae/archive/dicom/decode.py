@@ -1,7 +1,5 @@
 """DICOM bytes to a ``Scan``: parse, select, choose views, decode, check the counts."""
 
-from __future__ import annotations
-
 import hashlib
 import io
 import logging

@@ -5,8 +5,6 @@ absent, since hospital headers always have some. Nothing here trusts a number; b
 are ``bae.archive.dicom.rules``'s business.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass

@@ -6,8 +6,6 @@ inside the frame are compared with the header's, so that a small file cannot ask
 much memory.
 """
 
-from __future__ import annotations
-
 import struct
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass

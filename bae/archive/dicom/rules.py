@@ -5,8 +5,6 @@ is not among them (it says CHEST on whole-body scans), nor is the SOP class of i
 (archives hold Secondary Captures with Modality NM).
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 

@@ -9,8 +9,6 @@ Shape suffixes: R, C rows and columns of a stored view, V, U of a heat map, Y, X
 columns of the frame.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 

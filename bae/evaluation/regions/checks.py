@@ -12,8 +12,6 @@ Both run in float32, since they are measurements.
 Shape suffixes: N views, H, W of the input, V, U of the map, R, C of a stored view.
 """
 
-from __future__ import annotations
-
 import copy
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass

@@ -3,8 +3,6 @@
 Everything here reads the chosen scans from the archive once more, see ``bae.pipeline.reread``.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise

@@ -1,7 +1,5 @@
 """Is the region right? What the truth of simulated scans says; see ``bae.phantom.evidence``."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 

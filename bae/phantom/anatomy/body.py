@@ -4,8 +4,6 @@ Table coordinates, mm: x to the patient's left from the middle of the table, y
 up from the middle of the body, z towards the head from the soles.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np

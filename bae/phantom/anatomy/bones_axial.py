@@ -1,7 +1,5 @@
 """Skull, spine, ribs and sternum of the reference skeleton, and organs that show tracer."""
 
-from __future__ import annotations
-
 import numpy as np
 
 from bae.phantom.anatomy.solids import Parts, disc, ellipsoid, tube

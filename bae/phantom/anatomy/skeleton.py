@@ -7,8 +7,6 @@ so that the counts over each bone relative to the thigh match the real scan that
 pydicom-data carries; ``bae.phantom.ageing`` changes it part by part.
 """
 
-from __future__ import annotations
-
 import functools
 from dataclasses import dataclass
 

@@ -1,7 +1,5 @@
 """Soft tissue: the skin's two surfaces over the table and the activity between them."""
 
-from __future__ import annotations
-
 import numpy as np
 from numpy.typing import NDArray
 
