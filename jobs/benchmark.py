@@ -1,5 +1,7 @@
 """Speed, side by side with the bare networks and with what a user would write otherwise."""
 
+from __future__ import annotations
+
 import argparse
 import importlib.util
 import json

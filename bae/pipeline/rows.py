@@ -1,5 +1,7 @@
 """Decoded scans and predictions to rows of ``contract.STAGED``, and the step of an index run."""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
