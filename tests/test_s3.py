@@ -14,7 +14,7 @@ import pytest
 from bae import s3 as bae_s3
 from bae import storage
 from bae.errors import LockedError, StorageError
-from bae.tables import contract, delta, erase, lease, maintain, publish, query, runs
+from bae.tables import contract, current, delta, erase, lease, maintain, publish, query, runs
 from tests.fakes import fault_proxy, rows, s3_server
 
 pytestmark = pytest.mark.s3
@@ -285,7 +285,7 @@ def test_upkeep_works_on_s3(s3: s3_server.Server) -> None:
     for start in range(1, 100, 10):
         rows.night(root, rows.listing(range(start, start + 10), archive), "m1", archive)
     listing = rows.listing(range(1, 98), archive)
-    assert maintain.mark_removed(root, archive, listing) == 2
+    assert current.mark(root, archive, listing) == 2
     assert maintain.compact(root)["cohort/ages"] == (10, 1)
     assert erase.erase(root, rows.key("patient", 3)).rows["cohort/ages"] == 2
     assert delta.read(root, "cohort/ages").num_rows == 95 - 2

@@ -22,7 +22,7 @@ from bae.pipeline.parts import PATIENCE_S, PartDone, Reading, run_parts
 from bae.pipeline.resources import Resources, fitted
 from bae.pipeline.rows import Index
 from bae.pipeline.score import Score
-from bae.tables import delta, lease, maintain, publish, runs
+from bae.tables import current, delta, lease, publish, runs
 
 log = logging.getLogger(__name__)
 
@@ -106,23 +106,24 @@ def run(
     if not listing.num_rows:
         raise StorageError(f"the archive {request.archive_uri} holds no objects")
     with lease.hold(request.tables_uri, "index" if model_id is None else "predict") as held:
-        maintain.mark_removed(request.tables_uri, request.archive_uri, listing, held.check)
+        current.mark(request.tables_uri, request.archive_uri, listing, held.check)
         todo = runs.todo(request.tables_uri, listing, model_id)
         before = listing.num_rows - todo.num_rows
         if not todo.num_rows and not _unfinished(request, model_id):
             return Summary(run_id=None, listed=listing.num_rows, done_before=before)
         with session.session():
             taken = fitted(request.resources)
-            current = runs.open_run(request.tables_uri, request.archive_uri, model_id, todo)
-            left = current.remaining()
+            begun = runs.open_run(request.tables_uri, request.archive_uri, model_id, todo)
+            left = begun.remaining()
             objects = sum(part.num_rows for part in left.values())
-            logs.bind(run_id=current.run_id)
+            logs.bind(run_id=begun.run_id)
             log.info("%d objects to read", objects, extra={"parts": len(left), **asdict(taken)})
             on_start(objects)
-            _read(request, taken, current, left, known, on_part)
-        rows, refused = publish.finish(current, held.check)
+            _read(request, taken, begun, left, known, on_part)
+        rows, refused = publish.finish(begun, held.check)
+        current.mark(request.tables_uri, request.archive_uri, listing, held.check)
     summary = Summary(
-        run_id=current.run_id,
+        run_id=begun.run_id,
         listed=listing.num_rows,
         done_before=before,
         scans=rows["cohort/ages" if model_id else "restricted/scans"],
@@ -169,17 +170,17 @@ def _unfinished(request: Request, model_id: str | None) -> bool:
 def _read(
     request: Request,
     taken: Resources,
-    current: runs.Run,
+    begun: runs.Run,
     left: dict[int, pa.Table],
     known: labels.Labels | None,
     on_part: Callable[[PartDone], None],
 ) -> None:
-    step = Index(run=current)
+    step = Index(run=begun)
     if request.model_uri is not None:
-        step = Score(run=current, model_uri=request.model_uri)
+        step = Score(run=begun, model_uri=request.model_uri)
     parts = run_parts(
         left,
-        Reading(tables_uri=current.tables_uri, labels=known),
+        Reading(tables_uri=begun.tables_uri, labels=known),
         step,
         resources=taken,
         patience_s=request.patience_s,

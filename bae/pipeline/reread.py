@@ -15,7 +15,7 @@ from bae.archive import objects, privacy
 from bae.archive.sandbox import Decoder
 from bae.errors import StorageError
 from bae.scan import Scan, View
-from bae.tables import delta
+from bae.tables import current
 
 log = logging.getLogger(__name__)
 
@@ -76,12 +76,10 @@ def scans(tables_uri: str, scan_ids: Sequence[str]) -> Iterator[tuple[str, Scan]
 
 
 def _rows(tables_uri: str, scan_ids: Sequence[str]) -> dict[str, dict[str, Any]]:
-    """Return the newest row of each scan."""
-    wanted = pc.field("scan_id").isin(pa.array(list(scan_ids), pa.string()))
-    found = delta.dataset(tables_uri, "restricted/scans").to_table(filter=wanted)
-    # a dictionary keeps the last, which is the newest
-    ordered = found.sort_by([("object_version", "ascending")]).to_pylist()
-    return {row["scan_id"]: row for row in ordered}
+    """Return the current row of each scan that has one."""
+    found = current.scans(tables_uri)
+    wanted = pc.is_in(found["scan_id"], pa.array(list(scan_ids), pa.string()))
+    return {row["scan_id"]: row for row in found.filter(wanted).to_pylist()}
 
 
 def _read(row: dict[str, Any], decoder: Decoder) -> Scan | None:

@@ -55,6 +55,9 @@ _VIEW = _field("view", _text, "anterior, posterior or unknown")
 _VIEW_INDEX = _field("view_index", _int, "place of the view among the scan's views, from 0")
 _FLAGS = _field("flags", _texts, "sorted names of what was unusual")
 _SPLIT = _field("split", _text, "train, validation or test; one patient is in one split only")
+_REMOVED = _optional(
+    "removed_at", _time, "since when the archive has no such object, or not at this version"
+)
 _RUN_ID = _field("run_id", _text, "the run that published this row")
 _GROUP = _field("age_group", _int, "index of the predicted age group, 0 is the youngest")
 
@@ -79,7 +82,7 @@ SCHEMAS: dict[str, pa.Schema] = {
             _optional("pixel_column_mm", _float, "column spacing, mm"),
             _FLAGS,
             _SPLIT,
-            _optional("removed_at", _time, "when the object was first missing from the archive"),
+            _REMOVED,
             _RUN_ID,
             _field("indexed_at", _time, "when this row was published"),
         ]
@@ -154,6 +157,7 @@ SCHEMAS: dict[str, pa.Schema] = {
             _SPLIT,
             _RUN_ID,
             _field("predicted_at", _time, "when this row was published"),
+            _REMOVED,
         ]
     ),
 }

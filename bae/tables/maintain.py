@@ -1,4 +1,4 @@
-"""What tables need besides new rows: marks for what is gone, tidy files.
+"""Tidy files: put together what is small, delete what nobody needs.
 
 All of it holds the lease (``bae.tables.lease``) while it works, commits atomically per table,
 and writes no key, no path and no condition that contains one into a table's log.
@@ -10,7 +10,6 @@ import functools
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 
-import duckdb
 import pyarrow as pa
 import pyarrow.compute as pc
 from deltalake import CommitProperties, WriterProperties
@@ -36,60 +35,6 @@ _SORTED_BY = {
 
 def no_check() -> None:
     """Stand for a run without a lease."""
-
-
-def mark_removed(
-    tables_uri: str,
-    archive_uri: str,
-    listing: pa.Table,
-    check: Callable[[], None] = no_check,
-) -> int:
-    """Mark scans whose object is no longer in the archive; take back marks of returned ones.
-
-    Nothing is forgotten: the rows stay, ``removed_at`` says since when.
-
-    Args:
-        tables_uri: root of the tables.
-        archive_uri: the archive that was listed; objects of others are left alone.
-        listing: its complete listing, a table of ``storage.LISTING``.
-        check: called before the commit; raises when this run lost its lease.
-
-    Returns:
-        How many objects changed.
-    """
-    table = delta.delta(tables_uri, "restricted/scans")
-    if table is None:
-        return 0
-    connection = duckdb.connect(config={"memory_limit": "1GB", "threads": 2})
-    connection.execute("SET TimeZone = 'UTC'")
-    connection.register("listing", listing)
-    connection.register("scans", delta.dataset_of("restricted/scans", table))
-    place = storage.normal(archive_uri)
-    changed = connection.sql(
-        """
-        SELECT DISTINCT source_uri, etag,
-               CASE WHEN removed_at IS NULL THEN $now::TIMESTAMPTZ END AS removed_at
-        FROM scans LEFT JOIN (SELECT object_uri AS source_uri, 1 AS there FROM listing)
-            USING (source_uri)
-        WHERE (source_uri = $place OR starts_with(source_uri, $place || '/'))
-          AND (there IS NULL) = (removed_at IS NULL)""",
-        params={"now": datetime.now(UTC), "place": place},
-    ).to_arrow_table()
-    connection.close()
-    if changed.num_rows:
-        check()
-        schema = contract.SCHEMAS["restricted/scans"]
-        source = changed.cast(pa.schema([schema.field(name) for name in changed.schema.names]))
-        merger = table.merge(
-            source,
-            predicate="t.source_uri = s.source_uri AND t.etag = s.etag",
-            source_alias="s",
-            target_alias="t",
-            writer_properties=WriterProperties(compression="ZSTD"),
-            commit_properties=without_retry(),
-        ).when_matched_update({"removed_at": "s.removed_at"})
-        committed(merger.execute)
-    return int(changed.num_rows)
 
 
 def compact(tables_uri: str, check: Callable[[], None] = no_check) -> dict[str, tuple[int, int]]:

@@ -201,10 +201,15 @@ def _commit(
         nonlocal count
         for stretch in _stretches(itertools.chain([] if first is None else [first], rest), name):
             count += stretch.num_rows
-            yield stretch
+            yield stretch.cast(schema)
 
     schema = contract.SCHEMAS[name]
     place = delta.uri(tables_uri, name)
+    if table is not None:
+        delta.add_columns(name, table)
+        # a description that has changed since would be refused as another schema
+        there = pa.schema(table.schema().to_arrow())
+        schema = pa.schema([there.field(field.name) for field in schema])
     try:
         write_deltalake(
             place if table is None else table,
@@ -212,7 +217,6 @@ def _commit(
             mode="append",
             name=name.partition("/")[2],
             configuration=_configuration(name) if table is None else None,
-            schema_mode="merge" if delta.lacks_columns(name, table) else None,
             storage_options=storage.table_options(place),
             target_file_size=_FILE_BYTES,
             writer_properties=WriterProperties(

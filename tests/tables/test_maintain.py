@@ -10,7 +10,7 @@ import pytest
 
 from bae import storage
 from bae.errors import LockedError, RunError, UseError
-from bae.tables import contract, delta, erase, maintain, query, runs
+from bae.tables import contract, current, delta, erase, maintain, query, runs
 from tests.fakes import rows
 
 ARCHIVE = "/an/archive/that/was/emptied"
@@ -22,15 +22,15 @@ def test_a_scan_gone_from_the_archive_is_marked_and_unmarked_when_back(tmp_path:
     other = rows.listing(range(101, 104), "s3://hospital/scans2")
     rows.night(root, objects, "m1")
     rows.night(root, other, "m1", "s3://hospital/scans2")
-    assert maintain.mark_removed(root, rows.ARCHIVE, objects) == 0
-    assert maintain.mark_removed(root, rows.ARCHIVE, objects.slice(0, 16)) == 3
-    assert maintain.mark_removed(root, rows.ARCHIVE, objects.slice(0, 16)) == 0
+    assert current.mark(root, rows.ARCHIVE, objects) == 0
+    assert current.mark(root, rows.ARCHIVE, objects.slice(0, 16)) == 3
+    assert current.mark(root, rows.ARCHIVE, objects.slice(0, 16)) == 0
     scans = delta.read(root, "restricted/scans")
     gone = scans.filter(pc.is_valid(scans["removed_at"]))
     assert sorted(gone["scan_id"].to_pylist()) == sorted(rows.key("scan", n) for n in (17, 18, 19))
     assert scans.num_rows == 22 and delta.read(root, "cohort/ages").num_rows == 22
     assert runs.todo(root, objects, "m1").num_rows == 0
-    assert maintain.mark_removed(root, rows.ARCHIVE, objects) == 3
+    assert current.mark(root, rows.ARCHIVE, objects) == 3
     assert delta.read(root, "restricted/scans")["removed_at"].null_count == 22
 
 
@@ -206,7 +206,7 @@ def test_an_empty_root_needs_no_upkeep(tmp_path: Path) -> None:
     root = str(tmp_path)
     assert maintain.compact(root) == {} and maintain.vacuum(root) == 0
     assert maintain.drop_abandoned(root) == 0
-    assert maintain.mark_removed(root, rows.ARCHIVE, pa.table({"object_uri": ["x"]})) == 0
+    assert current.mark(root, rows.ARCHIVE, rows.listing(range(1, 2))) == 0
 
 
 def test_the_erase_job_prints_what_it_did(

@@ -22,7 +22,7 @@ from bae.archive.sandbox import Decoder
 from bae.errors import ScanError
 from bae.pipeline import reread, resources, session
 from bae.report.dicom import picture, source, sr
-from bae.tables import delta, lease
+from bae.tables import current, delta, lease
 from bae.tables.contract import EXPORTS
 
 Row = dict[str, Any]
@@ -65,16 +65,15 @@ def missing(tables_uri: str, archive_uri: str, model_id: str, target: str) -> li
         there = {uri.rsplit("/", 1)[1] for uri in names}
     with delta.storage_errors("look up what to export"):
         connection = duckdb.connect()
-        for view, table in (("scans", "restricted/scans"), ("ages", "cohort/ages")):
-            connection.register(view, delta.dataset(tables_uri, table))
+        connection.register("scans", current.scans(tables_uri))
+        connection.register("ages", delta.dataset(tables_uri, "cohort/ages"))
         found = connection.sql(
             """
             SELECT scan_id, object_version, object_uri, source_uri, etag, age_years, sex, views,
                    pixel_mm, pixel_column_mm
             FROM scans SEMI JOIN (FROM ages WHERE model_id = $model) AS scored
                 USING (scan_id, object_version)
-            WHERE removed_at IS NULL AND starts_with(source_uri, $archive || '/')
-            QUALIFY object_version = max(object_version) OVER (PARTITION BY scan_id)
+            WHERE starts_with(source_uri, $archive || '/')
             ORDER BY source_uri, object_uri""",
             params={"model": model_id, "archive": storage.normal(archive_uri)},
         ).to_arrow_table()
