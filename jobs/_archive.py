@@ -21,21 +21,29 @@ def main(
     )
     parser.add_argument("--labels", metavar="FILE", help="CSV or Parquet with ages and sexes")
     parser.add_argument(
-        "--max-rejected", type=float, default=0.5, metavar="SHARE",
+        "--max-rejected",
+        type=float,
+        default=0.5,
+        metavar="SHARE",
         help="share of refused objects above which the job fails (default 0.5)",
-    )  # fmt: skip
+    )
     parser.add_argument(
         "--decode-cpus", type=int, metavar="N", help="CPUs that decode (default: all free ones)"
     )
     parser.add_argument(
-        "--object-store-gb", type=float, metavar="GB",
+        "--object-store-gb",
+        type=float,
+        metavar="GB",
         help=f"how much of Ray's object store to use (default: {resources.PART_GB:g} for each "
         f"CPU, {4 * resources.PART_GB:g} for each model process, and no more than half of it)",
-    )  # fmt: skip
+    )
     parser.add_argument(
-        "--patience", type=float, default=PATIENCE_S / 60, metavar="MINUTES",
+        "--patience",
+        type=float,
+        default=PATIENCE_S / 60,
+        metavar="MINUTES",
         help="fail when no part was finished for so long (default %(default)g)",
-    )  # fmt: skip
+    )
 
     def job(options: argparse.Namespace) -> None:
         request = night.Request(
@@ -72,8 +80,10 @@ def main(
 
 
 def _print(request: night.Request, summary: night.Summary) -> None:
-    print(f"archive    {request.archive_uri}: {summary.listed} objects, "
-          f"{summary.done_before} done before")  # fmt: skip
+    print(
+        f"archive    {request.archive_uri}: {summary.listed} objects, "
+        f"{summary.done_before} done before"
+    )
     if summary.run_id is None:
         print("nothing to do: the tables are up to date")
         return

@@ -24,32 +24,41 @@ def main(name: str, task: Callable[[recipes.Recipe], Task], argv: Sequence[str] 
         "--recipe", default="paper", metavar="NAME", help=f"one of {', '.join(recipes.RECIPES)}"
     )
     parser.add_argument(
-        "--set", action="append", default=[], metavar="SECTION.FIELD=VALUE", dest="changes",
+        "--set",
+        action="append",
+        default=[],
+        metavar="SECTION.FIELD=VALUE",
+        dest="changes",
         help="change one field of the recipe; may be repeated",
-    )  # fmt: skip
+    )
     parser.add_argument(
         "--weights", metavar="URI", help="folder with torchvision's ImageNet files, or none"
     )
     parser.add_argument(
-        "--workers", type=_workers, default=1, metavar="N|MIN:MAX",
+        "--workers",
+        type=_workers,
+        default=1,
+        metavar="N|MIN:MAX",
         help="training processes (default 1); MIN:MAX takes as many as the cluster has",
-    )  # fmt: skip
+    )
     parser.add_argument(
-        "--gpus", type=int, choices=(0, 1), default=None,
+        "--gpus",
+        type=int,
+        choices=(0, 1),
+        default=None,
         help="GPUs of each training process (default: 1 where the cluster has them)",
-    )  # fmt: skip
+    )
 
     def job(options: argparse.Namespace) -> None:
         recipe = recipes.recipe(options.recipe, options.changes)
-        request = run.Request(
-            task=task(recipe),
-            tables_uri=options.tables,
-            model_uri=options.model,
-            weights_uri=options.weights,
-            workers=options.workers,
-            gpus=options.gpus,
+        plan = run.plan(
+            task(recipe),
+            options.tables,
+            options.model,
+            options.weights,
+            options.workers,
+            options.gpus,
         )
-        plan = run.plan(request)
         with session.session():
             card = run.train(
                 plan,
@@ -59,12 +68,16 @@ def main(name: str, task: Callable[[recipes.Recipe], Task], argv: Sequence[str] 
             )
         done = card.parts[name]
         print(f"trained the {name} of model {card.model_id}, recipe {recipe.name}")
-        print(f"  scans      {done.data['train']['scans']} to train on, "
-              f"{done.data['validation']['scans']} to validate")  # fmt: skip
+        print(
+            f"  scans      {done.data['train']['scans']} to train on, "
+            f"{done.data['validation']['scans']} to validate"
+        )
         for metric, value in done.metrics.items():
             print(f"  {metric.replace('_', ' '):<26} {value:.3f}")
-        print(f"  {done.fit['epochs']} epochs in {done.fit['seconds']:.0f} s with "
-              f"{done.fit['workers']} worker(s); written to {options.model}")  # fmt: skip
+        print(
+            f"  {done.fit['epochs']} epochs in {done.fit['seconds']:.0f} s with "
+            f"{done.fit['workers']} worker(s); written to {options.model}"
+        )
 
     return command.run(parser, monitoring.counted(parser, job), argv)
 

@@ -38,9 +38,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--recipe", default="paper", help="of the model (default paper)")
     parser.add_argument("--repeats", type=int, default=3, help="of everything (default 3)")
     parser.add_argument(
-        "--place", metavar="URI", help="where archive and tables lie, such as s3://bench/one "
+        "--place",
+        metavar="URI",
+        help="where archive and tables lie, such as s3://bench/one "
         "(default: a temporary folder on this machine)",
-    )  # fmt: skip
+    )
     parser.add_argument("--no-loop", action="store_true", help="leave the user's loop out")
     parser.add_argument("--json", action="store_true", help="print JSON")
     return command.run(parser, _run, argv)
@@ -54,7 +56,7 @@ def _run(options: argparse.Namespace) -> None:
     from bae.bench import night
 
     columns, rows = (int(side) for side in matrix.groups())
-    plan = night.Plan(
+    settings = night.Settings(
         views=options.views,
         columns=columns,
         rows=rows,
@@ -63,7 +65,7 @@ def _run(options: argparse.Namespace) -> None:
         place=options.place,
         loop=not options.no_loop,
     )
-    result = night.run(plan, command.say)
+    result = night.run(settings, command.say)
     print(json.dumps(_values(result), indent=2) if options.json else _table(result))
 
 
@@ -71,9 +73,9 @@ def _values(result: night.Result) -> dict[str, Any]:
     found: dict[str, Any] = {
         "device": _device(result),
         "precision": result.precision,
-        "recipe": result.plan.recipe.name,
-        "matrix": f"{result.plan.columns}x{result.plan.rows}",
-        "views": result.plan.views,
+        "recipe": result.settings.recipe.name,
+        "matrix": f"{result.settings.columns}x{result.settings.rows}",
+        "views": result.settings.views,
         "job_start_up_s": result.start_up_s,
     }
     for name in ("bare", "job", "loop"):

@@ -56,8 +56,6 @@ def run(
 
     Args:
         parser: the job's flags; its ``prog`` ends with the job's name.
-        job: what to do.
-        argv: the command line, None for the process's own.
     """
     options = parser.parse_args(argv)
     name = parser.prog.rpartition(".")[2]

@@ -6,6 +6,7 @@ import shutil
 import sys
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pyarrow.compute as pc
@@ -15,8 +16,8 @@ from bae import storage
 from bae.archive import privacy
 from bae.errors import RunError, UseError
 from bae.evaluation import figure3
-from bae.evaluation import panels as evaluation_panels
-from bae.pipeline import session
+from bae.evaluation.panels import region_panels, title
+from bae.pipeline import reread, session
 from bae.tables import delta
 from jobs import command, index, phantom, predict, train_localizer, train_regressor
 
@@ -99,10 +100,17 @@ def draw_real_scan(archive_uri: str, tables_uri: str, target: Path) -> None:
     found = scans.filter(pc.equal(scans["object_uri"], uri))["scan_id"]
     if not len(found):
         raise UseError("the real scan was refused; see restricted/rejects")
-    mine = pc.field("scan_id") == found[0]
-    ages = delta.dataset(tables_uri, "cohort/ages").to_table(filter=mine)
-    panels = evaluation_panels.panels(tables_uri, ages, found.to_pylist()[:1])
-    figure3.regions([panel for own in panels.values() for panel in own]).savefig(target, dpi=130)
+    [(scan_id, scan)] = reread.scans(tables_uri, found.to_pylist()[:1])
+    mine = pc.field("scan_id") == scan_id
+    ages, heatmaps, boxes = (
+        delta.dataset(tables_uri, f"cohort/{name}").to_table(filter=mine).to_pylist()
+        for name in ("ages", "heatmaps", "boxes")
+    )
+    panels = [
+        replace(panel, title=title(ages[0], panel.view))
+        for panel in region_panels(scan, heatmaps, boxes)
+    ]
+    figure3.regions(panels).savefig(target, dpi=130)
 
 
 SHOWN = {

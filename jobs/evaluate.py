@@ -21,25 +21,28 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--tables", required=True, metavar="URI", help="root of the tables")
     parser.add_argument(
-        "--model", required=True, action="append", metavar="URI", dest="models",
+        "--model",
+        required=True,
+        action="append",
+        metavar="URI",
+        dest="models",
         help="model folder; may be repeated",
-    )  # fmt: skip
+    )
     parser.add_argument("--out", required=True, metavar="URI", help="folder to write")
     return command.run(parser, _job, argv)
 
 
 def _job(options: argparse.Namespace) -> None:
-    request = run.Request(
-        tables_uri=options.tables, model_uris=tuple(options.models), out_uri=options.out
-    )
-    planned = run.plan(request)
+    planned = run.plan(options.tables, options.models, options.out)
     with session.session():
         table = run.evaluate(planned, _progress)
     print(f"held out   {table[0]['scans']} scans of {table[0]['patients']} patients")
     for row in table:
-        interval = "" if row["mae_years_low"] is None else (
-            f" ({row['mae_years_low']:.2f} to {row['mae_years_high']:.2f})"
-        )  # fmt: skip
+        interval = (
+            ""
+            if row["mae_years_low"] is None
+            else (f" ({row['mae_years_low']:.2f} to {row['mae_years_high']:.2f})")
+        )
         name = f"{row['method']}, {row['sex']} sex"
         print(f"  {name:<44} MAE {row['mae_years']:.2f}{interval} years")
     print(f"written    {storage.join(options.out, 'evaluation.md')}")

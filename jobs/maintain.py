@@ -18,10 +18,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--tables", required=True, metavar="URI", help="root of the tables")
     parser.add_argument(
-        "--keep-days", type=int, default=maintain.KEEP_DAYS, metavar="DAYS",
+        "--keep-days",
+        type=int,
+        default=maintain.KEEP_DAYS,
+        metavar="DAYS",
         help=f"days for which old versions stay readable (default {maintain.KEEP_DAYS}, "
         "at least 1)",
-    )  # fmt: skip
+    )
     return command.run(parser, _job, argv)
 
 

@@ -22,13 +22,20 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--scans", required=True, type=_count, help="how many scans")
     parser.add_argument("--seed", type=_seed, default=0, help="which cohort (default 0)")
     parser.add_argument(
-        "--ages", nargs=2, type=float, default=(40.0, 80.0), metavar=("FROM", "TO"),
+        "--ages",
+        nargs=2,
+        type=float,
+        default=(40.0, 80.0),
+        metavar=("FROM", "TO"),
         help="ages in years, evenly filled (default 40 80)",
-    )  # fmt: skip
+    )
     parser.add_argument(
-        "--matrix", type=_matrix, default=(256, 1024), metavar="COLUMNSxROWS",
+        "--matrix",
+        type=_matrix,
+        default=(256, 1024),
+        metavar="COLUMNSxROWS",
         help="256x1024 as cameras store (default), 900x3000 as the paper exported",
-    )  # fmt: skip
+    )
     parser.add_argument(
         "--mistakes", type=float, default=0.0, help="share of scans with a mistake (default 0)"
     )
@@ -48,9 +55,13 @@ def _write(options: argparse.Namespace) -> None:
         start = time.monotonic()
         bar = command.Progress(options.scans, "phantom", "scans")
         write.write(
-            options.archive, options.scans, seed=options.seed, config=config,
-            workers=options.workers, progress=bar.add,
-        )  # fmt: skip
+            options.archive,
+            options.scans,
+            seed=options.seed,
+            config=config,
+            workers=options.workers,
+            progress=bar.add,
+        )
         bar.close()
         seconds = time.monotonic() - start
     print(

@@ -18,18 +18,25 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--model", required=True, metavar="URI", help="model folder")
     parser.add_argument(
-        "--actors", type=int, metavar="N",
+        "--actors",
+        type=int,
+        metavar="N",
         help="model processes (default: one for each GPU, one where there is none)",
-    )  # fmt: skip
+    )
     parser.add_argument(
-        "--gpus", type=float, metavar="N",
+        "--gpus",
+        type=float,
+        metavar="N",
         help="GPUs for each, a share such as 0.5 too (default: 1 where the cluster has any)",
-    )  # fmt: skip
+    )
     parser.add_argument(
-        "--export-dicom", nargs="?", const="", metavar="URI",
+        "--export-dicom",
+        nargs="?",
+        const="",
+        metavar="URI",
         help="also write a DICOM report and picture of each scan, with the patient's name; "
         f"without a place: below {contract.EXPORTS} of the tables",
-    )  # fmt: skip
+    )
     return _archive.main(parser, argv, _export)
 
 

@@ -11,18 +11,20 @@ import os
 import subprocess
 import sys
 import tempfile
+from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
 
 from bae import logs, malloc, recipes, storage
 from bae.bench import meter
-from bae.bench.stages import Row, bare, phantoms, read, ready, stages, untrained, write_copies
+from bae.bench.stages import Timing, bare, phantoms, read, ready, stages, untrained, write_copies
 from bae.errors import RunError
 from bae.method import hardware, model
 from bae.method.predictor import Predictor
@@ -31,14 +33,13 @@ from bae.scan import Scan
 
 
 @dataclass(frozen=True, kw_only=True)
-class Plan:
+class Settings:
     """What to measure.
 
     Attributes:
         views: of the job's run. Even, and enough for many parts of ``runs.PART_OBJECTS``
             scans: the first ones are decoded while the model loads.
         columns, rows: the stored matrix.
-        recipe: of a model with random weights.
         repeats: how often everything is measured.
         place: where archive and tables lie; None: a temporary folder on this machine.
         loop: whether to run the user's loop too.
@@ -57,70 +58,60 @@ class Plan:
 class Result:
     """Everything that was measured; ``start_up_s`` is the job's, one for each repeat."""
 
-    plan: Plan
+    settings: Settings
     device: str
     precision: str
-    rows: list[Row]
+    rows: list[Timing]
     start_up_s: list[float]
 
-    def row(self, name: str) -> Row | None:
+    def row(self, name: str) -> Timing | None:
         """Return a row by its name."""
         return next((row for row in self.rows if row.name == name), None)
 
 
-def run(plan: Plan, say: Callable[[str], None] = lambda line: None) -> Result:
+def run(settings: Settings, say: Callable[[str], None] = lambda line: None) -> Result:
     """Measure everything.
-
-    Args:
-        plan: what to measure.
-        say: called with a line before each measurement, and with what it came to.
 
     Raises:
         RunError: the job failed, or its run was too short.
     """
     with tempfile.TemporaryDirectory(prefix="bae-benchmark-") as folder:
         home = Path(folder)
-        place = plan.place or folder
+        place = settings.place or folder
         say("making phantoms")
-        objects = phantoms(plan.columns, plan.rows)
-        write_copies(storage.join(place, "archive"), objects, plan.views // 2)
+        objects = phantoms(settings.columns, settings.rows)
+        write_copies(storage.join(place, "archive"), objects, settings.views // 2)
         files = home / "files"
-        of_loop = max(8, plan.views // 16 * 2)
+        of_loop = max(8, settings.views // 16 * 2)
         write_copies(str(files), objects, of_loop // 2)
-        model_uri = untrained(home / "model", plan.recipe)
+        model_uri = untrained(home / "model", settings.recipe)
         predictor = Predictor.load(model_uri)
         scans = [read(data) for data in objects]
-        found: dict[str, list[Measured]] = {"bare": [], "job": [], "loop": []}
+        found: defaultdict[str, list[Measured]] = defaultdict(list)
         start_ups = []
 
         def note(name: str, made: Measured) -> None:
             found[name].append(made)
             say(f"{name}: {made.wall_s:.4f} s a view, {made.cpu_s:.4f} s of CPU")
 
-        for repeat in range(plan.repeats):
-            say(f"repeat {repeat + 1} of {plan.repeats}")
-            note("bare", _bare(predictor, scans, plan))
+        for repeat in range(settings.repeats):
+            say(f"repeat {repeat + 1} of {settings.repeats}")
+            note("bare", _bare(predictor, scans, settings))
             measured, start_up_s = _job(place, model_uri, repeat)
             note("job", measured)
             start_ups.append(start_up_s)
-            if plan.loop:
+            if settings.loop:
                 out = home / "loop.parquet"
-                note("loop", _loop(files, of_loop, model_uri, plan.recipe, out))
-        rows = [
-            Row(
-                name=name,
-                views=of_loop if name == "loop" else plan.views,
-                wall_s=[each.wall_s for each in measurements],
-                cpu_s=[each.cpu_s for each in measurements],
-                peak_bytes=max(each.peak_bytes for each in measurements),
-            )
-            for name, measurements in found.items()
-            if measurements
-        ]
+                note("loop", _loop(files, of_loop, model_uri, settings.recipe, out))
+        rows = []
+        for name, measurements in found.items():
+            wall_s, cpu_s, peaks = map(list, zip(*measurements, strict=True))
+            views = of_loop if name == "loop" else settings.views
+            rows.append(Timing(name, views, wall_s, cpu_s, peak_bytes=max(peaks)))
         say("each stage alone")
         rows += stages(predictor, objects, home, place)
     return Result(
-        plan=plan,
+        settings=settings,
         device=predictor.device,
         precision=precision(predictor),
         rows=rows,
@@ -128,19 +119,12 @@ def run(plan: Plan, say: Callable[[str], None] = lambda line: None) -> Result:
     )
 
 
-@dataclass(frozen=True, kw_only=True)
-class Measured:
-    """One measurement of a row: seconds per view, and most memory."""
+class Measured(NamedTuple):
+    """One measurement: seconds per view, and most memory."""
 
     wall_s: float
     cpu_s: float
     peak_bytes: int
-
-
-def _per_view(cost: meter.Cost, views: int) -> Measured:
-    return Measured(
-        wall_s=cost.wall_s / views, cpu_s=cost.cpu_s / views, peak_bytes=cost.peak_bytes
-    )
 
 
 def precision(predictor: Predictor) -> str:
@@ -149,14 +133,14 @@ def precision(predictor: Predictor) -> str:
     return " and ".join(sorted({str(trunk.dtype).removeprefix("torch.") for trunk in trunks}))
 
 
-def _bare(predictor: Predictor, scans: Sequence[Scan], plan: Plan) -> Measured:
+def _bare(predictor: Predictor, scans: Sequence[Scan], settings: Settings) -> Measured:
     """Both networks on ready tensors, in as many lanes as the job has."""
     views = [view for scan in scans for view in scan.views]
     at_once = 2 * SCANS_AT_ONCE[predictor.device]
     chosen = [views[i % len(views)] for i in range(at_once)]
     inputs_N1HW, crops_N1HW, male_N = ready(predictor, chosen)
     lanes = hardware.cores() if predictor.device == "cpu" else 1
-    rounds = -(-plan.views // at_once)
+    rounds = -(-settings.views // at_once)
     torch.set_num_threads(1)
     malloc.keep_freed()  # as in the job
 
@@ -167,7 +151,8 @@ def _bare(predictor: Predictor, scans: Sequence[Scan], plan: Plan) -> Measured:
         list(pool.map(once, range(lanes)))
         with meter.measured() as cost:
             list(pool.map(once, range(rounds)))
-    return _per_view(cost, rounds * at_once)
+    views_done = rounds * at_once
+    return Measured(cost.wall_s / views_done, cost.cpu_s / views_done, cost.peak_bytes)
 
 
 def predict_command(archive_uri: str, tables_uri: str, model_uri: str) -> list[str]:
@@ -184,14 +169,16 @@ def _job(place: str, model_uri: str, repeat: int) -> tuple[Measured, float]:
     two parts are in hand at once, so that another is half done at the first end.) Start-up
     is all the rest: importing, starting Ray, listing, loading the model, publishing.
     """
-    archive_uri, tables_uri = (
-        storage.join(place, name) for name in ("archive", f"tables-{repeat}")
+    tables_uri = storage.join(place, f"tables-{repeat}")
+    command = predict_command(storage.join(place, "archive"), tables_uri, model_uri)
+    job = subprocess.Popen(
+        command,
+        env=os.environ | {logs.VARIABLE: "json"},
+        text=True,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
     )
-    command = predict_command(archive_uri, tables_uri, model_uri)
-    with subprocess.Popen(
-        command, env=os.environ | {logs.VARIABLE: "json"},
-        stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
-    ) as job, meter.measured(job.pid) as cost:  # fmt: skip
+    with job, meter.measured(job.pid) as cost:
         assert job.stderr is not None
         said = list(job.stderr)
     parts = [line for line in map(_json, said) if "number" in line]
@@ -200,17 +187,14 @@ def _job(place: str, model_uri: str, repeat: int) -> tuple[Measured, float]:
     begin, end, views = steady(parts)
     seen, cpu_s = zip(*cost.history, strict=True)
     busy_s = float(np.diff(np.interp([begin, end], seen, cpu_s))[0])
-    measured = Measured(
-        wall_s=(end - begin) / views, cpu_s=busy_s / views, peak_bytes=cost.peak_bytes
-    )
+    measured = Measured((end - begin) / views, busy_s / views, cost.peak_bytes)
     return measured, cost.wall_s - (end - begin)
 
 
 def steady(parts: Sequence[Mapping[str, object]]) -> tuple[float, float, int]:
     """Return when the steady state began and ended (seconds since 1970), and its views.
 
-    Args:
-        parts: log records of finished parts: ``time``, ``seconds``, ``scans`` (two views each).
+    ``parts`` are log records: ``time`` of a part's end, its ``seconds`` and ``scans``.
     """
     ends = [datetime.fromisoformat(str(part["time"])).timestamp() for part in parts]
     begin = min(end - float(str(part["seconds"])) for end, part in zip(ends, parts, strict=True))
@@ -235,4 +219,4 @@ def _loop(files: Path, views: int, model_uri: str, recipe: recipes.Recipe, out: 
     torch.set_num_threads(hardware.cores())
     with meter.measured() as cost:
         user_loop.run(sorted(files.iterdir()), localizer, regressor, recipe, out)
-    return _per_view(cost, views)
+    return Measured(cost.wall_s / views, cost.cpu_s / views, cost.peak_bytes)

@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import pyarrow.parquet as pq
 import torch
@@ -31,9 +32,9 @@ DISTINCT = 2
 PLAIN = str(ExplicitVRLittleEndian)
 
 
-@dataclass(frozen=True, kw_only=True)
-class Row:
-    """One line of the table.
+@dataclass(frozen=True)
+class Timing:
+    """One line of the benchmark's table.
 
     Attributes:
         name: ``bare``, ``job``, ``loop`` or a stage.
@@ -103,15 +104,26 @@ def read(data: bytes) -> Scan:
     return scan
 
 
+def _read_all(objects: Sequence[bytes]) -> list[Scan]:
+    return [read(data) for data in objects]
+
+
+def prepared(predictor: Predictor, views: Sequence[View]) -> Tensor:
+    """Return views as the localizer takes them."""
+    recipe = predictor.recipe
+    counts = [image.to_tensor(view.counts, predictor.device) for view in views]
+    greys = [image.window(each, recipe.windowing) for each in counts]
+    return image.prepare(greys, recipe.localizer.height, recipe.localizer.width)
+
+
 def ready(predictor: Predictor, views: Sequence[View]) -> tuple[Tensor, Tensor, Tensor]:
     """Return views as both networks take them: inputs, crops, sexes."""
     recipe, device = predictor.recipe, predictor.device
-    size = (recipe.localizer.height, recipe.localizer.width)
-    greys = [image.window(image.to_tensor(v.counts, device), recipe.windowing) for v in views]
     assert predictor.fast_localizer is not None
     found = localize(predictor.fast_localizer, recipe, list(views), device)
     crops = [crop for view in found for crop in regressor_inputs(recipe, [view])]
-    return image.prepare(greys, *size), torch.stack(crops), torch.zeros(len(views), device=device)
+    male_N = torch.zeros(len(views), device=device)
+    return prepared(predictor, views), torch.stack(crops), male_N
 
 
 def bare(predictor: Predictor, inputs_N1HW: Tensor, crops_N1HW: Tensor, male_N: Tensor) -> None:
@@ -125,10 +137,11 @@ def bare(predictor: Predictor, inputs_N1HW: Tensor, crops_N1HW: Tensor, male_N: 
         predictor.fast_regressor(crops_N1HW, male_N).cpu()
 
 
-def stages(predictor: Predictor, objects: Sequence[bytes], home: Path, place: str) -> list[Row]:
-    """Time each step by itself, on one core, over the same scans."""
+def stages(predictor: Predictor, objects: Sequence[bytes], home: Path, place: str) -> list[Timing]:
+    """Time each stage by itself, on one core, over the same scans."""
     torch.set_num_threads(1)
-    recipe, device = predictor.recipe, predictor.device
+    recipe, network = predictor.recipe, predictor.fast_localizer
+    assert network is not None
     scans = [read(data) for data in objects]
     views = [view for scan in scans for view in scan.views]
     rows, columns = views[0].counts.shape
@@ -136,73 +149,62 @@ def stages(predictor: Predictor, objects: Sequence[bytes], home: Path, place: st
     copies = storage.join(place, "archive")
     listing = storage.list_objects(copies)
     names = listing["object_uri"].to_pylist()[: len(objects)]
-    size = (recipe.localizer.height, recipe.localizer.width)
-    greys = [image.window(image.to_tensor(v.counts, device), recipe.windowing) for v in views]
-    inputs = image.prepare(greys, *size)
-    assert predictor.fast_localizer is not None
-    network = predictor.fast_localizer
+    inputs, crops, male = ready(predictor, views)
     with torch.inference_mode():
         scores, features = network(inputs)
-        heat = to_byte_scale(class_heatmap(features, network.head.weight, scores.argmax(1)))
-    maps = heat.cpu().numpy()
-    _, crops, male = ready(predictor, views)
+
+    def heat() -> Tensor:
+        weight = network.head.weight
+        return to_byte_scale(class_heatmap(features, weight, scores.argmax(1))).cpu()
+
+    maps = heat().numpy()
     predictions = list(predictor.predict(scans))
-    items = [
-        Decoded(object_uri=f"{i}", source_uri=f"{i}", etag="", size_bytes=0, scan_id=f"{i}",
-                patient_key="", outcome=scan)
-        for i, scan in enumerate(scans)
-    ]  # fmt: skip
-
-    def no_grad(call: Callable[[], object]) -> Callable[[], object]:
-        return torch.inference_mode()(call)
-
     found = [
         _stage("list", 2 * listing.num_rows, lambda: storage.list_objects(copies)),
         _stage("fetch", len(views), lambda: [storage.read_bytes(name) for name in names], stored),
     ]
     for syntax in syntaxes.SHARES:
         coded = phantoms(columns, rows, syntax)
+        decode = functools.partial(_read_all, coded)
         volume = sum(map(len, coded)) / len(views)
-        found.append(
-            _stage(f"decode {UID(syntax).keyword}", len(views),
-                   lambda coded=coded: [read(data) for data in coded], volume)  # type: ignore[misc]
-        )  # fmt: skip
-    found += [
-        _stage("prepare", len(views), lambda: image.prepare(
-            [image.window(image.to_tensor(v.counts, device), recipe.windowing) for v in views],
-            *size), stored),
-        _stage("localize", len(views), no_grad(lambda: network(inputs))),
-        _stage("heat map", len(views), no_grad(lambda: to_byte_scale(
-            class_heatmap(features, network.head.weight, scores.argmax(1))).cpu())),
-        _stage("boxes", len(views), lambda: [
+        found.append(_stage(f"decode {UID(syntax).keyword}", len(views), decode, volume))
+    calls: dict[str, Callable[[], object]] = {
+        "prepare": lambda: prepared(predictor, views),
+        "localize": lambda: network(inputs),
+        "heat map": heat,
+        "boxes": lambda: [
             boxes.find_boxes(one, view.counts.shape, recipe.region)
-            for one, view in zip(maps, views, strict=True)]),
-        _stage("crop", len(views), lambda: [
-            regressor_inputs(recipe, prediction.views) for prediction in predictions]),
-        _stage("regress", len(views), no_grad(lambda: predictor.fast_regressor(crops, male))),
-        _stage("write", len(views), lambda: _write(items, predictions, home)),
-    ]  # fmt: skip
+            for one, view in zip(maps, views, strict=True)
+        ],
+        "crop": lambda: [regressor_inputs(recipe, each.views) for each in predictions],
+        "regress": lambda: predictor.fast_regressor(crops, male),
+        "write": lambda: _write(scans, predictions, home),
+    }
+    with torch.inference_mode():
+        for name, call in calls.items():
+            found.append(_stage(name, len(views), call, stored if name == "prepare" else 0.0))
     return found
 
 
-def _write(items: list[Decoded], predictions: Sequence[Prediction], home: Path) -> None:
+def _write(scans: Sequence[Scan], predictions: Sequence[Prediction], home: Path) -> None:
+    place: dict[str, Any] = {"source_uri": "", "etag": "", "size_bytes": 0, "patient_key": ""}
+    items = [
+        Decoded(object_uri=f"{i}", scan_id=f"{i}", outcome=scan, **place)
+        for i, scan in enumerate(scans)
+    ]
     pq.write_table(staged(items, predictions, "m"), home / "rows.parquet", compression="zstd")
 
 
-def _stage(name: str, views: int, call: Callable[[], object], bytes_per_view: float = 0.0) -> Row:
+def _stage(
+    name: str, views: int, call: Callable[[], object], bytes_per_view: float = 0.0
+) -> Timing:
     """Call it at least three times and for half a second."""
     call()
-    wall: list[float] = []
-    cpu: list[float] = []
-    while len(wall) < 3 or sum(wall) < 0.5:
+    wall_s: list[float] = []
+    cpu_s: list[float] = []
+    while len(wall_s) < 3 or sum(wall_s) * views < 0.5:
         start, start_cpu = time.perf_counter(), time.process_time()
         call()
-        wall.append(time.perf_counter() - start)
-        cpu.append(time.process_time() - start_cpu)
-    return Row(
-        name=name,
-        views=views,
-        wall_s=[seconds / views for seconds in wall],
-        cpu_s=[seconds / views for seconds in cpu],
-        bytes_per_view=bytes_per_view,
-    )
+        wall_s.append((time.perf_counter() - start) / views)
+        cpu_s.append((time.process_time() - start_cpu) / views)
+    return Timing(name, views, wall_s, cpu_s, bytes_per_view)

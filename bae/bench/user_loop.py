@@ -65,31 +65,15 @@ class _Scores(nn.Module):
 
 
 def run(
-    paths: Sequence[Path],
-    localizer: Localizer,
-    regressor: Regressor,
-    recipe: Recipe,
-    out: Path,
-    *,
-    batch: int = 16,
-    workers: int = 2,
-) -> pd.DataFrame:
-    """Score files and write one Parquet table.
-
-    Args:
-        paths: DICOM files of two frames.
-        localizer: in evaluation mode; the last child of its trunk is explained.
-        regressor: in evaluation mode.
-        recipe: sizes, windowing and γ.
-        out: the table's file.
-        batch: views per batch.
-        workers: decoding processes.
-    """
+    paths: Sequence[Path], localizer: Localizer, regressor: Regressor, recipe: Recipe, out: Path
+) -> None:
+    """Score DICOM files of two frames and write one Parquet table."""
     last = list(localizer.trunk.body.children())[-1]
     for weight in last.parameters():  # gradients reach the features
         weight.requires_grad_(True)
-    loader = DataLoader(Views(paths, recipe), batch, num_workers=workers, collate_fn=list)
-    rows = []
+    loader = DataLoader(Views(paths, recipe), batch_size=16, num_workers=2, collate_fn=list)
+    size = (recipe.regressor.height, recipe.regressor.width)
+    rows: list[tuple[str, float, int]] = []
     with GradCAM(_Scores(localizer), [last]) as cam:
         for samples in loader:
             inputs = torch.stack([sample[3] for sample in samples])
@@ -98,21 +82,15 @@ def run(
             # aug_smooth and the like off; the library scales each map to 0..1 itself
             maps = cam(inputs, [ClassifierOutputTarget(group) for group in groups])
             crops = [
-                _resized(torch.from_numpy(_crop(grey, heat, recipe)),
-                         (recipe.regressor.height, recipe.regressor.width))
+                _resized(torch.from_numpy(_crop(grey, heat, recipe)), size)
                 for (_, grey, _, _), heat in zip(samples, maps, strict=True)
-            ]  # fmt: skip
+            ]
             males = torch.tensor([sample[2] for sample in samples])
             with torch.no_grad():
                 ages = regressor(torch.stack(crops), males).tolist()
-            names = [sample[0] for sample in samples]
-            rows += [
-                {"file": name, "age_years": age, "age_group": group}
-                for name, age, group in zip(names, ages, groups, strict=True)
-            ]
-    table = pd.DataFrame(rows).groupby("file", as_index=False).mean()
-    table.to_parquet(out)
-    return table
+            rows += zip([sample[0] for sample in samples], ages, groups, strict=True)
+    table = pd.DataFrame(rows, columns=["file", "age_years", "age_group"])
+    table.groupby("file", as_index=False).mean().to_parquet(out)
 
 
 def _resized(grey: Tensor, size: tuple[int, int]) -> Tensor:

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from numpy.typing import NDArray
@@ -16,7 +17,7 @@ from bae.evaluation import plots
 from bae.evaluation.panels import RegionPanel
 from bae.method import boxes
 from bae.recipes import age_group
-from bae.scan import ANTERIOR, FEMALE, MALE, POSTERIOR
+from bae.scan import ANTERIOR, FEMALE, MALE, POSTERIOR, Box
 
 
 def draw(
@@ -65,7 +66,6 @@ def typical(outcomes: pa.Table, edges_years: Sequence[float]) -> list[str | None
 
     Args:
         outcomes: see ``draw``; scans without age or sex are left aside.
-        edges_years: the recipe's edges of the age groups.
 
     Returns:
         scan_id of woman and man of each group, youngest group first; None where the
@@ -129,28 +129,48 @@ def regions(panels: Sequence[RegionPanel | None], across: int = 1) -> Figure:
     return figure
 
 
+def scan_style(panel: RegionPanel) -> dict[str, Any]:
+    """Return how ``imshow`` draws a panel's counts: dark on white, in their true proportions."""
+    row_mm, column_mm = panel.pixel_mm or (1.0, 1.0)
+    white = white_level(panel.counts)
+    aspect = row_mm / column_mm
+    return {
+        "cmap": "gray_r",
+        "vmin": 0,
+        "vmax": white,
+        "aspect": aspect,
+        "interpolation": "nearest",
+    }
+
+
+def overlay(axis: Axes, panel: RegionPanel, counts: NDArray[Any], style: dict[str, Any]) -> None:
+    """Draw counts with the panel's heat over them, whose lower half leaves them as they are."""
+    heat = boxes.enlarge(panel.heat, counts.shape)
+    warm = {"cmap": HEAT_COLOURS, "vmin": 0, "vmax": 255, "aspect": style["aspect"]}
+    axis.imshow(counts, **style)
+    axis.imshow(heat, alpha=0.6 * np.clip(heat / 127.5 - 1, 0, 1), **warm)
+
+
+def frame(axis: Axes, box: Box, linewidth: float) -> None:
+    """Draw a box's edge."""
+    corner, sides = (box.x0 - 0.5, box.y0 - 0.5), (box.x1 - box.x0, box.y1 - box.y0)
+    axis.add_patch(Rectangle(corner, *sides, fill=False, color=plots.BLUE, linewidth=linewidth))
+
+
 def _region(axes: NDArray[np.object_], panel: RegionPanel) -> None:
     """Draw one panel into four axes."""
-    size = panel.counts.shape
-    box = panel.box
+    size, box = panel.counts.shape, panel.box
+    style = scan_style(panel)
     heat = boxes.enlarge(panel.heat, size)
-    row_mm, column_mm = panel.pixel_mm or (1.0, 1.0)
-    scan = {"cmap": "gray_r", "vmin": 0, "vmax": white_level(panel.counts),
-            "aspect": row_mm / column_mm, "interpolation": "nearest"}  # fmt: skip
-    warm = {"cmap": HEAT_COLOURS, "vmin": 0, "vmax": 255, "aspect": row_mm / column_mm}
-    axes[0].imshow(panel.counts, **scan)
-    axes[1].imshow(heat, **warm)
-    axes[2].imshow(panel.counts, **scan)
-    # the lower half of the scale leaves the scan as it is
-    axes[2].imshow(heat, alpha=0.6 * np.clip(heat / 127.5 - 1, 0, 1), **warm)
+    axes[0].imshow(panel.counts, **style)
+    axes[1].imshow(heat, cmap=HEAT_COLOURS, vmin=0, vmax=255, aspect=style["aspect"])
+    overlay(axes[2], panel, panel.counts, style)
     if panel.gamma is not None and heat.min() < panel.gamma <= heat.max():
         axes[2].contour(heat, [panel.gamma], colors=plots.BLUE, linewidths=0.7)
-    crop = panel.counts[box.y0 : box.y1, box.x0 : box.x1]
-    axes[3].imshow(crop, **scan)
+    axes[3].imshow(panel.counts[box.y0 : box.y1, box.x0 : box.x1], **style)
     top, bottom = body_rows(panel.counts)
     for axis in axes[:3]:
-        corner, sides = (box.x0 - 0.5, box.y0 - 0.5), (box.x1 - box.x0, box.y1 - box.y0)
-        axis.add_patch(Rectangle(corner, *sides, fill=False, color=plots.BLUE, linewidth=1.2))
+        frame(axis, box, linewidth=1.2)
         axis.set_ylim(max(bottom, box.y1), min(top, box.y0) - 0.5)
     names = ("(a) scan", "(b) heat map", "(c) overlay", "(d) crop")
     for axis, name in zip(axes, names, strict=True):
@@ -159,9 +179,17 @@ def _region(axes: NDArray[np.object_], panel: RegionPanel) -> None:
         axis.set_xticks([])
         axis.set_yticks([])
     for name, share in zip(SIDES.get(panel.view, ""), (0.03, 0.97), strict=False):
-        axes[0].text(share, 0.995, name, transform=axes[0].transAxes, fontsize=6, va="top",
-                     ha="left" if share < 0.5 else "right")  # fmt: skip
+        axes[0].text(
+            share,
+            0.995,
+            name,
+            transform=axes[0].transAxes,
+            fontsize=6,
+            va="top",
+            ha="left" if share < 0.5 else "right",
+        )
     if panel.pixel_mm is not None:
         left, foot = size[1] * 0.04, max(bottom, box.y1) - 0.02 * size[0]
-        axes[0].plot([left, left + 200 / column_mm], [foot, foot], color="black", linewidth=1.5)
+        right = left + 200 / panel.pixel_mm[1]
+        axes[0].plot([left, right], [foot, foot], color="black", linewidth=1.5)
         axes[0].text(left, foot - 0.005 * size[0], "20 cm", fontsize=5, va="bottom")

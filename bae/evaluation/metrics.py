@@ -14,6 +14,8 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 
 Floats = NDArray[np.float64]
+Patients = Sequence[str] | NDArray[np.str_]
+"""The patient of each scan: (N,) keys."""
 
 DRAWS = 2000
 """Bootstrap samples; the ends of a 95 % interval then move by about 3 % of its width."""
@@ -27,9 +29,9 @@ class Estimate:
     low: float
     high: float
 
-    def text(self, digits: int = 2) -> str:
-        """Return ``3.35 (3.10-3.61)``."""
-        return f"{self.value:.{digits}f} ({self.low:.{digits}f} to {self.high:.{digits}f})"
+    def text(self) -> str:
+        """Return ``3.35 (3.10 to 3.61)``."""
+        return f"{self.value:.2f} ({self.low:.2f} to {self.high:.2f})"
 
 
 def mean_absolute_error(actual: Floats, predicted: Floats) -> float:
@@ -71,44 +73,33 @@ ERRORS: dict[str, Callable[[Floats, Floats], float]] = {
 def errors(
     actual: ArrayLike,
     predicted: ArrayLike,
-    patients: Sequence[str] | NDArray[np.str_],
+    patients: Patients,
     *,
-    level: float = 0.95,
     draws: int = DRAWS,
     seed: int = 0,
 ) -> dict[str, Estimate]:
-    """Return every measure of ``ERRORS`` with a percentile bootstrap interval over patients.
-
-    Args:
-        actual, predicted: (N,) ages in years.
-        patients: (N,) keys.
-        level: probability of the interval.
-        draws: bootstrap samples.
-        seed: of the random numbers; equal calls give equal answers.
-    """
+    """Return every measure of ``ERRORS`` with its 95 % interval; ages (N,) in years."""
 
     def measure(truth: Floats, answer: Floats) -> list[float]:
         return [function(truth, answer) for function in ERRORS.values()]
 
-    values = bootstrap(measure, (actual, predicted), patients, level=level, draws=draws, seed=seed)
+    values = bootstrap(measure, (actual, predicted), patients, draws=draws, seed=seed)
     return dict(zip(ERRORS, values, strict=True))
 
 
 def bootstrap(
     statistic: Callable[..., Sequence[float]],
     columns: Sequence[ArrayLike],
-    patients: Sequence[str] | NDArray[np.str_],
+    patients: Patients,
     *,
-    level: float = 0.95,
     draws: int = DRAWS,
     seed: int = 0,
 ) -> list[Estimate]:
-    """Return each value of a statistic with its percentile interval over patients.
+    """Return each value of a statistic with its 95 % percentile interval over patients.
 
     Args:
         statistic: the columns' values of some scans to a few numbers.
         columns: each (N,), cut alike.
-        patients, level, draws, seed: see ``errors``.
 
     Raises:
         ValueError: there are no scans, or columns and patients differ in length.
@@ -123,18 +114,15 @@ def bootstrap(
             for scans in _resamples(patients, draws, seed)
         ]
     )
-    ends = [(1 - level) / 2, (1 + level) / 2]
     found = []
     for value, column in zip(whole, drawn.T, strict=True):
         there = column[~np.isnan(column)]  # a sample of one age alone has no R2
-        low, high = np.quantile(there, ends) if there.size else (np.nan, np.nan)
+        low, high = np.quantile(there, [0.025, 0.975]) if there.size else (np.nan, np.nan)
         found.append(Estimate(float(value), float(low), float(high)))
     return found
 
 
-def _resamples(
-    patients: Sequence[str] | NDArray[np.str_], draws: int, seed: int
-) -> Iterator[NDArray[np.int64]]:
+def _resamples(patients: Patients, draws: int, seed: int) -> Iterator[NDArray[np.int64]]:
     """Yield the scans of each bootstrap sample: patients drawn with replacement."""
     _, own, count = np.unique(np.asarray(patients), return_inverse=True, return_counts=True)
     by_patient = np.argsort(own, kind="stable")
@@ -155,7 +143,6 @@ class Comparison:
     Attributes:
         difference_years: mean absolute error of the first less that of the second.
         p_value: Wilcoxon's signed-rank test of the patients' mean absolute errors, two-sided.
-        patients: how many.
     """
 
     difference_years: Estimate
@@ -167,27 +154,21 @@ def compare(
     actual: ArrayLike,
     first: ArrayLike,
     second: ArrayLike,
-    patients: Sequence[str] | NDArray[np.str_],
+    patients: Patients,
     *,
     draws: int = DRAWS,
-    seed: int = 0,
 ) -> Comparison:
-    """Compare two methods' absolute errors, patient by patient.
-
-    Args:
-        actual, first, second: (N,) ages in years: true, and by each method.
-        patients, draws, seed: see ``errors``.
-    """
+    """Compare the absolute errors of two methods' ages (N,), in years, patient by patient."""
     ages = np.asarray(actual, dtype=np.float64)
     gain = np.abs(np.asarray(first) - ages) - np.abs(np.asarray(second) - ages)
-    (difference,) = bootstrap(lambda g: [float(g.mean())], [gain], patients, draws=draws, seed=seed)
+    (difference,) = bootstrap(lambda g: [float(g.mean())], [gain], patients, draws=draws)
     per_patient = patient_means(gain, patients)
     # scipy gives NaN where no pair differs
     p_value = float(stats.wilcoxon(per_patient).pvalue) if per_patient.any() else 1.0
     return Comparison(difference_years=difference, p_value=p_value, patients=len(per_patient))
 
 
-def patient_means(values: ArrayLike, patients: Sequence[str] | NDArray[np.str_]) -> Floats:
+def patient_means(values: ArrayLike, patients: Patients) -> Floats:
     """Return the mean over each patient's scans, patients in the order of their keys."""
     _, own, count = np.unique(np.asarray(patients), return_inverse=True, return_counts=True)
     return np.asarray(np.bincount(own, weights=np.asarray(values)) / count)
@@ -208,12 +189,7 @@ class Agreement:
 
 
 def agreement(
-    actual: ArrayLike,
-    predicted: ArrayLike,
-    patients: Sequence[str] | NDArray[np.str_],
-    *,
-    draws: int = DRAWS,
-    seed: int = 0,
+    actual: ArrayLike, predicted: ArrayLike, patients: Patients, *, draws: int = DRAWS
 ) -> Agreement:
     """Return bias and 95 % limits of agreement, each with its interval; see ``errors``."""
 
@@ -222,21 +198,16 @@ def agreement(
         bias, sd = float(gap.mean()), float(gap.std(ddof=1)) if len(gap) > 1 else float("nan")
         return [bias, bias - 1.96 * sd, bias + 1.96 * sd]
 
-    bias, lower, upper = bootstrap(limits, (actual, predicted), patients, draws=draws, seed=seed)
+    bias, lower, upper = bootstrap(limits, (actual, predicted), patients, draws=draws)
     return Agreement(bias_years=bias, lower_years=lower, upper_years=upper)
 
 
-def proportion(successes: int, total: int, level: float = 0.95) -> Estimate:
-    """Return a share with its exact interval (Clopper and Pearson 1934).
+def proportion(successes: int, total: int) -> Estimate:
+    """Return a share with its exact 95 % interval (Clopper and Pearson 1934).
 
     It takes the scans as independent: where patients have several, it is a little narrow.
-
-    Raises:
-        ValueError: total is 0.
     """
-    if total < 1:
-        raise ValueError("a share of nothing has no interval")
-    interval = stats.binomtest(successes, total).proportion_ci(level, method="exact")
+    interval = stats.binomtest(successes, total).proportion_ci(0.95, method="exact")
     return Estimate(successes / total, float(interval.low), float(interval.high))
 
 
@@ -256,19 +227,22 @@ class Reliability:
     ece: float
 
 
-def reliability(confidence: ArrayLike, correct: ArrayLike, bins: int = 10) -> Reliability:
+BINS = 10
+"""Of stated confidence; each holds its upper end."""
+
+
+def reliability(confidence: ArrayLike, correct: ArrayLike) -> Reliability:
     """Bin the confidence in the most probable class against how often it was right.
 
     Args:
         confidence: (N,) probability of the predicted class.
         correct: (N,) whether it was the true one.
-        bins: how many; each holds its upper end.
     """
     stated = np.asarray(confidence, dtype=np.float64)
     right = np.asarray(correct, dtype=np.float64)
-    own = np.clip(np.ceil(stated * bins).astype(np.int64) - 1, 0, bins - 1)
-    count = np.bincount(own, minlength=bins)
+    own = np.clip(np.ceil(stated * BINS).astype(np.int64) - 1, 0, BINS - 1)
+    count = np.bincount(own, minlength=BINS)
     there = count > 0
-    means = [np.bincount(own, v, bins)[there] / count[there] for v in (stated, right)]
+    means = [np.bincount(own, v, BINS)[there] / count[there] for v in (stated, right)]
     ece = float(np.sum(count[there] * np.abs(means[0] - means[1])) / max(len(stated), 1))
     return Reliability(confidence=means[0], accuracy=means[1], count=count[there], ece=ece)

@@ -86,13 +86,17 @@ def _cell(row: Row, name: str) -> str:
 
 def table_one_page(rows: Sequence[Row]) -> str:
     """Return Table 1 as Markdown, under the field's names."""
-    heads = ("method", "sex", "MAE, years (95 %)", "RMSE, years", "R²", "median error, years",
-             "within 5 years")  # fmt: skip
-    names = ("mae_years", "rmse_years", "r2", "median_error_years", "within_5_years")
+    columns = {
+        "MAE, years (95 %)": "mae_years",
+        "RMSE, years": "rmse_years",
+        "R²": "r2",
+        "median error, years": "median_error_years",
+        "within 5 years": "within_5_years",
+    }
     lines = []
     for row in rows:
         bare = {
             k: v for k, v in row.items() if k.startswith("mae") or not k.endswith(("_low", "_high"))
         }
-        lines.append([row["method"], row["sex"], *(_cell(bare, name) for name in names)])
-    return markdown_table(heads, lines) + "\n"
+        lines.append([row["method"], row["sex"], *(_cell(bare, n) for n in columns.values())])
+    return markdown_table(["method", "sex", *columns], lines) + "\n"

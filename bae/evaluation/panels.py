@@ -1,45 +1,38 @@
-"""Scans with their heat maps and boxes, read back from tables and archive, ready to draw."""
+"""Scans with their heat maps and boxes, ready to draw."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from bae.pipeline import reread
 from bae.scan import ANTERIOR, POSTERIOR, SEX_SINGULAR, Box, Scan
-from bae.tables import delta
 
 
-def panels(
-    tables_uri: str, ages: pa.Table, scan_ids: Sequence[str]
-) -> dict[str, list[RegionPanel]]:
-    """Return each scan's panels, one per scored view, in the order of the views.
+@dataclass(frozen=True, kw_only=True, eq=False)
+class RegionPanel:
+    """One view of one scan with what the localizer found.
 
-    Args:
-        tables_uri: root of the tables; their archive must be within reach.
-        ages: rows of ``cohort/ages`` of one model that hold the scans.
-        scan_ids: which scans, each once; those that left the archive are missing from the answer.
+    Attributes:
+        title: such as "woman, 64 years, predicted 63".
+        view: ``anterior``, ``posterior`` or ``unknown``; says on which side R and L stand.
+        counts: (rows, columns) stored counts.
+        heat: (V, U) uint8 heat map of the table.
+        box: the cropped box, stored pixels.
+        pixel_mm: (row, column) spacing, for true proportions; None draws square pixels.
+        gamma: threshold of Eq. (3), drawn as a contour on the overlay; None draws none.
     """
-    said = {row["scan_id"]: row for row in ages.to_pylist()}
-    found: dict[str, list[RegionPanel]] = {scan_id: [] for scan_id in scan_ids}
-    heats, boxes = (_rows(tables_uri, name, ages, scan_ids) for name in ("heatmaps", "boxes"))
-    for scan_id, scan in reread.scans(tables_uri, scan_ids):
-        key = (scan_id, said[scan_id]["object_version"])
-        own = [
-            [row for row in rows if (row["scan_id"], row["object_version"]) == key]
-            for rows in (heats, boxes)
-        ]
-        found[scan_id] = [
-            replace(panel, title=title(said[scan_id], panel.view))
-            for panel in region_panels(scan, *own)
-        ]
-    return {scan_id: own for scan_id, own in found.items() if own}
+
+    title: str
+    view: str
+    counts: NDArray[np.uint16] | NDArray[np.float32]
+    heat: NDArray[np.uint8]
+    box: Box
+    pixel_mm: tuple[float, float] | None = None
+    gamma: float | None = None
 
 
 COLD = {"heat": b"\0", "rows": 1, "columns": 1}
@@ -52,9 +45,7 @@ def region_panels(
     """Put a scan's views together with its rows of ``heatmaps`` and ``boxes``.
 
     Args:
-        scan: as indexed.
         heatmaps: rows of one model, one per scored view; none where it makes none.
-        boxes: rows of the same.
 
     Returns:
         One panel per scored view, by ``view_index``.
@@ -82,44 +73,9 @@ def region_panels(
     return panels
 
 
-def _rows(
-    tables_uri: str, name: str, ages: pa.Table, scan_ids: Sequence[str]
-) -> list[dict[str, Any]]:
-    models = pc.unique(ages["model_id"])
-    mine = pc.field("scan_id").isin(pa.array(list(scan_ids), pa.string()))
-    same = pc.field("model_id").isin(models)
-    found = delta.dataset(tables_uri, f"cohort/{name}").to_table(filter=mine & same)
-    order = [("scan_id", "ascending"), ("view_index", "ascending")]
-    rows: list[dict[str, Any]] = found.sort_by(order).to_pylist()
-    return rows
-
-
 def title(age: dict[str, Any], view: str) -> str:
     """Return what stands above a panel: sex, age, predicted age and view, as far as known."""
     known = "" if age["age_years"] is None else f"{age['age_years']:.0f} years, "
     side = f", {view}" if view in (ANTERIOR, POSTERIOR) else ""
     sex = f"{SEX_SINGULAR[age['sex']]}, " if age["sex"] else ""
     return f"{sex}{known}predicted {age['predicted_age_years']:.0f} years{side}"
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class RegionPanel:
-    """One view of one scan with what the localizer found.
-
-    Attributes:
-        title: such as "woman, 64 years, predicted 63".
-        view: ``anterior``, ``posterior`` or ``unknown``; says on which side R and L stand.
-        counts: (rows, columns) stored counts.
-        heat: (V, U) uint8 heat map of the table.
-        box: the cropped box, stored pixels.
-        pixel_mm: (row, column) spacing, for true proportions; None draws square pixels.
-        gamma: threshold of Eq. (3), drawn as a contour on the overlay; None draws none.
-    """
-
-    title: str
-    view: str
-    counts: NDArray[np.uint16] | NDArray[np.float32]
-    heat: NDArray[np.uint8]
-    box: Box
-    pixel_mm: tuple[float, float] | None = None
-    gamma: float | None = None

@@ -15,9 +15,10 @@ import pyarrow as pa
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike
 
 from bae.evaluation import metrics, scorecard
+from bae.evaluation.metrics import Estimate, Floats
 from bae.evaluation.scorecard import Subgroup
 from bae.method import calibration
 from bae.method.calibration import Calibration
@@ -30,21 +31,24 @@ SEXES = {
     None: ("unknown", GREY, "s"),
 }
 
+BESIDE_AXIS = ("axes fraction", "data")
+"""Coordinates of a note at a value: a share of the width, and the value."""
+
 
 def ages_and_sex(scans: pa.Table) -> Figure:
     """Draw Figure 2: how many scans of each age and sex; needs age_years and sex."""
-    ages = np.asarray(scans["age_years"].to_numpy(), dtype=np.float64)
+    ages = scorecard.floats(scans, "age_years")
     sexes = np.array(scans["sex"].to_pylist(), dtype=object)
     edges = np.arange(np.floor(ages.min() / 5) * 5, ages.max() + 5, 5).tolist()
-    figure, axis = _one("age, years", "scans")
+    figure, axis = axes("age, years", "scans")
     there = [sex for sex in SEXES if (sexes == sex).any()]
-    hatches = ["", "///", "..."]
-    axis.hist(
-        [ages[sexes == sex] for sex in there], bins=edges, edgecolor="white", linewidth=0.6,
-        color=[SEXES[sex][1] for sex in there],
-        label=[f"{SEXES[sex][0]} ({(sexes == sex).sum()})" for sex in there],
-        hatch=hatches[: len(there)],
-    )  # fmt: skip
+    looks: dict[str, Any] = {
+        "color": [SEXES[sex][1] for sex in there],
+        "label": [f"{SEXES[sex][0]} ({(sexes == sex).sum()})" for sex in there],
+        "hatch": ["", "///", "..."][: len(there)],
+    }
+    own = [ages[sexes == sex] for sex in there]
+    axis.hist(own, bins=edges, edgecolor="white", linewidth=0.6, **looks)
     axis.yaxis.set_major_locator(MaxNLocator(integer=True))
     _legend_above(axis)
     return figure
@@ -52,16 +56,12 @@ def ages_and_sex(scans: pa.Table) -> Figure:
 
 def predicted_against_actual(outcomes: pa.Table) -> Figure:
     """Draw Figure 4: predicted against actual age, the identity and the fitted line."""
-    age = scorecard.floats(outcomes, "age_years")
-    answer = scorecard.floats(outcomes, "predicted_age_years")
-    figure, axis = _one("actual age, years", "predicted age, years")
+    age, answer = _ages(outcomes)
+    figure, axis = axes("actual age, years", "predicted age, years")
     _points(axis, outcomes, age, answer)
     ends = np.array([min(age.min(), answer.min()) - 1, max(age.max(), answer.max()) + 1])
     axis.plot(ends, ends, color="black", linewidth=1, label="predicted = actual")
-    slope, intercept = calibration.line(age, answer)
-    across = np.array([age.min(), age.max()])
-    axis.plot(across, intercept + slope * across, color="black", linewidth=1.4, linestyle="--",
-              label=f"fitted, slope {slope:.2f}")  # fmt: skip
+    _fitted_line(axis, age, answer, "fitted, slope {:.2f}")
     axis.set(xlim=ends, ylim=ends, aspect="equal")
     _legend_above(axis)
     return figure
@@ -69,23 +69,19 @@ def predicted_against_actual(outcomes: pa.Table) -> Figure:
 
 def bland_altman(outcomes: pa.Table) -> Figure:
     """Draw difference against mean of both ages, with bias and 95 % limits of agreement."""
-    age = scorecard.floats(outcomes, "age_years")
-    answer = scorecard.floats(outcomes, "predicted_age_years")
+    age, answer = _ages(outcomes)
     found = metrics.agreement(age, answer, scorecard.patients(outcomes))
-    figure, axis = _one("mean of predicted and actual age, years", "predicted - actual, years")
+    figure, axis = axes("mean of predicted and actual age, years", "predicted - actual, years")
     _points(axis, outcomes, (age + answer) / 2, answer - age)
-    for estimate, name in (
-        (found.upper_years, "upper limit"),
-        (found.bias_years, "bias"),
-        (found.lower_years, "lower limit"),
+    for estimate, name, style in (
+        (found.upper_years, "upper limit", "--"),
+        (found.bias_years, "bias", "-"),
+        (found.lower_years, "lower limit", "--"),
     ):
-        style = "-" if name == "bias" else "--"
         axis.axhline(estimate.value, color="black", linewidth=1.2, linestyle=style)
         axis.axhspan(estimate.low, estimate.high, color="black", alpha=0.08, linewidth=0)
-        axis.annotate(
-            f"{name} {estimate.value:+.1f}", (0.995, estimate.value), ha="right", va="bottom",
-            xycoords=("axes fraction", "data"), fontsize=8,
-        )  # fmt: skip
+        place, text = (0.995, estimate.value), f"{name} {estimate.value:+.1f}"
+        axis.annotate(text, place, ha="right", va="bottom", xycoords=BESIDE_AXIS, fontsize=8)
     axis.axhline(0, color=GREY, linewidth=0.8, linestyle=":")
     _legend_above(axis)
     return figure
@@ -93,25 +89,21 @@ def bland_altman(outcomes: pa.Table) -> Figure:
 
 def age_bias(outcomes: pa.Table, fitted: Calibration | None) -> Figure:
     """Draw the age gap over the age: as predicted and, beside it, corrected."""
-    age = scorecard.floats(outcomes, "age_years")
-    answer = scorecard.floats(outcomes, "predicted_age_years")
-    panels = [("as predicted", answer)]
+    age, answer = _ages(outcomes)
+    shown = [("as predicted", answer)]
     if fitted is not None and np.isfinite(fitted.corrected_years(answer)).all():
-        panels.append(("corrected (fitted on validation patients)", fitted.corrected_years(answer)))
-    figure = Figure(figsize=(4.6 * len(panels), 4.2), layout="constrained")
-    axes = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
-    for axis, (title, years) in zip(axes, panels, strict=True):
+        shown.append(("corrected (fitted on validation patients)", fitted.corrected_years(answer)))
+    figure = Figure(figsize=(4.6 * len(shown), 4.2), layout="constrained")
+    sides = figure.subplots(1, len(shown), sharey=True, squeeze=False)[0]
+    for axis, (title, years) in zip(sides, shown, strict=True):
         _points(axis, outcomes, age, years - age)
-        slope, intercept = calibration.line(age, years - age)
-        across = np.array([age.min(), age.max()])
-        axis.plot(across, intercept + slope * across, color="black", linewidth=1.4,
-                  linestyle="--", label=f"slope {slope:+.2f}")  # fmt: skip
+        _fitted_line(axis, age, years - age, "slope {:+.2f}")
         axis.axhline(0, color="black", linewidth=0.8)
         axis.set_title(title, fontsize=10, pad=26)
         axis.set_xlabel("actual age, years")
         _plain(axis)
         _legend_above(axis)
-    axes[0].set_ylabel("predicted - actual, years")
+    sides[0].set_ylabel("predicted - actual, years")
     return figure
 
 
@@ -120,17 +112,15 @@ def error_by_group(groups: Sequence[Subgroup]) -> Figure:
     return _by_group(groups, "mae_years", "mean absolute error, years")
 
 
-def coverage_by_group(groups: Sequence[Subgroup], level: float = 0.9) -> Figure:
-    """Draw the share of ages inside their interval, against what was promised."""
+def coverage_by_group(groups: Sequence[Subgroup]) -> Figure:
+    """Draw the share of ages inside their 90 % interval, against what was promised."""
     there = [group for group in groups if group.coverage is not None]
     figure = _by_group(there, "coverage", "share of ages inside the interval")
     for axis in figure.axes:
-        axis.axhline(level, color=VERMILION, linewidth=1.2, linestyle="--")
+        axis.axhline(0.9, color=VERMILION, linewidth=1.2, linestyle="--")
         axis.set_ylim(min(0.5, axis.get_ylim()[0]), 1.02)
-    figure.axes[0].annotate(
-        f"promised {level:.0%}", (0.02, level), xycoords=("axes fraction", "data"), va="top",
-        color=VERMILION, fontsize=8,
-    )  # fmt: skip
+    note: dict[str, Any] = {"va": "top", "color": VERMILION, "fontsize": 8}
+    figure.axes[0].annotate("promised 90%", (0.02, 0.9), xycoords=BESIDE_AXIS, **note)
     return figure
 
 
@@ -139,16 +129,12 @@ def reliability(outcomes: pa.Table, edges: Sequence[float]) -> Figure | None:
     found = scorecard.reliability(outcomes, edges)
     if found is None:
         return None
-    figure, axis = _one("probability of the most probable age group", "how often it was right")
+    figure, axis = axes("probability of the most probable age group", "how often it was right")
     axis.plot([0, 1], [0, 1], color=GREY, linewidth=1, label="perfectly calibrated")
     hits = np.rint(found.accuracy * found.count).astype(int)
-    ends = [metrics.proportion(int(h), int(n)) for h, n in zip(hits, found.count, strict=True)]
-    low, high = (np.array([getattr(e, name) for e in ends]) for name in ("low", "high"))
-    axis.errorbar(
-        found.confidence, found.accuracy, color=BLUE, marker="o", linewidth=1.2, capsize=3,
-        yerr=np.abs([found.accuracy - low, high - found.accuracy]),
-        label=f"expected calibration error {found.ece:.3f}",
-    )  # fmt: skip
+    bins = [metrics.proportion(int(h), int(n)) for h, n in zip(hits, found.count, strict=True)]
+    label = f"expected calibration error {found.ece:.3f}"
+    _estimates(axis, found.confidence, bins, linewidth=1.2, label=label)
     for x, count in zip(found.confidence, found.count, strict=True):
         axis.annotate(f"{count}", (x, 0.01), ha="center", fontsize=8, color=GREY)
     axis.set(xlim=(0, 1), ylim=(0, 1.02), aspect="equal")
@@ -158,61 +144,79 @@ def reliability(outcomes: pa.Table, edges: Sequence[float]) -> Figure | None:
 
 def png(figure: Figure) -> bytes:
     """Return a figure as the bytes of a PNG file, fine enough for print."""
-    return _saved(figure, "png", dpi=200)
+    return saved(figure, "png", dpi=200)
 
 
 def pdf(figure: Figure) -> bytes:
     """Return a figure as the bytes of a PDF file; the same figure gives the same bytes."""
-    return _saved(figure, "pdf", metadata={"CreationDate": None})
+    return saved(figure, "pdf", metadata={"CreationDate": None})
 
 
-def _saved(figure: Figure, kind: str, **options: Any) -> bytes:
+def saved(figure: Figure, kind: str, **options: Any) -> bytes:
+    """Return a figure as the bytes of a file; ``options`` are those of ``Figure.savefig``."""
     sink = io.BytesIO()
     figure.savefig(sink, format=kind, **options)
     return sink.getvalue()
 
 
 def _by_group(groups: Sequence[Subgroup], name: str, label: str) -> Figure:
-    kinds = [by for by in ("all", "age", "sex", "vendor", "view") if _of(groups, by)]
-    sizes = [len(_of(groups, by)) + 0.6 for by in kinds]
+    found: dict[str, list[Subgroup]] = {}
+    for by in ("all", "age", "sex", "vendor", "view"):
+        if own := [group for group in groups if group.by == by]:
+            found[by] = own
+    sizes = [len(own) + 0.6 for own in found.values()]
     figure = Figure(figsize=(max(4.0, 0.62 * sum(sizes) + 1.2), 3.9), layout="constrained")
-    axes = figure.subplots(1, len(kinds), sharey=True, squeeze=False, width_ratios=sizes)[0]
-    for axis, by in zip(axes, kinds, strict=True):
-        own = _of(groups, by)
-        values = [getattr(group, name) for group in own]
-        middle = np.array([value.value for value in values])
-        reach = [middle - [v.low for v in values], np.array([v.high for v in values]) - middle]
-        axis.errorbar(
-            range(len(own)), middle, yerr=np.abs(reach), color=BLUE, marker="o", linestyle="none",
-            capsize=3,
-        )  # fmt: skip
-        names = [f"{g.group}\nn = {g.scans}" for g in own]
-        axis.set_xticks(range(len(own)), names, fontsize=8)
+    columns = figure.subplots(1, len(found), sharey=True, squeeze=False, width_ratios=sizes)[0]
+    for axis, (by, own) in zip(columns, found.items(), strict=True):
+        places = range(len(own))
+        _estimates(axis, places, [getattr(group, name) for group in own], linestyle="none")
+        axis.set_xticks(places, [f"{group.group}\nn = {group.scans}" for group in own], fontsize=8)
         axis.set_xlim(-0.6, len(own) - 0.4)
         axis.set_title("" if by == "all" else f"by {by}", fontsize=10)
         _plain(axis)
-    axes[0].set_ylabel(label)
-    axes[0].set_ylim(bottom=0)
+    columns[0].set_ylabel(label)
+    columns[0].set_ylim(bottom=0)
     return figure
 
 
-def _of(groups: Sequence[Subgroup], by: str) -> list[Subgroup]:
-    return [group for group in groups if group.by == by]
+def _ages(outcomes: pa.Table) -> tuple[Floats, Floats]:
+    """Return actual and predicted ages, years."""
+    names = ("age_years", "predicted_age_years")
+    age, answer = (scorecard.floats(outcomes, name) for name in names)
+    return age, answer
 
 
-def _points(axis: Axes, outcomes: pa.Table, x: NDArray[np.float64], y: NDArray[np.float64]) -> None:
+def _points(axis: Axes, outcomes: pa.Table, x: Floats, y: Floats) -> None:
     """Draw one point per scan, its sex by colour and shape; large clouds become one picture."""
     sexes = np.array(outcomes["sex"].to_pylist(), dtype=object)
     for sex, (name, colour, marker) in SEXES.items():
         own = sexes == sex
         if own.any():
-            axis.scatter(
-                x[own], y[own], s=16, color=colour, marker=marker, alpha=0.65, linewidth=0,
-                label=name, rasterized=len(x) > 5000,
-            )  # fmt: skip
+            looks: dict[str, Any] = {
+                "color": colour,
+                "marker": marker,
+                "label": name,
+                "rasterized": len(x) > 5000,
+            }
+            axis.scatter(x[own], y[own], s=16, alpha=0.65, linewidth=0, **looks)
 
 
-def _one(across: str, up: str) -> tuple[Figure, Axes]:
+def _fitted_line(axis: Axes, x: Floats, y: Floats, label: str) -> None:
+    slope, intercept = calibration.line(x, y)
+    ends = np.array([x.min(), x.max()])
+    looks: dict[str, Any] = {"color": "black", "linewidth": 1.4, "linestyle": "--"}
+    axis.plot(ends, intercept + slope * ends, label=label.format(slope), **looks)
+
+
+def _estimates(axis: Axes, x: ArrayLike, values: Sequence[Estimate], **looks: Any) -> None:
+    """Draw values with their intervals."""
+    low, middle, high = np.array([(v.low, v.value, v.high) for v in values]).T
+    reach = np.abs([middle - low, high - middle])
+    axis.errorbar(x, middle, yerr=reach, color=BLUE, marker="o", capsize=3, **looks)
+
+
+def axes(across: str, up: str) -> tuple[Figure, Axes]:
+    """Return an empty figure with one plain pair of axes, labelled."""
     figure = Figure(figsize=(5.0, 4.6), layout="constrained")
     axis = figure.subplots()
     axis.set(xlabel=across, ylabel=up)
@@ -226,7 +230,5 @@ def _plain(axis: Axes) -> None:
 
 def _legend_above(axis: Axes) -> None:
     """Put the legend over the axes, where it covers no point."""
-    axis.legend(
-        loc="lower left", bbox_to_anchor=(0, 1), ncols=2, frameon=False, fontsize=8,
-        borderaxespad=0.2,
-    )  # fmt: skip
+    place: dict[str, Any] = {"loc": "lower left", "bbox_to_anchor": (0, 1), "borderaxespad": 0.2}
+    axis.legend(ncols=2, frameon=False, fontsize=8, **place)

@@ -24,11 +24,6 @@ def noise_sd(
     """Return the standard deviation of the predicted age over two realisations of one phantom.
 
     Person, day, pose and soft tissue are the same; the camera counts twice.
-
-    Args:
-        predictor: the model.
-        numbers: which scans of the cohort.
-        seed, config: of the cohort, as its ``phantom.json`` says.
     """
     pairs = []
     for number in numbers:

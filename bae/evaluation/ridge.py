@@ -6,7 +6,7 @@ A network that does not beat it has learned nothing of shape.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import ClassVar
 
@@ -17,9 +17,9 @@ from numpy.typing import NDArray
 from bae import recipes
 from bae.archive.intake import Decoded
 from bae.method import image
-from bae.pipeline.kept import KeptStep, answers, cache
+from bae.pipeline.kept import KeptStep, answers, cache, digest
 from bae.pipeline.outcomes import FLOATS
-from bae.pipeline.parts import PartDone
+from bae.pipeline.parts import OnPart
 from bae.scan import POSTERIOR, SEX_CODE, Scan
 
 ROWS, COLUMNS = 64, 16
@@ -56,7 +56,6 @@ def fit(columns: Floats, years: Floats, penalty: float) -> Ridge:
 
     Args:
         columns: (N, K); NaN where unknown.
-        years: (N,) ages.
         penalty: of the slopes' squares, as scikit-learn's ``alpha``.
     """
     mean, intercept = np.nanmean(columns, axis=0), float(years.mean())
@@ -76,10 +75,7 @@ def chosen(train: tuple[Floats, Floats], validation: tuple[Floats, Floats]) -> R
 
 
 def thumbnails(
-    tables_uri: str,
-    windowing: recipes.Windowing,
-    scans: pa.Table,
-    on_part: Callable[[int, PartDone], None] = lambda parts, done: None,
+    tables_uri: str, windowing: recipes.Windowing, scans: pa.Table, on_part: OnPart
 ) -> NDArray[np.float64]:
     """Return thumbnails of scans with their sex; kept as ``outcomes.score`` keeps answers.
 
@@ -88,7 +84,7 @@ def thumbnails(
         posterior, NaN where there is no such view, and last the sex's code.
     """
     state = json.dumps([asdict(windowing), ROWS, COLUMNS])
-    kept = cache(tables_uri, "thumbnails", state, scans, THUMBNAILS)
+    kept = cache(tables_uri, "thumbnails", [state, digest(scans)], THUMBNAILS)
     wanted = set(scans["scan_id"].to_pylist())
     step = Thumbnails(cache=kept, windowing=windowing, wanted=wanted)
     found = answers(tables_uri, scans, step, on_part)
@@ -97,7 +93,7 @@ def thumbnails(
     return np.column_stack([pixels, sexes])
 
 
-THUMBNAILS = pa.schema([pa.field("scan_id", pa.string()), pa.field("pixels", FLOATS)])
+THUMBNAILS = pa.schema({"scan_id": pa.string(), "pixels": FLOATS})
 
 
 @dataclass(kw_only=True, eq=False)

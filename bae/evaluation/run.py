@@ -10,7 +10,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -29,109 +29,91 @@ from bae.method import model
 from bae.method.predictor import Predictor
 from bae.phantom.archive import phantom_archive, phantom_numbers
 from bae.pipeline import kept, outcomes
-from bae.pipeline.parts import PartDone
+from bae.pipeline.parts import OnPart
 
 NOISE_PAIRS = 16
 """Phantoms that are counted a second time; each costs a second or two."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Request:
-    """What to evaluate.
-
-    Attributes:
-        tables_uri: root of the tables.
-        model_uris: model folders.
-        out_uri: where to write.
-    """
-
-    tables_uri: str
-    model_uris: tuple[str, ...]
-    out_uri: str
-
-
-@dataclass(frozen=True, kw_only=True)
 class Plan:
-    """A request with everything that can be checked before Ray starts.
+    """What to evaluate, with everything that can be checked before Ray starts.
 
     Attributes:
-        request: what was asked for.
         cards: of the models, in the order asked for.
         edges: of the age groups, years.
         scans: rows of the scans table by split.
     """
 
-    request: Request
+    tables_uri: str
+    model_uris: Sequence[str]
+    out_uri: str
     cards: tuple[model.Card, ...]
     edges: tuple[float, ...]
     scans: dict[str, pa.Table]
 
 
-def plan(request: Request) -> Plan:
+def plan(tables_uri: str, model_uris: Sequence[str], out_uri: str) -> Plan:
     """Check models and tables; writes nothing.
 
     Raises:
         UseError: no held-out scans of known age, a model that is not whole, or models of
             different age groups, whose scans would not be the same.
     """
-    cards = tuple(model.check(uri) for uri in request.model_uris)
+    cards = tuple(model.check(uri) for uri in model_uris)
     edges = {card.recipe.localizer.group_edges_years for card in cards}
     if len(edges) > 1:
         raise UseError("the models have different age groups; evaluate each group of them alone")
-    splits = ("train", "validation", "test")
-    scans = {
-        split: kept.training_scans(request.tables_uri, cards[0].recipe, split) for split in splits
-    }
-    return Plan(request=request, cards=cards, edges=edges.pop(), scans=scans)
+    return Plan(
+        tables_uri=tables_uri,
+        model_uris=model_uris,
+        out_uri=out_uri,
+        cards=cards,
+        edges=edges.pop(),
+        scans={
+            split: kept.training_scans(tables_uri, cards[0].recipe, split)
+            for split in ("train", "validation", "test")
+        },
+    )
 
 
-def evaluate(
-    planned: Plan, on_part: Callable[[int, PartDone], None] = lambda parts, done: None
-) -> list[Row]:
-    """Score what is not scored yet, write all tables and figures, return the rows of Table 1.
-
-    Args:
-        planned: what to evaluate.
-        on_part: see ``outcomes.score``.
-    """
-    request, test = planned.request, planned.scans["test"]
+def evaluate(planned: Plan, on_part: OnPart) -> list[Row]:
+    """Score what is not scored yet, write all tables and figures, return the rows of Table 1."""
+    test = planned.scans["test"]
     methods: list[Method] = []
-    for uri, card in zip(request.model_uris, planned.cards, strict=True):
+    for uri, card in zip(planned.model_uris, planned.cards, strict=True):
         name = card.recipe.name.removesuffix("_without_sex")
         sex = card.recipe.regressor.use_sex
         if any((m.name, m.sex) == (name, sex) for m in methods):
             name = f"{name}-{card.model_id}"
-        found = outcomes.score(request.tables_uri, uri, test, on_part)
+        found = outcomes.score(planned.tables_uri, uri, test, on_part)
         methods.append(Method(name=name, sex=sex, uri=uri, card=card, outcomes=found))
     plain = _plain_methods(planned, on_part)
     about = phantom_archive(test["object_uri"].to_pylist())
     table = table_one(methods, plain, test, about)
-    out = Output(request.out_uri)
+    out = Output(planned.out_uri)
     out.table("table1", table, pages.table_one_page(table))
     tests = paired_tests(methods, plain, test)
     out.table("tests", tests, pages.page_of(tests))
-    out.figure("figure2", plots.ages_and_sex(pa.concat_tables(
-        [scans.select(["age_years", "sex"]) for scans in planned.scans.values()]
-    )))  # fmt: skip
+    everyone = pa.concat_tables(planned.scans.values(), promote_options="default")
+    out.figure("figure2", plots.ages_and_sex(everyone))
     repeated = _repeated(methods, test, about)
     out.table("repeatability", repeated, pages.page_of(repeated))
     per_model = []
     for method in methods:
         facts = describe(method, planned.edges, out)
-        facts["regions"] = show_regions(request.tables_uri, method, out)
+        facts["regions"] = show_regions(planned.tables_uri, method, out)
         facts["figures"] += facts["regions"]
         per_model.append((method, facts))
     out.page("evaluation.md", _summary(planned, table, tests, repeated, per_model))
     return table
 
 
-def _plain_methods(
-    planned: Plan, on_part: Callable[[int, PartDone], None]
-) -> dict[str, Sequence[float]]:
+def _plain_methods(planned: Plan, on_part: OnPart) -> dict[str, Sequence[float]]:
     """Return the answers of the mean predictor and of ridge regression on the test scans."""
     windowing = planned.cards[0].recipe.windowing
     pixels = {
-        split: ridge.thumbnails(planned.request.tables_uri, windowing, scans, on_part)
+        split: ridge.thumbnails(planned.tables_uri, windowing, scans, on_part)
         for split, scans in planned.scans.items()
     }
     years = {split: scorecard.floats(scans, "age_years") for split, scans in planned.scans.items()}
@@ -144,22 +126,21 @@ def _plain_methods(
 
 def _repeated(methods: Sequence[Method], test: pa.Table, about: Row) -> list[Row]:
     """Return the predicted age's standard deviation over visits, and over phantoms' noise."""
-    rows = []
+    found: list[tuple[Method, str, int, Estimate]] = []
     for method in methods:
         visits = repeatability.visits_sd(method.outcomes)
         if visits is not None:
-            rows.append({"method": method.folder, "over": "two visits of a person",
-                         "pairs": visits[1]} | pages.estimate("sd_years", visits[0]))  # fmt: skip
+            found.append((method, "two visits of a person", visits[1], visits[0]))
         if about:
             numbers = phantom_numbers(about, test["object_uri"].to_pylist())[:NOISE_PAIRS]
             values = dict(about["config"], ages=tuple(about["config"]["ages"]))
-            config = phantom.PhantomConfig(**values)
-            found = repeatability.noise_sd(
-                Predictor.load(method.uri), numbers, about["seed"], config
-            )
-            rows.append({"method": method.folder, "over": "two counts of a phantom",
-                         "pairs": len(numbers)} | pages.estimate("sd_years", found))  # fmt: skip
-    return rows
+            predictor, config = Predictor.load(method.uri), phantom.PhantomConfig(**values)
+            sd = repeatability.noise_sd(predictor, numbers, about["seed"], config)
+            found.append((method, "two counts of a phantom", len(numbers), sd))
+    return [
+        {"method": method.folder, "over": over, "pairs": pairs} | pages.estimate("sd_years", sd)
+        for method, over, pairs, sd in found
+    ]
 
 
 # ---- one model ----------------------------------------------------------------------------

@@ -66,7 +66,6 @@ class Subgroup:
     Attributes:
         by: ``all``, ``sex``, ``age``, ``view`` or ``vendor``.
         group: such as ``F`` or ``50-59``.
-        scans, patients: how many.
         mae_years: mean absolute error, with its interval over patients.
         gap_years: mean of predicted minus actual age.
         coverage: share of ages inside their interval; None for single views and models
@@ -88,7 +87,6 @@ def subgroups(outcomes: pa.Table, edges: Sequence[float]) -> list[Subgroup]:
     """Return all scans, then those of each sex, age group, vendor and view.
 
     Args:
-        outcomes: of one model.
         edges: of the age groups, years; a group is by the actual age.
     """
     names = group_names(edges)
@@ -122,8 +120,15 @@ def views(outcomes: pa.Table) -> pa.Table:
     rows = []
     for row in outcomes.to_pylist():
         for name, age in zip(row["views"], row["view_ages_years"], strict=True):
-            rows.append(row | {"view": name, "predicted_age_years": age, "age_low_years": None,
-                               "age_high_years": None})  # fmt: skip
+            rows.append(
+                row
+                | {
+                    "view": name,
+                    "predicted_age_years": age,
+                    "age_low_years": None,
+                    "age_high_years": None,
+                }
+            )
     return pa.Table.from_pylist(rows, schema=outcomes.schema.append(pa.field("view", pa.string())))
 
 
@@ -168,7 +173,6 @@ def bias(outcomes: pa.Table, fitted: Calibration | None = None) -> Estimate:
     """Return the slope of the age gap on the age, years per year.
 
     Args:
-        outcomes: of one model.
         fitted: take the bias out first, as this calibration says.
     """
     age, answer = floats(outcomes, "age_years"), floats(outcomes, "predicted_age_years")
@@ -234,8 +238,6 @@ def summary(outcomes: pa.Table, edges: Sequence[float], mean_age_years: float) -
     """Return what a model's card says of validation outcomes, as plain values.
 
     Args:
-        outcomes: of the model before calibration.
-        edges: of the age groups, years.
         mean_age_years: mean of the training ages: what the mean predictor answers.
     """
     crossed = cross_calibrated(outcomes, edges)

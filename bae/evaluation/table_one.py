@@ -10,6 +10,7 @@ from typing import Any
 import pyarrow as pa
 
 from bae.evaluation import metrics, pages, scorecard
+from bae.evaluation.metrics import Estimate
 from bae.evaluation.pages import Row
 from bae.method import model
 
@@ -22,8 +23,6 @@ class Method:
 
     Attributes:
         name: the recipe's, without the word for sex; unique with ``sex``.
-        sex: whether sex enters.
-        uri, card: the model.
         outcomes: see ``outcomes.score``.
     """
 
@@ -46,25 +45,25 @@ def table_one(
     method can beat.
 
     Args:
-        methods: models with their outcomes on ``test``.
         plain: name to predicted ages of the methods that are no model.
-        test: the held-out scans.
         about: what ``phantom_archive`` returned; empty for patients.
     """
     keys = scorecard.patients(test)
     size = {"scans": test.num_rows, "patients": len(set(keys))}
-    rows: list[Row] = []
-    for name, ages in plain.items():
-        found = metrics.errors(scorecard.floats(test, "age_years"), ages, keys)
-        rows.append({"method": name, "sex": "with" if name == RIDGE else "without"} | size
-                    | {"model_id": None} | pages.flat(found))  # fmt: skip
-    for method in methods:
-        rows.append({"method": method.name, "sex": "with" if method.sex else "without"} | size
-                    | {"model_id": method.card.model_id}
-                    | pages.flat(scorecard.errors(method.outcomes)))  # fmt: skip
+
+    def line(method: str, sex: bool, model_id: str | None, found: Mapping[str, Estimate]) -> Row:
+        head = {"method": method, "sex": "with" if sex else "without"} | size
+        return head | {"model_id": model_id} | pages.flat(found)
+
+    years = scorecard.floats(test, "age_years")
+    rows = [
+        line(name, name == RIDGE, None, metrics.errors(years, ages, keys))
+        for name, ages in plain.items()
+    ]
+    rows += [line(m.name, m.sex, m.card.model_id, scorecard.errors(m.outcomes)) for m in methods]
     if about:
-        rows.append(dict.fromkeys(rows[0]) | {"method": LIMIT, "sex": "with"} | size
-                    | {"mae_years": about["limit_mae_years"]})  # fmt: skip
+        limit = {"method": LIMIT, "sex": "with", "mae_years": about["limit_mae_years"]}
+        rows.append(dict.fromkeys(rows[0]) | size | limit)
     return rows
 
 
@@ -79,7 +78,7 @@ def paired_tests(
     rows = []
     for first, second in combinations(answers, 2):
         found = metrics.compare(age, answers[first], answers[second], keys)
-        rows.append({"first": first, "second": second, "patients": found.patients}
-                    | pages.estimate("mae_difference_years", found.difference_years)
-                    | {"wilcoxon_p": found.p_value})  # fmt: skip
+        row = {"first": first, "second": second, "patients": found.patients}
+        row |= pages.estimate("mae_difference_years", found.difference_years)
+        rows.append(row | {"wilcoxon_p": found.p_value})
     return rows

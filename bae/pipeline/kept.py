@@ -13,7 +13,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import pyarrow as pa
@@ -23,39 +23,27 @@ import pyarrow.parquet as pq
 
 from bae import recipes, storage
 from bae.errors import RunError, UseError
-from bae.pipeline.parts import PartDone, Reading, Step, run_parts
-from bae.pipeline.resources import Resources
+from bae.pipeline.parts import OnPart, Reading, Step, run_parts
 from bae.tables import contract, current
 from bae.tables.runs import divided
 
 
-def cache(tables_uri: str, name: str, made_by: str, scans: pa.Table, schema: pa.Schema) -> Cache:
-    """Return where answers about some scans are kept.
+def cache(tables_uri: str, name: str, state: object, schema: pa.Schema) -> Cache:
+    """Return where answers are kept that depend on ``state``, a value that JSON can hold.
 
-    Args:
-        tables_uri: root of the tables.
-        name: what the answers are.
-        made_by: what they depend on, besides the scans.
-        scans: rows of the scans table.
-        schema: of the answers; its first column is ``scan_id``.
+    The schema's first column is ``scan_id``.
     """
-    key = hashlib.sha256(json.dumps([made_by, digest(scans)]).encode()).hexdigest()[:16]
+    key = hashlib.sha256(json.dumps(state, sort_keys=True).encode()).hexdigest()[:16]
     return Cache(uri=storage.join(tables_uri, contract.SAMPLES, f"{name}-{key}"), schema=schema)
 
 
-def answers(
-    tables_uri: str,
-    scans: pa.Table,
-    step: KeptStep,
-    on_part: Callable[[int, PartDone], None],
-    resources: Resources | None = None,
-) -> pa.Table:
+def answers(tables_uri: str, scans: pa.Table, step: KeptStep, on_part: OnPart) -> pa.Table:
     """Return what a step says of each scan, in the scans' order, done before or now.
 
     Raises:
         RunError: a scan of the table can no longer be read.
     """
-    files = make(tables_uri, {"": scans}, step, on_part, resources)[""]
+    files = make(tables_uri, {"": scans}, step, on_part)[""]
     found = [pq.read_table(pa.BufferReader(storage.read_bytes(file))) for file in files]
     rows = pa.concat_tables(found)
     place = {scan_id: row for row, scan_id in enumerate(rows["scan_id"].to_pylist())}
@@ -71,30 +59,26 @@ def answers(
 
 
 def make(
-    tables_uri: str,
-    scans: Mapping[str, pa.Table],
-    step: KeptStep,
-    on_part: Callable[[int, PartDone], None],
-    resources: Resources | None = None,
+    tables_uri: str, scans: Mapping[str, pa.Table], step: KeptStep, on_part: OnPart
 ) -> dict[str, list[str]]:
-    """Make the files of a cache that are not there yet; return all files of each split.
-
-    Args:
-        tables_uri: root of the tables.
-        scans: split to rows of the scans table.
-        step: makes the files.
-        on_part: called with the number of parts to do and each that is done.
-        resources: see ``parts.run_parts``.
-    """
-    parts, numbers = _cut(scans)
+    """Make the files of a cache that are not there yet; return all files of each split."""
+    columns = ["source_uri", "etag", "size_bytes"]
+    parts: dict[int, pa.Table] = {}
+    files: dict[str, list[str]] = {}
+    for split, table in scans.items():
+        objects = table.select(columns).group_by(columns).aggregate([])
+        objects = objects.rename_columns(storage.LISTING.names).sort_by("object_uri")
+        own = dict(enumerate(divided(objects), start=len(parts)))
+        parts |= own
+        files[split] = [step.cache.file(number) for number in own]
     left = {number: part for number, part in parts.items() if not step.cache.holds(number)}
-    for done in run_parts(left, Reading(tables_uri=tables_uri), step, resources=resources):
+    for done in run_parts(left, Reading(tables_uri=tables_uri), step):
         on_part(len(left), done)
-    return {split: [step.cache.file(n) for n in numbers[split]] for split in scans}
+    return files
 
 
 KEPT_SETS = 4
-"""Sets of samples kept for each part: both inputs of Table 1's methods and two recipes."""
+"""Folders of samples kept for each network: both inputs of Table 1's methods, two recipes."""
 
 
 def training_scans(tables_uri: str, recipe: recipes.Recipe, split: str) -> pa.Table:
@@ -124,24 +108,19 @@ def digest(scans: pa.Table) -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class Cache:
-    """The prepared pictures of some scans for one recipe. Plain values: it travels.
-
-    Attributes:
-        uri: the folder.
-        schema: of its files.
-    """
+    """Files of kept answers in one folder, one for each part. Plain values: it travels."""
 
     uri: str
     schema: pa.Schema
 
     def store(self, number: int, rows: pa.Table) -> None:
-        """Write one part's samples whole."""
+        """Write one part's answers whole."""
         sink = io.BytesIO()
         pq.write_table(rows, sink, compression="zstd")
         storage.write_bytes(self.file(number), sink.getvalue())
 
     def holds(self, number: int) -> bool:
-        """Say whether one part's samples are there, whole, and have the columns of today."""
+        """Say whether one part's answers are there, whole, and have the columns of today."""
         if not storage.exists(self.file(number)):
             return False
         filesystem, path = storage.pyarrow_filesystem(self.file(number))
@@ -152,11 +131,11 @@ class Cache:
             return False
 
     def file(self, number: int) -> str:
-        """Return the URI of one part's samples."""
+        """Return the URI of one part's answers."""
         return storage.join(self.uri, f"{number:06d}.parquet")
 
     def drop_others(self, kept: int = KEPT_SETS) -> int:
-        """Delete older sets of the same part beyond the newest few; return how many."""
+        """Delete older folders of the same network beyond the newest few; return how many."""
         root, _, name = self.uri.rpartition("/")
         filesystem, path = storage.pyarrow_filesystem(root)
         selector = pyarrow.fs.FileSelector(path, allow_not_found=True, recursive=True)
@@ -173,28 +152,10 @@ class Cache:
 
 @dataclass(kw_only=True, eq=False)
 class KeptStep(Step):
-    """A step whose tables are kept in a cache.
-
-    Attributes:
-        cache: where they are kept.
-    """
+    """A step whose tables are kept in a cache."""
 
     cache: Cache
 
     def store(self, number: int, rows: pa.Table) -> None:
         """Write one part's table into the cache."""
         self.cache.store(number, rows)
-
-
-def _cut(scans: Mapping[str, pa.Table]) -> tuple[dict[int, pa.Table], dict[str, list[int]]]:
-    """Cut the scans of each split into parts of objects to read; return parts and each split's."""
-    names = ["source_uri", "etag", "size_bytes"]
-    parts: dict[int, pa.Table] = {}
-    numbers: dict[str, list[int]] = {}
-    for split, table in scans.items():
-        objects = table.select(names).group_by(names).aggregate([])
-        objects = objects.rename_columns(storage.LISTING.names).sort_by("object_uri")
-        cut = dict(enumerate(divided(objects), start=len(parts)))
-        parts |= cut
-        numbers[split] = list(cut)
-    return parts, numbers

@@ -12,7 +12,7 @@ import functools
 import os
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -54,23 +54,22 @@ def _parts_left() -> Gauge:
     return Gauge(PARTS_LEFT, "parts of the run that are not done")
 
 
+def parts_left(parts: int) -> None:
+    """Show how many parts are not done."""
+    _parts_left().set(parts)
+
+
 def count(name: str, value: float, **tags: str) -> None:
     """Add to a counter; a value of 0 or less adds nothing."""
     if value > 0:
         _counter(name).inc(value, tags=tags)
 
 
-def stages(seconds: Mapping[str, float]) -> None:
-    """Add the seconds that stages took."""
-    for stage, took in seconds.items():
-        count("bae_stage_seconds", took, stage=stage)
-
-
 class Busy:
     """Counts a process's seconds as busy while any of its threads is in a ``with`` block."""
 
     def __init__(self, step: str) -> None:
-        """Begin idle; ``step`` is the step's name."""
+        """Begin idle, in the step of that name."""
         self._step, self._inside = step, 0
         self._since, self._lock = time.monotonic(), threading.Lock()
 
@@ -89,19 +88,8 @@ class Busy:
             self._since, self._inside = now, self._inside + by
 
 
-def parts_left(parts: int) -> None:
-    """Show how many parts are not done."""
-    _parts_left().set(parts)
-
-
 def stored(step: str, scans: int, rows: pa.Table) -> None:
-    """Count what one part came to.
-
-    Args:
-        step: name of the step.
-        scans: scans among the part's objects.
-        rows: what was stored; refusals and age gaps are counted where it has them.
-    """
+    """Count a part's scans, and the refusals and age gaps among the rows it stored."""
     count("bae_scans", scans, step=step)
     if "reject" in rows.schema.names:
         codes = pc.struct_field(rows["reject"], "code").drop_null()

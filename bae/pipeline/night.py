@@ -12,8 +12,6 @@ from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass, field
 
-import pyarrow as pa
-
 from bae import logs, storage
 from bae.archive import inventory, labels
 from bae.errors import RunError, StorageError, TooManyRejectedError
@@ -32,13 +30,10 @@ class Request:
     """What to do.
 
     Attributes:
-        archive_uri: where the objects are.
-        tables_uri: root of the tables.
         model_uri: the model to score with; None to index only.
         inventory_uri: manifest of an S3 Inventory to use in place of a listing, or None.
         labels_uri: CSV or Parquet of ages and sexes, see ``archive.labels``; None: headers.
         max_rejected: share of read objects that may be refused before the run counts as failed.
-        resources: what to take of the cluster.
         patience_s: seconds without a finished part after which the run fails.
     """
 
@@ -58,9 +53,6 @@ class Summary:
 
     Attributes:
         run_id: the run, as in every row it published; None where nothing was left to do.
-        listed: objects in the archive.
-        done_before: objects that needed nothing.
-        scans: scans read in this run.
         refused: code to count; of the whole run, an earlier attempt's parts included.
         rows: table to rows added.
         seconds: from listing to publishing.
@@ -85,10 +77,7 @@ def run(
     The same call after a fault goes on with the parts that are missing; with nothing
     left to do it reads no object.
 
-    Args:
-        request: what to do.
-        on_start: called with the number of objects to read, before reading.
-        on_part: called as parts are done.
+    ``on_start`` is called with the number of objects to read, before reading.
 
     Raises:
         UseError: archive missing or empty, labels or model unusable; nothing was written.
@@ -109,7 +98,9 @@ def run(
         current.mark(request.tables_uri, request.archive_uri, listing, held.check)
         todo = runs.todo(request.tables_uri, listing, model_id)
         before = listing.num_rows - todo.num_rows
-        if not todo.num_rows and not _unfinished(request, model_id):
+        if not todo.num_rows and not runs.unfinished_of(
+            request.tables_uri, request.archive_uri, model_id
+        ):
             return Summary(run_id=None, listed=listing.num_rows, done_before=before)
         with session.session():
             taken = fitted(request.resources)
@@ -119,7 +110,15 @@ def run(
             logs.bind(run_id=begun.run_id)
             log.info("%d objects to read", objects, extra={"parts": len(left), **asdict(taken)})
             on_start(objects)
-            _read(request, taken, begun, left, known, on_part)
+            step = Index(run=begun)
+            if request.model_uri is not None:
+                step = Score(run=begun, model_uri=request.model_uri)
+            reading = Reading(tables_uri=begun.tables_uri, labels=known)
+            for done in run_parts(
+                left, reading, step, resources=taken, patience_s=request.patience_s
+            ):
+                log.info("part %d is stored", done.number, extra=asdict(done))
+                on_part(done)
         rows, refused = publish.finish(begun, held.check)
         current.mark(request.tables_uri, request.archive_uri, listing, held.check)
     summary = Summary(
@@ -159,35 +158,6 @@ def _load(model_uri: str) -> str:
     from bae.method import model  # torch, in the child alone
 
     return model.check(model_uri).model_id
-
-
-def _unfinished(request: Request, model_id: str | None) -> bool:
-    place = storage.normal(request.archive_uri)
-    found = runs.unfinished(request.tables_uri)
-    return any((run.archive_uri, run.model_id) == (place, model_id) for run in found)
-
-
-def _read(
-    request: Request,
-    taken: Resources,
-    begun: runs.Run,
-    left: dict[int, pa.Table],
-    known: labels.Labels | None,
-    on_part: Callable[[PartDone], None],
-) -> None:
-    step = Index(run=begun)
-    if request.model_uri is not None:
-        step = Score(run=begun, model_uri=request.model_uri)
-    parts = run_parts(
-        left,
-        Reading(tables_uri=begun.tables_uri, labels=known),
-        step,
-        resources=taken,
-        patience_s=request.patience_s,
-    )
-    for done in parts:
-        log.info("part %d is stored", done.number, extra=asdict(done))
-        on_part(done)
 
 
 def _check_refused(request: Request, summary: Summary) -> None:

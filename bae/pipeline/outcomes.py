@@ -6,7 +6,7 @@ an erased patient's answers go with the samples.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
@@ -15,9 +15,8 @@ import pyarrow as pa
 from bae.archive.intake import Decoded
 from bae.method import model
 from bae.method.predictor import Prediction
-from bae.pipeline.kept import KeptStep, answers, cache
-from bae.pipeline.parts import PartDone
-from bae.pipeline.resources import Resources
+from bae.pipeline.kept import KeptStep, answers, cache, digest
+from bae.pipeline.parts import OnPart
 from bae.pipeline.score import Lanes
 from bae.scan import Scan
 
@@ -26,11 +25,7 @@ SCANS = ("scan_id", "patient_key", "sex", "age_years", "manufacturer", "object_u
 
 
 def score(
-    tables_uri: str,
-    model_uri: str,
-    scans: pa.Table,
-    on_part: Callable[[int, PartDone], None] = lambda parts, done: None,
-    resources: Resources | None = None,
+    tables_uri: str, model_uri: str, scans: pa.Table, on_part: OnPart = lambda parts, done: None
 ) -> pa.Table:
     """Return one row per scan: the columns of ``SCANS``, then those of ``outcomes.OUTCOMES``.
 
@@ -38,11 +33,7 @@ def score(
     fault goes on, and after success it reads no scan.
 
     Args:
-        tables_uri: root of the tables; the answers are kept under ``restricted/``.
-        model_uri: the model.
         scans: rows of the scans table, as ``kept.training_scans`` returns them.
-        on_part: called with the number of parts to do and each that is done.
-        resources: see ``parts.run_parts``.
 
     Raises:
         RunError: a scan of the table can no longer be read.
@@ -50,9 +41,9 @@ def score(
     card = model.load_card(model_uri)
     # sex as the scans table has it: a labels file may have told
     sexes = dict(zip(scans["scan_id"].to_pylist(), scans["sex"].to_pylist(), strict=True))
-    kept = cache(tables_uri, "outcomes", card.model_id, scans, OUTCOMES)
+    kept = cache(tables_uri, "outcomes", [card.model_id, digest(scans)], OUTCOMES)
     step = Outcomes(cache=kept, model_uri=model_uri, sexes=sexes)
-    found = answers(tables_uri, scans, step, on_part, resources)
+    found = answers(tables_uri, scans, step, on_part)
     joined = scans.select(list(SCANS))
     for name in OUTCOMES.names[1:]:
         joined = joined.append_column(OUTCOMES.field(name), found[name])
@@ -63,16 +54,16 @@ FLOATS = pa.list_(pa.field("element", pa.float64()))
 
 
 OUTCOMES = pa.schema(
-    [
-        pa.field("scan_id", pa.string()),
-        pa.field("predicted_age_years", pa.float64()),
-        pa.field("spread_years", pa.float64()),
-        pa.field("age_low_years", pa.float64()),
-        pa.field("age_high_years", pa.float64()),
-        pa.field("group_probabilities", FLOATS),
-        pa.field("views", pa.list_(pa.field("element", pa.string()))),
-        pa.field("view_ages_years", FLOATS),
-    ]
+    {
+        "scan_id": pa.string(),
+        "predicted_age_years": pa.float64(),
+        "spread_years": pa.float64(),
+        "age_low_years": pa.float64(),
+        "age_high_years": pa.float64(),
+        "group_probabilities": FLOATS,
+        "views": pa.list_(pa.field("element", pa.string())),
+        "view_ages_years": FLOATS,
+    }
 )
 """What a model says of a scan, for calibration and evaluation; as ``predictor.Prediction``."""
 
@@ -82,7 +73,6 @@ class Outcomes(KeptStep):
     """Keep what the nightly job would answer, with what only an evaluation asks for.
 
     Attributes:
-        model_uri: the model.
         sexes: those of the scans to score, by scan_id.
     """
 

@@ -16,7 +16,7 @@ import functools
 import pickle
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from typing import ClassVar
@@ -68,7 +68,6 @@ class PartDone:
     """What one part came to.
 
     Attributes:
-        number: the part.
         scans: objects that were read.
         refused: objects that were not.
         seconds: time its step took.
@@ -81,13 +80,11 @@ class PartDone:
 
 
 _DONE = pa.schema(
-    [
-        pa.field("number", pa.int64()),
-        pa.field("scans", pa.int64()),
-        pa.field("refused", pa.int64()),
-        pa.field("seconds", pa.float64()),
-    ]
+    {"number": pa.int64(), "scans": pa.int64(), "refused": pa.int64(), "seconds": pa.float64()}
 )
+
+OnPart = Callable[[int, PartDone], None]
+"""Called with the number of parts to do and each that is done."""
 
 
 class Step(ABC):
@@ -125,13 +122,10 @@ def run_parts(
 
     Args:
         parts: number to objects, with the columns of ``storage.LISTING``.
-        reading: how to fetch and decode.
-        step: what becomes of the decoded objects.
         resources: what ``resources.fitted`` returned; by default one process without GPU.
-        patience_s: seconds without a finished part after which the run counts as stuck.
 
     Raises:
-        RunError: no part was finished for too long.
+        RunError: no part was finished for ``patience_s`` seconds.
     """
     if not parts:
         return
@@ -197,17 +191,15 @@ def _decode_part(objects: pa.Table, reading: Reading) -> pa.Table:
             waited += time.monotonic() - asked
             read_bytes += len(content) if isinstance(content, bytes) else 0
             items += decode(entry, content, decoder, key, reading.labels)
-    monitoring.stages({"fetch": waited, "decode": time.monotonic() - start - waited})
+    monitoring.count("bae_stage_seconds", waited, stage="fetch")
+    decoding = time.monotonic() - start - waited
+    monitoring.count("bae_stage_seconds", decoding, stage="decode")
     monitoring.count("bae_read_bytes", read_bytes)
     return _packed(entries[0]["number"], items)
 
 
 _PACKED = pa.schema(
-    [
-        pa.field("number", pa.int64()),
-        pa.field("items", pa.binary()),
-        pa.field("pixels", pa.list_(pa.large_binary())),
-    ]
+    {"number": pa.int64(), "items": pa.binary(), "pixels": pa.list_(pa.large_binary())}
 )
 
 
@@ -264,7 +256,8 @@ class _Actor:
         self.step.store(number, rows)
         stored = time.monotonic()
         scans = sum(isinstance(item.outcome, Scan) for item in items)
-        monitoring.stages({"model": stepped - start, "store": stored - stepped})
+        monitoring.count("bae_stage_seconds", stepped - start, stage="model")
+        monitoring.count("bae_stage_seconds", stored - stepped, stage="store")
         monitoring.stored(self.step.name, scans, rows)
         return PartDone(
             number=number, scans=scans, refused=len(items) - scans, seconds=stored - start

@@ -15,32 +15,24 @@ from bae.archive import objects, privacy
 from bae.archive.sandbox import Decoder
 from bae.errors import StorageError
 from bae.scan import Scan, View
-from bae.tables import current
 
 log = logging.getLogger(__name__)
 
 
-def content(object_uri: str, source_uri: str, etag: str) -> bytes | None:
-    """Return the bytes of an object, or of a member of a zip file.
+def again(row: dict[str, Any], decoder: Decoder) -> Scan | None:
+    """Return the scan of a row of ``restricted/scans``.
 
-    Args:
-        object_uri, source_uri, etag: as in ``restricted/scans``.
-
-    Returns:
-        None where it is gone, was replaced since, or cannot be reached.
+    None where its object is gone, was replaced since, or cannot be reached.
     """
-    return next((data for _, data in contents(source_uri, etag, [object_uri])), None)
+    for _, data in contents(row["source_uri"], row["etag"], [row["object_uri"]]):
+        return as_indexed(data, row, decoder)
+    return None
 
 
 def contents(source_uri: str, etag: str, wanted: Collection[str]) -> Iterator[tuple[str, bytes]]:
-    """Read several members of one zip file at once, or one plain object.
+    """Yield (object_uri, bytes) of the wanted members of one zip file, or of one plain object.
 
-    Args:
-        source_uri, etag: as in ``restricted/scans``.
-        wanted: values of ``object_uri`` there.
-
-    Yields:
-        (object_uri, bytes) of those that are there; see ``content``.
+    What is gone, was replaced since, or cannot be reached is left out.
     """
     try:
         if storage.list_objects(source_uri)["etag"].to_pylist() != [etag]:
@@ -59,43 +51,22 @@ def scans(tables_uri: str, scan_ids: Sequence[str]) -> Iterator[tuple[str, Scan]
 
     The sandboxed decoder reads them as at first, and what the table says of them counts,
     since labels may have overruled the header. A scan that has left the archive, or was
-    replaced, is left out and logged.
-
-    Args:
-        tables_uri: root of the tables; needs ``restricted/scans``.
-        scan_ids: which scans, of any number; one at a time is in memory.
+    replaced, is left out and logged. One scan at a time is in memory.
     """
-    rows = _rows(tables_uri, scan_ids)
+    found = current.scans(tables_uri)
+    wanted = pc.is_in(found["scan_id"], pa.array(list(scan_ids), pa.string()))
+    rows = {row["scan_id"]: row for row in found.filter(wanted).to_pylist()}
     with Decoder() as decoder:
         for scan_id in scan_ids:
-            scan = _read(rows[scan_id], decoder) if scan_id in rows else None
+            scan = again(rows[scan_id], decoder) if scan_id in rows else None
             if scan is None:
                 log.warning("scan %s is not in the archive as it was; left out", scan_id)
                 continue
             yield scan_id, scan
 
 
-def _rows(tables_uri: str, scan_ids: Sequence[str]) -> dict[str, dict[str, Any]]:
-    """Return the current row of each scan that has one."""
-    found = current.scans(tables_uri)
-    wanted = pc.is_in(found["scan_id"], pa.array(list(scan_ids), pa.string()))
-    return {row["scan_id"]: row for row in found.filter(wanted).to_pylist()}
-
-
-def _read(row: dict[str, Any], decoder: Decoder) -> Scan | None:
-    data = content(row["object_uri"], row["source_uri"], row["etag"])
-    if data is None:
-        return None
-    return as_indexed(data, row, decoder)
-
-
 def as_indexed(data: bytes, row: dict[str, Any], decoder: Decoder) -> Scan | None:
     """Decode an object to the scan that the table describes.
-
-    Args:
-        data: what ``content`` returned.
-        row: of ``restricted/scans``.
-        decoder: a running one.
 
     Returns:
         The scan with the table's age, sex, view names and pixel size, identity gone; None

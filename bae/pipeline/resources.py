@@ -18,7 +18,6 @@ class Resources:
     """What a run over an archive takes of its cluster; None: found from the cluster.
 
     Attributes:
-        actors: model processes.
         gpus: GPUs for each of them, 0 for the CPU; a share such as 0.5 puts two on one.
         decode_cpus: parts decoded at once, each on one CPU.
         object_store_gb: how much of Ray's object store scans on their way may fill.
@@ -115,17 +114,12 @@ def gpus_for_training(workers: int | tuple[int, int], wanted: int | None) -> boo
     return reachable("GPU") >= least if wanted is None else wanted > 0
 
 
-def fitted_workers(
-    workers: int | tuple[int, int],
-) -> tuple[int | tuple[int, int], float]:
+def fitted_workers(workers: int | tuple[int, int]) -> tuple[int | tuple[int, int], float]:
     """Return training workers that leave a CPU to Ray Data, and the CPUs for each.
 
     An elastic training takes at most what fits beside that CPU; its workers share what
     there is only where not even the least number would get a CPU each. Where nodes can be
     added, each has one.
-
-    Args:
-        workers: number of workers, or the least and the most.
     """
     least, most = (workers, workers) if isinstance(workers, int) else workers
     if grows():

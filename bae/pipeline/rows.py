@@ -29,7 +29,6 @@ def staged(
     """Return one row of ``contract.STAGED`` per item.
 
     Args:
-        items: scans and refusals.
         predictions: one per item; None where refused or only indexed, an error where
             the model had no answer.
         model_id: the model that made the predictions, None where there is none.
@@ -40,11 +39,7 @@ def staged(
 
 @dataclass(kw_only=True, eq=False)
 class Index(Step):
-    """Stage scans as read, without any network.
-
-    Attributes:
-        run: where they are staged.
-    """
+    """Stage scans as read, without any network."""
 
     name: ClassVar[str] = "Index"
     run: Run

@@ -75,11 +75,7 @@ class Lanes:
 
 @dataclass(kw_only=True, eq=False)
 class Score(Index):
-    """Stage scans with their predictions.
-
-    Attributes:
-        model_uri: the model that predicts.
-    """
+    """Stage scans with their predictions."""
 
     name: ClassVar[str] = "Score"
     model_uri: str

@@ -208,7 +208,6 @@ def watched(items: Iterable[T], patience_s: float | None) -> Iterator[T]:
     waiting goes on in a thread of its own, which ends with Ray's session.
 
     Args:
-        items: waited for in that thread.
         patience_s: seconds to wait for each, None for ever.
 
     Raises:

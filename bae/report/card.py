@@ -28,7 +28,6 @@ class Card:
     """What a page shows of a model.
 
     Attributes:
-        model_id: the model.
         html: the readable card; None where the model has none.
         values: what ``card.json`` holds.
     """

@@ -51,7 +51,6 @@ def choose(
     """Decide what a report is about, and prepare the connection's tables ``cohort`` and ``nights``.
 
     Args:
-        connection: from ``connect``.
         model_id: by default the model that scored last.
         run_id: by default the last run that read or scored something.
 

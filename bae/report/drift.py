@@ -6,7 +6,7 @@ import functools
 import math
 import operator
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from typing import Any
 
 import numpy as np
@@ -23,7 +23,7 @@ NOTABLE = 3.0
 """Standard errors that chance alone exceeds in one comparison of 370."""
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class Sums:
     """Count, sum and sum of squares of one measure in one run; they add up over runs."""
 
@@ -33,11 +33,8 @@ class Sums:
 
     def __add__(self, other: Sums) -> Sums:
         """Return the sums of both together."""
-        return Sums(
-            count=self.count + other.count,
-            total=self.total + other.total,
-            squares=self.squares + other.squares,
-        )
+        pairs = zip(astuple(self), astuple(other), strict=True)
+        return Sums(*(one + two for one, two in pairs))
 
     @property
     def mean(self) -> float | None:
@@ -50,7 +47,6 @@ class Drift:
     """One measure of the last run that has it, against the runs before.
 
     Attributes:
-        name: of the measure, with its unit.
         now: its mean in that run.
         before: its mean over up to ``EARLIER_RUNS`` runs before; None where there is none.
         standard_errors: difference over its standard error if both were drawn from one
@@ -72,7 +68,6 @@ def compare(name: str, series: Sequence[Sums]) -> Drift | None:
     """Compare the last run that has the measure with those before it.
 
     Args:
-        name: of the measure.
         series: one run each, oldest first.
 
     Returns:
@@ -98,18 +93,13 @@ def compare(name: str, series: Sequence[Sums]) -> Drift | None:
 
 def gap_series(nights: Sequence[Mapping[str, Any]]) -> dict[str, Sums]:
     """Return run to the age gap, years; of rows of ``counts.nights``."""
-    return {
-        row["run_id"]: Sums(count=row["gaps"], total=row["gap_sum"], squares=row["gap_squares"])
-        for row in nights
-    }
+    return {row["run_id"]: Sums(row["gaps"], row["gap_sum"], row["gap_squares"]) for row in nights}
 
 
 def reject_series(nights: Sequence[Mapping[str, Any]]) -> dict[str, Sums]:
     """Return run to the share of refused objects among those it read for the first time."""
     return {
-        row["run_id"]: Sums(
-            count=row["indexed"] + row["refused"], total=row["refused"], squares=row["refused"]
-        )
+        row["run_id"]: Sums(row["indexed"] + row["refused"], row["refused"], row["refused"])
         for row in nights
     }
 
@@ -118,11 +108,6 @@ def centroid_series(
     tables_uri: str, model_id: str, run_ids: Iterable[str]
 ) -> dict[str, dict[str, Sums]]:
     """Return where the heat's centre lies, run by run.
-
-    Args:
-        tables_uri: root of the tables.
-        model_id: the model that made the maps.
-        run_ids: which runs.
 
     Returns:
         ``"<view>, from the top"`` and ``"<view>, from the left"`` to run to the centre's
@@ -140,9 +125,7 @@ def centroid_series(
             chosen = functools.reduce(operator.and_, (pc.field(k) == v for k, v in key.items()))
             for name, places in _centres(query.heat_array(table.filter(chosen))).items():
                 runs = found.setdefault(f"{key['view']}, {name}", {})
-                sums = Sums(
-                    count=len(places), total=float(places.sum()), squares=float(places @ places)
-                )
+                sums = Sums(len(places), float(places.sum()), float(places @ places))
                 runs[key["run_id"]] = runs.get(key["run_id"], Sums()) + sums
     return found
 

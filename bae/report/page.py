@@ -27,7 +27,6 @@ def build(tables_uri: str, model_uri: str | None = None, run_id: str | None = No
         tables_uri: root of the tables; ``restricted/`` must be readable.
         model_uri: model folder, to show its card and its ages; by default the model that
             scored last, without a card.
-        run_id: by default the last run.
 
     Raises:
         UseError: no tables, no such run.
@@ -153,8 +152,12 @@ def _charts(connection: Any, groups: list[Row]) -> dict[str, dict[str, str]]:
         width, height = (f"{96 * inches:.0f}" for inches in figure.get_size_inches())
         data = base64.b64encode(charts.svg(figure)).decode()
         found[name] = {
-            "data": data, "alt": alt, "caption": caption, "width": width, "height": height,
-        }  # fmt: skip
+            "data": data,
+            "alt": alt,
+            "caption": caption,
+            "width": width,
+            "height": height,
+        }
     return found
 
 
@@ -165,10 +168,7 @@ def _pictures(outliers: list[Row]) -> list[bytes | None]:
 
 
 def _picture(row: Row, decoder: Decoder) -> bytes | None:
-    if row["source_uri"] is None:
-        return None
-    data = reread.content(row["object_uri"], row["source_uri"], row["etag"])
-    scan = None if data is None else reread.as_indexed(data, row, decoder)
+    scan = None if row["source_uri"] is None else reread.again(row, decoder)
     if scan is None:
         return None
     panels = region_panels(scan, row["heatmaps"], row["boxes"])
@@ -177,8 +177,17 @@ def _picture(row: Row, decoder: Decoder) -> bytes | None:
 
 def _shown(row: Row, picture: bytes | None) -> Row:
     """Return what the page may know of an outlier: no place, no heat map."""
-    hidden = {"object_uri", "source_uri", "etag", "boxes", "heatmaps", "patient_key",
-              "views", "pixel_mm", "pixel_column_mm"}  # fmt: skip
+    hidden = {
+        "object_uri",
+        "source_uri",
+        "etag",
+        "boxes",
+        "heatmaps",
+        "patient_key",
+        "views",
+        "pixel_mm",
+        "pixel_column_mm",
+    }
     views = " and ".join(f"{box['view']} view" for box in row["boxes"] if not box["box_index"])
     return {key: value for key, value in row.items() if key not in hidden} | {
         "picture": base64.b64encode(picture).decode() if picture else None,

@@ -79,15 +79,15 @@ def staged(staged_uri: str) -> ds.Dataset:
 
 def unaccounted(objects: pa.Table, staged: ds.Dataset) -> int:
     """Return how many listed objects have neither a scan nor a refusal among staged rows."""
-    connection = duckdb.connect(config={"memory_limit": "1GB", "threads": 2})
-    connection.register("objects", objects)
-    connection.register("staged", staged)
-    [(missing,)] = connection.sql("""
+    missing = delta.ask(
+        """
         SELECT count(*) FROM objects ANTI JOIN (
             SELECT DISTINCT source_uri AS object_uri, etag FROM staged
-            WHERE scan IS NOT NULL OR reject IS NOT NULL) USING (object_uri, etag)""").fetchall()
-    connection.close()
-    return int(missing)
+            WHERE scan IS NOT NULL OR reject IS NOT NULL) USING (object_uri, etag)""",
+        objects=objects,
+        staged=staged,
+    )
+    return int(missing[0][0].as_py())
 
 
 def database(
@@ -97,8 +97,6 @@ def database(
 
     Args:
         spill: folder for what does not fit into memory.
-        staged: the run's rows.
-        opened: the tables as they are.
     """
     connection = duckdb.connect(
         config={"memory_limit": "1GB", "temp_directory": spill, "threads": 2}

@@ -26,7 +26,6 @@ from bae.tables.contract import SCHEMAS, same_kind
 LAST = "cohort/ages"
 """The table whose commit says that a run is whole."""
 
-
 _COMMITS_LOOKED_AT = 50
 
 
@@ -59,6 +58,15 @@ def storage_errors(doing: str) -> Iterator[None]:
             f"cannot {doing}: the storage refuses, is full or does not answer "
             f"({type(error).__name__}); check place and credentials, then run again"
         ) from error
+
+
+def ask(query: str, params: dict[str, Any] | None = None, **rows: Any) -> pa.Table:
+    """Return DuckDB's answer about some tables or datasets, each by its name, in bounded memory."""
+    with duckdb.connect(config={"memory_limit": "1500MB", "threads": 2}) as connection:
+        connection.execute("SET TimeZone = 'UTC'")
+        for name, each in rows.items():
+            connection.register(name, each)
+        return connection.sql(query, params=params).to_arrow_table()
 
 
 def delta(tables_uri: str, name: str, version: int | None = None) -> DeltaTable | None:

@@ -13,12 +13,12 @@ from dataclasses import dataclass
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
-from deltalake import DeltaTable, WriterProperties
+from deltalake import DeltaTable
 
 from bae import storage
 from bae.errors import RunError, UseError
 from bae.tables import contract, delta, runs
-from bae.tables.maintain import committed, no_check, vacuum, without_retry
+from bae.tables.maintain import committed, merged, no_check, vacuum
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,14 +40,7 @@ class Erased:
 
 
 def erase(tables_uri: str, patient_key: str, check: Callable[[], None] = no_check) -> Erased:
-    """Remove a patient from all tables and all files, old versions included, and prove it.
-
-    Afterwards versions from before cannot be read any more: their files are gone.
-
-    Args:
-        tables_uri: root of the tables.
-        patient_key: the patient's key, as in ``cohort/ages``.
-        check: called before each commit; raises when this run lost its lease.
+    """Remove a patient, known by the key in ``cohort/ages``; versions from before cannot be read.
 
     Raises:
         UseError: no such patient, or a run is unfinished, whose staged rows may hold one.
@@ -89,24 +82,14 @@ def _delete(
     if table is None:
         return 0
     check()
-    # A merge, since the condition of a plain delete is written into the log with its values.
-    merger = table.merge(
-        pa.table({column: values}),
-        predicate=f"t.{column} = s.{column}",
-        source_alias="s",
-        target_alias="t",
-        writer_properties=WriterProperties(compression="ZSTD"),
-        commit_properties=without_retry(),
-    ).when_matched_delete()
-    return int(committed(merger.execute)["num_target_rows_deleted"])
+    matched = merged(table, pa.table({column: values}), [column])
+    return int(committed(matched.when_matched_delete().execute)["num_target_rows_deleted"])
 
 
 def _drop_samples(tables_uri: str, keys: list[str]) -> None:
     """Delete the training samples that hold one of the keys, by whole sets: they are a cache."""
     folder = storage.join(storage.normal(tables_uri), contract.SAMPLES)
-    if not storage.exists(folder):
-        return
-    for uri in storage.list_objects(folder)["object_uri"].to_pylist():
+    for uri in _below(folder):
         data = storage.read_or_none(uri)  # None: its set was deleted a moment ago
         if data is None or not uri.endswith(".parquet"):
             continue
@@ -118,10 +101,7 @@ def _drop_samples(tables_uri: str, keys: list[str]) -> None:
 def _drop_exports(tables_uri: str, scan_ids: list[str]) -> int:
     """Delete the DICOM exports of some scans, which are named after them; return how many."""
     folder = storage.join(storage.normal(tables_uri), contract.EXPORTS)
-    if not storage.exists(folder):
-        return 0
-    found = storage.list_objects(folder, hidden=True)["object_uri"].to_pylist()
-    mine = [uri for uri in found if any(scan_id in uri for scan_id in scan_ids)]
+    mine = [uri for uri in _below(folder) if any(scan_id in uri for scan_id in scan_ids)]
     for uri in mine:
         storage.delete(uri)
     return len(mine)
@@ -136,19 +116,27 @@ def _prove(tables_uri: str, keys: list[str]) -> int:
         RunError: a key was found.
     """
     root = storage.normal(tables_uri)
-    searched = 0
-    for name in [storage.join(root, part) for part in (contract.RESTRICTED, contract.COHORT)]:
-        if not storage.exists(name):
-            continue
-        for uri in storage.list_objects(name, hidden=True)["object_uri"].to_pylist():
-            data = storage.read_bytes(uri)
-            found = any(key.encode() in data or key in uri for key in keys)
-            if uri.endswith(".parquet"):
-                found = found or _holds(pq.ParquetFile(pa.BufferReader(data)), keys)
-            if found:
-                raise RunError("a file below the tables still holds the patient; run again")
-            searched += 1
-    return searched
+    uris = [
+        uri
+        for name in (contract.RESTRICTED, contract.COHORT)
+        for uri in _below(storage.join(root, name))
+    ]
+    for uri in uris:
+        data = storage.read_bytes(uri)
+        found = any(key.encode() in data or key in uri for key in keys)
+        if uri.endswith(".parquet"):
+            found = found or _holds(pq.ParquetFile(pa.BufferReader(data)), keys)
+        if found:
+            raise RunError("a file below the tables still holds the patient; run again")
+    return len(uris)
+
+
+def _below(folder: str) -> list[str]:
+    """Return the URIs of all objects below a folder, hidden ones too."""
+    if not storage.exists(folder):
+        return []
+    uris: list[str] = storage.list_objects(folder, hidden=True)["object_uri"].to_pylist()
+    return uris
 
 
 def _holds(file: pq.ParquetFile, keys: list[str]) -> bool:

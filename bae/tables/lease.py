@@ -38,9 +38,7 @@ class Lease:
     """A lease that is held; ``check`` before every commit.
 
     Attributes:
-        uri: the lease's object.
         number: its fencing number; the highest holds.
-        run_id: who holds it.
     """
 
     uri: str
@@ -84,7 +82,6 @@ def hold(tables_uri: str, run_id: str) -> Iterator[Lease]:
     """Hold the tables for one run; others get a ``LockedError`` meanwhile.
 
     Args:
-        tables_uri: root of the tables.
         run_id: shown to whoever finds the tables held.
 
     Raises:
@@ -141,10 +138,8 @@ def _process_is_gone(note: dict[str, Any]) -> bool:
         return False
     try:
         os.kill(note["pid"], 0)
-    except ProcessLookupError:
-        return True
-    except PermissionError:
-        return False
+    except OSError as error:  # PermissionError: it is somebody else's, and there
+        return isinstance(error, ProcessLookupError)
     return False
 
 

@@ -7,13 +7,14 @@ and writes no key, no path and no condition that contains one into a table's log
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 
 import pyarrow as pa
 import pyarrow.compute as pc
-from deltalake import CommitProperties, WriterProperties
+from deltalake import CommitProperties, DeltaTable, WriterProperties
 from deltalake.exceptions import CommitFailedError
+from deltalake.table import TableMerger
 
 from bae import storage
 from bae.errors import LockedError
@@ -35,6 +36,21 @@ _SORTED_BY = {
 
 def no_check() -> None:
     """Stand for a run without a lease."""
+
+
+def merged(table: DeltaTable, source: pa.Table, keys: Sequence[str]) -> TableMerger:
+    """Begin a merge of rows ``s`` into the rows ``t`` that have the same keys.
+
+    Its condition names columns only: the values of a plain delete's would stand in the log.
+    """
+    return table.merge(
+        source,
+        predicate=" AND ".join(f"t.{key} = s.{key}" for key in keys),
+        source_alias="s",
+        target_alias="t",
+        writer_properties=WriterProperties(compression="ZSTD"),
+        commit_properties=without_retry(),
+    )
 
 
 def compact(tables_uri: str, check: Callable[[], None] = no_check) -> dict[str, tuple[int, int]]:
@@ -76,9 +92,7 @@ def vacuum(tables_uri: str, keep_days: int = KEEP_DAYS) -> int:
         if table is not None:
             deleted += len(
                 table.vacuum(
-                    retention_hours=24 * keep_days,
-                    dry_run=False,
-                    enforce_retention_duration=False,
+                    retention_hours=24 * keep_days, dry_run=False, enforce_retention_duration=False
                 )
             )
     return deleted

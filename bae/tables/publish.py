@@ -18,7 +18,7 @@ import itertools
 import logging
 import tempfile
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 
 import pyarrow as pa
@@ -62,21 +62,17 @@ _ROW_GROUP = {"cohort/heatmaps": 16384}
 
 
 def publish(
-    tables_uri: str,
-    run_id: str,
-    staged_uri: str,
-    check: Callable[[], None] = lambda: None,
-) -> dict[str, int]:
+    tables_uri: str, run_id: str, staged_uri: str, check: Callable[[], None] = lambda: None
+) -> tuple[dict[str, int], Counter[str]]:
     """Add a run's staged rows to the tables; a second call changes nothing.
 
     Args:
-        tables_uri: root of the tables.
-        run_id: names the run in every row and every commit.
         staged_uri: folder of Parquet files in the schema ``contract.STAGED``.
         check: called before each commit; raises when this run lost its lease.
 
     Returns:
-        Rows added to each table, 0 where the run was there already.
+        Rows added to each table, 0 where the run was there already, and the run's refusals by
+        code; none where a call that was killed has published all.
 
     Raises:
         TablesError: staged files or tables do not fit the contract.
@@ -84,13 +80,12 @@ def publish(
     """
     _finish_halves(tables_uri, run_id, check)
     with delta.storage_errors("publish the run"):
-        return _publish(tables_uri, run_id, staged_uri, check)[0]
+        return _publish(tables_uri, run_id, staged_uri, check)
 
 
 def _publish(
     tables_uri: str, run_id: str, staged_uri: str, check: Callable[[], None]
 ) -> tuple[dict[str, int], Counter[str]]:
-    """Return the rows added to each table, and the run's refusals by code."""
     staged = compare.staged(staged_uri)
     opened = {name: delta.delta(tables_uri, name) for name in contract.SCHEMAS}
     added = dict.fromkeys(contract.SCHEMAS, 0)
@@ -132,11 +127,7 @@ def _finish_halves(tables_uri: str, run_id: str, check: Callable[[], None]) -> N
 def finish(
     run: Run, check: Callable[[], None] = lambda: None
 ) -> tuple[dict[str, int], Counter[str]]:
-    """Publish a run whose parts are all staged, then drop its staging area.
-
-    Returns:
-        What ``publish`` returns, and the run's refusals by code; none where a call that was
-        killed has published all.
+    """Publish a run whose parts are all staged, then drop its staging area; see ``publish``.
 
     Raises:
         RunError: parts are missing, or an object was neither read nor refused.
@@ -151,27 +142,13 @@ def finish(
             missing = compare.unaccounted(objects, compare.staged(run.staged_uri))
         if missing:
             raise RunError(f"{missing} objects were neither read nor refused; nothing is published")
-    _finish_halves(run.tables_uri, run.run_id, check)
-    with delta.storage_errors("publish the run"):
-        published = _publish(run.tables_uri, run.run_id, run.staged_uri, check)
+    published = publish(run.tables_uri, run.run_id, run.staged_uri, check)
     run.remove()
     return published
 
 
 def _has_run(table: DeltaTable | None, run_id: str) -> bool:
     return table is not None and table.transaction_version(run_id) is not None
-
-
-def _stretches(batches: Iterable[pa.RecordBatch], name: str) -> Iterator[pa.RecordBatch]:
-    """Put sorted batches together: deltalake's writer keeps order within a batch only."""
-    waiting: list[pa.RecordBatch] = []
-    for batch in batches:
-        waiting.append(batch)
-        if sum(one.num_rows for one in waiting) >= _STRETCH_ROWS.get(name, 1_000_000):
-            yield pa.concat_batches(waiting)
-            waiting = []
-    if waiting:
-        yield pa.concat_batches(waiting)
 
 
 def _configuration(name: str) -> dict[str, str | None]:
@@ -197,11 +174,18 @@ def _commit(
     """Write rows and commit them as one version; return how many there were."""
     count = 0
 
-    def counted() -> Iterator[pa.RecordBatch]:
+    def stretches() -> Iterator[pa.RecordBatch]:
+        """Put sorted batches together: deltalake's writer keeps order within a batch only."""
         nonlocal count
-        for stretch in _stretches(itertools.chain([] if first is None else [first], rest), name):
-            count += stretch.num_rows
-            yield stretch.cast(schema)
+        waiting: list[pa.RecordBatch] = []
+        for batch in itertools.chain([] if first is None else [first], rest):
+            waiting.append(batch)
+            count += batch.num_rows
+            if sum(one.num_rows for one in waiting) >= _STRETCH_ROWS.get(name, 1_000_000):
+                yield pa.concat_batches(waiting).cast(schema)
+                waiting = []
+        if waiting:
+            yield pa.concat_batches(waiting).cast(schema)
 
     schema = contract.SCHEMAS[name]
     place = delta.uri(tables_uri, name)
@@ -213,7 +197,7 @@ def _commit(
     try:
         write_deltalake(
             place if table is None else table,
-            pa.RecordBatchReader.from_batches(schema, counted()),
+            pa.RecordBatchReader.from_batches(schema, stretches()),
             mode="append",
             name=name.partition("/")[2],
             configuration=_configuration(name) if table is None else None,

@@ -1,11 +1,4 @@
-"""Read the tables: DuckDB views for analysts, heat maps as arrays.
-
-The views of what counts today, written for what there is. ``infra/views.sql`` says it in
-general: of the rows of a scan the newest object that is not removed counts, and of that the
-newest model that scored it. That groups all rows by scan, which takes seconds on millions. Here
-the few facts that decide are looked up first (which models there are, whether any scan has a
-second object or lost its own), and only what they ask for is joined.
-"""
+"""Read the tables: DuckDB views for analysts, heat maps as arrays."""
 
 from __future__ import annotations
 
@@ -24,7 +17,14 @@ from bae.tables.delta import LAST, dataset_of, delta, files, half_published
 
 
 def _latest(connection: duckdb.DuckDBPyConnection) -> dict[str, str]:
-    """Return the views of what counts today, name to query, for a connection with the tables."""
+    """Return the views of what counts today, name to query, for a connection with the tables.
+
+    ``infra/views.sql`` says it in general: of the rows of a scan the newest object that is not
+    removed counts, and of that the newest model that scored it. That groups all rows by scan,
+    which takes seconds on millions. Here the few facts that decide are looked up first (which
+    models there are, whether any scan has a second object or lost its own), and only what they
+    ask for is joined.
+    """
     facts = connection.sql("""
         SELECT model_id, max(object_version), count(removed_at) FROM ages
         GROUP BY model_id ORDER BY min(predicted_at), model_id""").fetchall()
@@ -81,7 +81,6 @@ def connect(
     connection is open does not change an answer. Times are in UTC.
 
     Args:
-        tables_uri: root of the tables.
         version: show only the runs that ``ages`` had at this Delta version. It works for ever,
             since rows are only added; patients erased and labels corrected since are so here too.
         restricted: also offer scans and rejects, for those who may read them.
@@ -170,12 +169,10 @@ def heat_array(maps: pa.Table) -> NDArray[np.uint8]:
     lengths = pc.unique(pc.binary_length(maps["heat"])).to_pylist()
     if len(sizes) > 1 or lengths != [rows * columns]:
         raise TablesError("the heat maps differ in size; choose one model and one view at a time")
-    flat = [bytes_of(chunk) for chunk in maps["heat"].chunks if len(chunk)]
+    flat = []
+    for chunk in maps["heat"].chunks:  # without nulls, the bytes lie end to end
+        _, offsets, data = chunk.buffers()
+        if len(chunk):
+            ends = np.frombuffer(offsets, np.int32)[[chunk.offset, chunk.offset + len(chunk)]]
+            flat.append(np.frombuffer(data, np.uint8)[slice(*ends)])
     return np.concatenate(flat).reshape(-1, rows, columns)
-
-
-def bytes_of(chunk: pa.BinaryArray) -> NDArray[np.uint8]:
-    """Return the bytes of all values of a chunk without nulls, end to end, as they lie."""
-    _, offsets, data = chunk.buffers()
-    first, last = np.frombuffer(offsets, np.int32)[[chunk.offset, chunk.offset + len(chunk)]]
-    return np.frombuffer(data, np.uint8)[first:last]

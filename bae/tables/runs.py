@@ -19,14 +19,12 @@ import secrets
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 
-import duckdb
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from bae import storage
-from bae.errors import RunError, TablesError
+from bae.errors import TablesError
 from bae.tables import contract, delta
 
 PART_OBJECTS = 64
@@ -43,20 +41,10 @@ def todo(tables_uri: str, listing: pa.Table, model_id: str | None) -> pa.Table:
     in it must have been scored by that model. A refusal at this version counts as
     done: without a model in it for all models, otherwise for that model.
 
-    Args:
-        tables_uri: root of the tables.
-        listing: a table of ``storage.LISTING``.
-        model_id: the model to score with, or None to index only.
-
     Returns:
         The rows of ``listing`` to work on, sorted by ``object_uri``.
     """
     with delta.storage_errors("compare the archive with the tables"):
-        connection = duckdb.connect(config={"memory_limit": "1500MB", "threads": 2})
-        connection.register("listing", listing)
-        for name in ("scans", "rejects"):
-            connection.register(name, delta.dataset(tables_uri, f"restricted/{name}"))
-        connection.register("ages", delta.dataset(tables_uri, "cohort/ages"))
         left = """
             WITH refused AS (
                 SELECT object_uri, source_uri, etag FROM rejects
@@ -74,8 +62,14 @@ def todo(tables_uri: str, listing: pa.Table, model_id: str | None) -> pa.Table:
             SELECT object_uri, etag, size_bytes
             FROM listing ANTI JOIN done USING (object_uri, etag)
             ORDER BY object_uri"""
-        found = connection.sql(left, params={"model": model_id}).to_arrow_table()
-        connection.close()
+        found = delta.ask(
+            left,
+            {"model": model_id},
+            listing=listing,
+            scans=delta.dataset(tables_uri, "restricted/scans"),
+            rejects=delta.dataset(tables_uri, "restricted/rejects"),
+            ages=delta.dataset(tables_uri, "cohort/ages"),
+        )
     return found.cast(storage.LISTING)
 
 
@@ -84,9 +78,7 @@ class Run:
     """One run's staging area. Plain values: it travels to workers as it is.
 
     Attributes:
-        tables_uri: root of the tables.
         run_id: sorts by time of start.
-        archive_uri: the archive that was listed.
         model_id: the model to score with, None where only indexing.
     """
 
@@ -124,26 +116,14 @@ class Run:
         names = _below(self.staged_uri, "")
         return {int(name.rsplit("/", 1)[1].removesuffix(".parquet")) for name in names}
 
-    def stage(self, number: int, rows: pa.Table, objects: pa.Table | None = None) -> None:
+    def stage(self, number: int, rows: pa.Table) -> None:
         """Write one part's result whole; a second time it replaces itself.
 
-        Args:
-            number: the part.
-            rows: a table of ``contract.STAGED``.
-            objects: the part's objects; if given, each must have a row.
-
         Raises:
-            RunError: an object of the part has neither a scan nor a refusal.
             TablesError: the rows do not have the columns of ``contract.STAGED``.
         """
         if not contract.same_columns(rows.schema, contract.STAGED):
-            raise TablesError("staged rows must have the columns of bae.tables.STAGED")
-        if objects is not None:
-            missing = pc.sum(
-                pc.invert(pc.is_in(objects["object_uri"], rows["source_uri"].combine_chunks()))
-            ).as_py()
-            if missing:
-                raise RunError(f"{missing} objects of part {number} were neither read nor refused")
+            raise TablesError("staged rows must have the columns of bae.tables.contract.STAGED")
         sink = io.BytesIO()
         pq.write_table(rows.cast(contract.STAGED), sink, compression="zstd")
         name = storage.join(self.staged_uri, f"{number:06d}.parquet")
@@ -165,26 +145,17 @@ def open_run(
     """Resume the unfinished run of this archive and model, or begin one.
 
     Objects of ``todo`` that the unfinished run does not have yet are added to it.
-
-    Args:
-        tables_uri: root of the tables.
-        archive_uri: the archive that was listed.
-        model_id: the model to score with, or None to index only.
-        todo: what ``todo`` returned.
-        part_objects: see ``divided``.
     """
-    place, archive = storage.normal(tables_uri), storage.normal(archive_uri)
-    for run in unfinished(place):
-        if (run.archive_uri, run.model_id) == (archive, model_id):
-            known = [part.select(["object_uri", "etag"]) for part in run.parts().values()]
-            more = _without(todo, pa.concat_tables(known)) if known else todo
-            _write_todo(run, more, part_objects)
-            return run
-    stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
+    if run := unfinished_of(tables_uri, archive_uri, model_id):
+        keys = ["object_uri", "etag"]
+        known = pa.concat_tables([todo.slice(0, 0), *run.parts().values()]).select(keys)
+        more = todo.join(known, keys, join_type="left anti")
+        _write_todo(run, more.sort_by("object_uri"), part_objects)
+        return run
     run = Run(
-        tables_uri=place,
-        run_id=f"{stamp}-{secrets.token_hex(4)}",
-        archive_uri=archive,
+        tables_uri=storage.normal(tables_uri),
+        run_id=f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{secrets.token_hex(4)}",
+        archive_uri=storage.normal(archive_uri),
         model_id=model_id,
     )
     _write_todo(run, todo, part_objects)
@@ -201,15 +172,18 @@ def unfinished(tables_uri: str) -> list[Run]:
     return [Run(tables_uri=place, **json.loads(storage.read_bytes(name))) for name in sorted(names)]
 
 
+def unfinished_of(tables_uri: str, archive_uri: str, model_id: str | None) -> Run | None:
+    """Return the unfinished run of this archive and model; there is at most one."""
+    wanted = storage.normal(archive_uri), model_id
+    found = unfinished(tables_uri)
+    return next((run for run in found if (run.archive_uri, run.model_id) == wanted), None)
+
+
 def divided(objects: pa.Table, part_objects: int | None = None) -> list[pa.Table]:
     """Divide objects into parts, in their order.
 
     A part ends when it holds ``part_objects`` objects or about ``PART_BYTES``, whichever
     comes first. Both limits are raised where there would be more than 4096 parts.
-
-    Args:
-        objects: a table with the columns of ``storage.LISTING``.
-        part_objects: by default ``PART_OBJECTS``.
     """
     if not objects.num_rows:
         return []
@@ -236,10 +210,6 @@ def _write_todo(run: Run, objects: pa.Table, part_objects: int | None) -> None:
             writer.write_table(part, row_group_size=part.num_rows)
     files = len(_below(run.uri, "todo-"))
     storage.write_bytes(storage.join(run.uri, f"todo-{files:03d}.parquet"), sink.getvalue())
-
-
-def _without(objects: pa.Table, known: pa.Table) -> pa.Table:
-    return objects.join(known, ["object_uri", "etag"], join_type="left anti").sort_by("object_uri")
 
 
 def _below(folder: str, start: str) -> list[str]:

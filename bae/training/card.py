@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from bae import recipes
+from bae.evaluation import plots
 from bae.evaluation.metrics import Estimate
 from bae.evaluation.pages import markdown_table
 from bae.method.model import Card, Part
@@ -50,14 +51,22 @@ def markdown(card: Card) -> str:
 
 
 def _part(part: Part) -> str:
-    names = ("scans", "patients", "age_mean_years", "age_sd_years", "female_share", "digest")
-    rows = [(split, *(data.get(name, "") for name in names)) for split, data in part.data.items()]
-    head = ("split", "scans", "patients", "mean age, years", "SD, years", "share of women",
-            "digest of object versions")  # fmt: skip
+    columns = {
+        "scans": "scans",
+        "patients": "patients",
+        "mean age, years": "age_mean_years",
+        "SD, years": "age_sd_years",
+        "share of women": "female_share",
+        "digest of object versions": "digest",
+    }
+    rows = [
+        (split, *(data.get(name, "") for name in columns.values()))
+        for split, data in part.data.items()
+    ]
     fit = ", ".join(f"{k} {part.fit[k]}" for k in ("epochs", "seconds", "device") if k in part.fit)
     lines = [f"Weights: sha256 `{part.sha256}`"]
     if rows:
-        lines.append(markdown_table(head, rows))
+        lines.append(markdown_table(("split", *columns), rows))
     if fit:
         found = (f"{k.replace('_', ' ')} {v:.3g}" for k, v in part.metrics.items())
         lines.append(f"Training: {fit}; {', '.join(found)}.")
@@ -67,8 +76,8 @@ def _part(part: Part) -> str:
 def _validation(found: Mapping[str, Any]) -> str:
     measures = {name: Estimate(**value) for name, value in found["metrics"].items()}
     rows = [(METRICS[name], value.text()) for name, value in measures.items()]
-    rows.append(("always saying the training mean: mean absolute error, years",
-                 f"{found['always_mean_mae_years']:.2f}"))  # fmt: skip
+    always = "always saying the training mean: mean absolute error, years"
+    rows.append((always, f"{found['always_mean_mae_years']:.2f}"))
     slope = Estimate(**found["gap_slope"])
     rows.append(("age bias: slope of predicted minus actual on actual age", slope.text()))
     if found["ece"] is not None:
@@ -76,18 +85,15 @@ def _validation(found: Mapping[str, Any]) -> str:
         rows.append(("the same, calibrated", f"{found['ece']:.3f}"))
     groups = [
         (
-            row["by"],
-            row["group"],
-            row["scans"],
-            row["patients"],
+            *(row[name] for name in ("by", "group", "scans", "patients")),
             Estimate(**row["mae_years"]).text(),
             f"{row['gap_years']:+.2f}",
             "" if row["coverage"] is None else Estimate(**row["coverage"]).text(),
         )
         for row in found["subgroups"]
     ]
-    head = ("by", "group", "scans", "patients", "mean absolute error, years (95 %)",
-            "mean gap, years", "coverage of the 90 % interval (95 %)")  # fmt: skip
+    errors = ("mean absolute error, years (95 %)", "mean gap, years")
+    head = ("by", "group", "scans", "patients", *errors, "coverage of the 90 % interval (95 %)")
     return (
         f"{found['scans']} scans of {found['patients']} patients that no weight was fitted to, but "
         "that chose the epoch: figures on patients of the test split (`jobs.evaluate`) come "
@@ -116,30 +122,23 @@ def _calibration(card: Card) -> str:
 
 
 def learning_curve(history: Sequence[Mapping[str, float]]) -> Figure:
-    """Draw how training went: loss above, validation below, the epoch that was kept marked.
-
-    Args:
-        history: one mapping per epoch, as ``bae.training.fit`` reports them.
-    """
+    """Draw how training went: loss above, validation below, the epoch that was kept marked."""
     epochs = [metrics["epoch"] for metrics in history]
     best = min(history, key=lambda metrics: metrics["score"])
-    name, unit = (
-        ("mae_years", "validation error, years")
-        if "mae_years" in best
-        else ("cross_entropy", "validation cross-entropy")
-    )
+    name, unit = "cross_entropy", "validation cross-entropy"
+    if "mae_years" in best:
+        name, unit = "mae_years", "validation error, years"
     figure = Figure(figsize=(6.4, 5.0), layout="constrained")
     above, below = figure.subplots(2, 1, sharex=True)
     above.plot(epochs, [m["train_loss"] for m in history], color="black", marker=".")
     above.set_ylabel("training loss")
     below.plot(epochs, [m[name] for m in history], color="black", marker=".")
     below.set_ylim(bottom=0)
-    below.axvline(best["epoch"], color="#0072B2", linestyle="--", linewidth=1)
-    below.annotate(
-        f"kept: epoch {best['epoch']:.0f}, {best[name]:.2f}",
-        (best["epoch"], 0.04), xycoords=("data", "axes fraction"), xytext=(-4, 0),
-        textcoords="offset points", ha="right", color="#0072B2", fontsize=9,
-    )  # fmt: skip
+    below.axvline(best["epoch"], color=plots.BLUE, linestyle="--", linewidth=1)
+    note = f"kept: epoch {best['epoch']:.0f}, {best[name]:.2f}"
+    place = {"xycoords": ("data", "axes fraction"), "textcoords": "offset points", "ha": "right"}
+    looks = place | {"color": plots.BLUE, "fontsize": 9}
+    below.annotate(note, (best["epoch"], 0.04), xytext=(-4, 0), **looks)
     below.set_ylabel(unit)
     below.set_xlabel("epoch")
     below.xaxis.set_major_locator(MaxNLocator(integer=True))

@@ -40,8 +40,6 @@ def augment(
 
     Args:
         grey_N1HW: samples, with the margin that ``recipes.with_margin`` gives.
-        config: how far.
-        generator: of the random numbers.
         size: rows and columns without the margin; by default there is none.
     """
     n = grey_N1HW.shape[0]
@@ -183,12 +181,8 @@ def train_epoch(
     fault is the same epoch.
 
     Args:
-        training: changed in place.
         wrapped: ``training.network`` itself or in its DistributedDataParallel.
-        batches: this worker's share.
         steps: expected number of batches, for the schedule.
-        task: what to learn, and how.
-        rank: this worker's number.
 
     Raises:
         RunError: the loss is not finite; names the batch's scan ids.

@@ -37,7 +37,6 @@ class Assignment:
     """What to train, from what, where; it travels to every worker.
 
     Attributes:
-        task: what to build, what it learns, and how.
         rows: training samples.
         checkpoints_uri: where checkpoints go; the same URI and name resume a broken run.
         run_name: names the run; must change when recipe or data do.
@@ -67,9 +66,7 @@ def train(
     """Train one network and return its best epoch.
 
     Args:
-        assignment: what, from what, where.
         datasets: ``train`` and ``validation``; columns of ``bae.training.samples.SCHEMA``.
-        on_epoch: called here with each epoch's metrics.
 
     Returns:
         The network with the best epoch's weights, and the history of metrics.
@@ -91,10 +88,7 @@ def train(
         scaling_config=ray.train.ScalingConfig(
             num_workers=workers,
             use_gpu=assignment.use_gpu,
-            resources_per_worker={
-                "CPU": cpus_each,
-                **({"GPU": 1} if assignment.use_gpu else {}),
-            },
+            resources_per_worker={"CPU": cpus_each, **({"GPU": 1} if assignment.use_gpu else {})},
         ),
         run_config=ray.train.RunConfig(
             name=assignment.run_name,

@@ -22,81 +22,79 @@ from bae.errors import ModelError
 from bae.evaluation import plots, scorecard
 from bae.method import model, weights
 from bae.pipeline import kept, outcomes, resources
-from bae.pipeline.parts import PartDone
+from bae.pipeline.parts import OnPart
 from bae.training import loop, samples, trackers
 from bae.training.card import learning_curve, markdown
 from bae.training.tasks import Task
 
 
 @dataclass(frozen=True, kw_only=True)
-class Request:
-    """What to train.
+class Plan:
+    """What to train, with everything that can be checked before Ray starts.
 
     Attributes:
-        task: which network of which recipe; a regressor's recipe must agree with the
-            localizer's card.
-        tables_uri: root of the tables; the scans table must be filled.
-        model_uri: the model folder; for a regressor it must hold a localizer, unless the
-            recipe takes whole views.
+        task: which network of which recipe.
+        model_uri: the model folder; for a regressor it holds a localizer, unless the recipe
+            takes whole views.
         weights_uri: see ``bae.method.weights.imagenet``.
         workers: training processes, a number or the least and the most (elastic).
         gpus: GPUs of each worker, 0 or 1; None: 1 where the cluster has enough.
-    """
-
-    task: Task
-    tables_uri: str
-    model_uri: str
-    weights_uri: str | None = None
-    workers: int | tuple[int, int] = 1
-    gpus: int | None = None
-
-
-@dataclass(frozen=True, kw_only=True)
-class Plan:
-    """A request with everything that can be checked before Ray starts.
-
-    Attributes:
-        request: what was asked for.
         card: the card to extend: empty, or the localizer's for a regressor.
         imagenet: what the trunk starts from, None for a random start.
         scans: rows of the scans table for ``train`` and ``validation``.
     """
 
-    request: Request
+    task: Task
+    tables_uri: str
+    model_uri: str
+    weights_uri: str | None
+    workers: int | tuple[int, int]
+    gpus: int | None
     card: model.Card
     imagenet: dict[str, torch.Tensor] | None
     scans: dict[str, pa.Table]
 
 
-def plan(request: Request) -> Plan:
-    """Check a request and gather what it needs; writes nothing.
+def plan(
+    task: Task,
+    tables_uri: str,
+    model_uri: str,
+    weights_uri: str | None,
+    workers: int | tuple[int, int],
+    gpus: int | None,
+) -> Plan:
+    """Check what is asked for and gather what it needs; writes nothing.
 
     Raises:
         UseError: no scans to train on, no localizer to crop with, or one of another
             recipe, or ImageNet weights that cannot be had.
     """
-    section = request.task.section
     return Plan(
-        request=request,
-        card=_card(request),
-        imagenet=weights.imagenet(section.trunk, section.weights, request.weights_uri),
+        task=task,
+        tables_uri=tables_uri,
+        model_uri=model_uri,
+        weights_uri=weights_uri,
+        workers=workers,
+        gpus=gpus,
+        card=_card(task, model_uri),
+        imagenet=weights.imagenet(task.section.trunk, task.section.weights, weights_uri),
         scans={
-            split: kept.training_scans(request.tables_uri, request.task.recipe, split)
+            split: kept.training_scans(tables_uri, task.recipe, split)
             for split in ("train", "validation")
         },
     )
 
 
-def _card(request: Request) -> model.Card:
-    recipe = request.task.recipe
-    if not request.task.cropped:
+def _card(task: Task, model_uri: str) -> model.Card:
+    recipe = task.recipe
+    if not task.cropped:
         return model.Card(recipe=recipe, parts={})
-    card = model.load_card(request.model_uri)
-    model.load_localizer(request.model_uri, card)  # hash checked before hours of work
+    card = model.load_card(model_uri)
+    model.load_localizer(model_uri, card)  # hash checked before hours of work
     for section in ("windowing", "localizer", "region"):
         if getattr(card.recipe, section) != getattr(recipe, section):
             raise ModelError(
-                f"the localizer in {request.model_uri} was trained with another "
+                f"the localizer in {model_uri} was trained with another "
                 f"{section} section (recipe {card.recipe.name}); train both with the same"
             )
     return model.Card(recipe=recipe, parts={"localizer": card.parts["localizer"]})
@@ -104,27 +102,21 @@ def _card(request: Request) -> model.Card:
 
 def train(
     planned: Plan,
-    on_samples: Callable[[int, PartDone], None],
+    on_samples: OnPart,
     on_epoch: Callable[[dict[str, float]], None],
-    on_scored: Callable[[int, PartDone], None] = lambda parts, done: None,
+    on_scored: OnPart,
 ) -> model.Card:
     """Prepare samples, train, calibrate a regressor, and write weights and card.
-
-    Args:
-        planned: what to train, on what, from what.
-        on_samples: called with the number of parts and each finished part.
-        on_epoch: called with each epoch's metrics.
-        on_scored: as ``on_samples``, for the validation scans that calibrate.
 
     Raises:
         RunError: training failed; the same call goes on from the last checkpoint.
     """
     start = time.monotonic()
-    request, scans, task = planned.request, planned.scans, planned.request.task
-    checkpoints = storage.join(request.model_uri, "checkpoints")
-    use_gpu = resources.gpus_for_training(request.workers, request.gpus)
+    scans, task = planned.scans, planned.task
+    checkpoints = storage.join(planned.model_uri, "checkpoints")
+    use_gpu = resources.gpus_for_training(planned.workers, planned.gpus)
     files = samples.prepare(
-        task, request.tables_uri, request.model_uri, planned.card, scans, on_samples
+        task, planned.tables_uri, planned.model_uri, planned.card, scans, on_samples
     )
     datasets = {split: samples.opened(names) for split, names in files.items()}
     counts = {split: dataset.count() for split, dataset in datasets.items()}
@@ -133,14 +125,14 @@ def train(
         task=task,
         rows=counts["train"],
         checkpoints_uri=checkpoints,
-        run_name=_run_name(request, planned.card, scans["train"]),
-        workers=request.workers,
+        run_name=_run_name(planned),
+        workers=planned.workers,
         use_gpu=use_gpu,
         imagenet=planned.imagenet,
         ages=(float(ages.mean()), max(float(ages.std()), 1.0)),
     )
     parameters = recipes.to_json(task.recipe)
-    with trackers.tracked(request.model_uri, assignment.run_name, parameters) as track:
+    with trackers.tracked(planned.model_uri, assignment.run_name, parameters) as track:
 
         def epoch_done(metrics: dict[str, float]) -> None:
             track(metrics)
@@ -162,30 +154,24 @@ def train(
     if task.completes:
         # the model folder is not touched before all of the new model is there
         made = storage.join(checkpoints, "made")
-        model.copy(request.model_uri, made, planned.card)
+        model.copy(planned.model_uri, made, planned.card)
         card = model.save_part(made, planned.card, task.name, network, facts)
-        card = _calibrated(request, made, card, scans, on_scored)
-        model.copy(made, request.model_uri, card)
+        card = _calibrated(planned, made, card, on_scored)
+        model.copy(made, planned.model_uri, card)
     else:
-        card = model.save_part(request.model_uri, planned.card, task.name, network, facts)
-    storage.write_bytes(storage.join(request.model_uri, "card.md"), markdown(card).encode())
-    curve = storage.join(request.model_uri, f"{task.name}_learning_curve.png")
+        card = model.save_part(planned.model_uri, planned.card, task.name, network, facts)
+    storage.write_bytes(storage.join(planned.model_uri, "card.md"), markdown(card).encode())
+    curve = storage.join(planned.model_uri, f"{task.name}_learning_curve.png")
     storage.write_bytes(curve, plots.png(learning_curve(history)))
     storage.delete(checkpoints)
     return card
 
 
-def _calibrated(
-    request: Request,
-    model_uri: str,
-    card: model.Card,
-    scans: dict[str, pa.Table],
-    on_part: Callable[[int, PartDone], None],
-) -> model.Card:
+def _calibrated(planned: Plan, made_uri: str, card: model.Card, on_part: OnPart) -> model.Card:
     """Score the validation scans as the nightly job would; return the card with what follows."""
-    found = outcomes.score(request.tables_uri, model_uri, scans["validation"], on_part)
+    found = outcomes.score(planned.tables_uri, made_uri, planned.scans["validation"], on_part)
     edges = card.recipe.localizer.group_edges_years
-    mean_age = float(pc.mean(scans["train"]["age_years"]).as_py())
+    mean_age = float(pc.mean(planned.scans["train"]["age_years"]).as_py())
     return replace(
         card,
         calibration=scorecard.calibrate(found, edges),
@@ -193,16 +179,16 @@ def _calibrated(
     )
 
 
-def _run_name(request: Request, card: model.Card, scans: pa.Table) -> str:
+def _run_name(planned: Plan) -> str:
     """Name the checkpoints so that only the same training resumes from them."""
     state = [
-        recipes.to_json(request.task.recipe),
-        {name: part.sha256 for name, part in card.parts.items()},
-        kept.digest(scans),
-        request.weights_uri,
+        recipes.to_json(planned.task.recipe),
+        {name: part.sha256 for name, part in planned.card.parts.items()},
+        kept.digest(planned.scans["train"]),
+        planned.weights_uri,
     ]
     digest = hashlib.sha256(json.dumps(state, sort_keys=True).encode()).hexdigest()[:16]
-    return f"{request.task.name}-{digest}"
+    return f"{planned.task.name}-{digest}"
 
 
 def _metrics(history: list[dict[str, float]]) -> dict[str, float]:

@@ -14,12 +14,9 @@ file that is not whole is made again, and of each network's folders only the new
 
 from __future__ import annotations
 
-import hashlib
-import json
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 
-import numpy as np
 import pyarrow as pa
 import ray
 import ray.data
@@ -30,10 +27,9 @@ from bae.archive.intake import Decoded
 from bae.method import fused, hardware, image, model, networks
 from bae.method.predictor import chosen_views, localize, network_inputs
 from bae.pipeline import kept
-from bae.pipeline.parts import PartDone
+from bae.pipeline.parts import OnPart
 from bae.recipes import age_group
 from bae.scan import SEX_CODE, Scan
-from bae.tables import contract, query
 from bae.training.tasks import Batch, Task
 
 SCHEMA = pa.schema(
@@ -56,21 +52,24 @@ def prepare(
     model_uri: str,
     card: model.Card,
     scans: Mapping[str, pa.Table],
-    on_part: Callable[[int, PartDone], None],
+    on_part: OnPart,
 ) -> dict[str, list[str]]:
     """Make the samples that are not there yet; return the files of each split.
 
     Args:
-        task: whose samples.
-        tables_uri: root of the tables.
         model_uri: where the localizer lies, if the card names one.
-        card: of what is trained already.
-        scans: what ``kept.training_scans`` returned for each split.
-        on_part: called with the number of parts to do and each that is done.
     """
     localizer = card.parts.get("localizer")
+    state = {
+        "part": task.name,
+        "shape": task.sample_shape,
+        "windowing": asdict(task.recipe.windowing),
+        "region": asdict(task.recipe.region),
+        "localizer": "" if localizer is None else localizer.sha256,
+        "scans": {split: kept.digest(table) for split, table in scans.items()},
+    }
     step = Samples(
-        cache=_cache(task, tables_uri, scans, "" if localizer is None else localizer.sha256),
+        cache=kept.cache(tables_uri, task.name, state, SCHEMA),
         task=task,
         known={k: v for table in scans.values() for k, v in truth(table).items()},
         model_uri=None if localizer is None else model_uri,
@@ -85,22 +84,6 @@ def truth(scans: pa.Table) -> Truth:
     return {scan_id: (age, SEX_CODE[sex]) for scan_id, age, sex in zip(*columns, strict=True)}
 
 
-def _cache(
-    task: Task, tables_uri: str, scans: Mapping[str, pa.Table], localizer_sha256: str
-) -> kept.Cache:
-    state = {
-        "part": task.name,
-        "shape": task.sample_shape,
-        "windowing": asdict(task.recipe.windowing),
-        "region": asdict(task.recipe.region),
-        "localizer": localizer_sha256,
-        "scans": {split: kept.digest(table) for split, table in scans.items()},
-    }
-    key = hashlib.sha256(json.dumps(state, sort_keys=True).encode()).hexdigest()[:16]
-    folder = storage.join(tables_uri, contract.SAMPLES, f"{task.name}-{key}")
-    return kept.Cache(uri=folder, schema=SCHEMA)
-
-
 STEP_NAMES = {"localizer": "LocalizerSamples", "regressor": "RegressorSamples"}
 """A network's name to the label that its samples' step has in metrics."""
 
@@ -110,7 +93,6 @@ class Samples(kept.KeptStep):
     """Prepare the views of scans as a network will see them in training.
 
     Attributes:
-        task: whose samples.
         known: the scans wanted.
         model_uri: holds the localizer that crops; None: every view is taken whole.
     """
@@ -145,10 +127,15 @@ class Samples(kept.KeptStep):
             inputs = network_inputs(found, task.size, task.pair, task.fit.box_jitter)
             names = ["both"] if task.pair else [view.view for view in found]
             rows += [
-                {"scan_id": item.scan_id, "view": name, "male": male, "age_years": age,
-                 "image": image.to_bytes(picture)}
+                {
+                    "scan_id": item.scan_id,
+                    "view": name,
+                    "male": male,
+                    "age_years": age,
+                    "image": image.to_bytes(picture),
+                }
                 for name, picture in zip(names, inputs, strict=True)
-            ]  # fmt: skip
+            ]
         return pa.Table.from_pylist(rows, schema=SCHEMA)
 
 
@@ -171,9 +158,8 @@ def opened(files: list[str]) -> ray.data.Dataset:
 def batches(rows: Iterable[pa.Table], task: Task, device: torch.device) -> Iterator[Batch]:
     """Turn rows of ``SCHEMA`` into batches on the device."""
     for table in rows:
-        pictures = table["image"].cast(pa.binary())  # Ray Data may make it large_binary
-        pixels = np.concatenate([query.bytes_of(chunk) for chunk in pictures.chunks])
-        shaped = torch.from_numpy(pixels.reshape(-1, *task.sample_shape))
+        pixels = bytearray().join(table["image"].to_pylist())
+        shaped = torch.frombuffer(pixels, dtype=torch.uint8).view(-1, *task.sample_shape)
         grey_N1HW = shaped.to(device).float() / 255
         # to_numpy: Ray Data may turn NaN (sex unknown) into null, this turns it back
         ages, males = (table[name].to_numpy() for name in ("age_years", "male"))

@@ -30,7 +30,6 @@ class Batch:
         male_N: 0 female, 1 male, NaN unknown.
         age_N: chronological age in years.
         group_N: age group, int64.
-        scan_ids: pseudonyms, for error messages.
     """
 
     grey_N1HW: Tensor
@@ -46,9 +45,7 @@ class Task:
 
     Attributes:
         name: of the network, in the model folder and on its card.
-        recipe: of the whole model.
         section: the recipe's section on this network.
-        fit: how it is trained.
         build: makes the network, with random weights.
         cropped: whether samples are crops that the trained localizer chooses; else whole views.
         pair: whether both views are one sample.

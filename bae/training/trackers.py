@@ -29,8 +29,6 @@ def tracked(model_uri: str, run_name: str, parameters: dict[str, Any]) -> Iterat
     goes there, too. Neither gets a scan id or a path of the archive.
 
     Args:
-        model_uri: the model folder.
-        run_name: names the curves.
         parameters: the recipe, section by section.
 
     Raises:

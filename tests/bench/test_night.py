@@ -57,11 +57,11 @@ def test_wrong_use_gets_one_sentence(
 @pytest.mark.slow
 def test_table_and_json_have_every_row(local_ray: None) -> None:
     """Bare networks, job, loop and each stage, with the ratios that the README states."""
-    plan = night.Plan(
+    settings = night.Settings(
         views=512, recipe=recipes.recipe("small", ["localizer.width=48", "localizer.height=96"]),
         repeats=1,
     )  # fmt: skip
-    result = night.run(plan)
+    result = night.run(settings)
     values, table = _values(result), _table(result)
     for key in ("bare_views_per_s", "job_views_per_s", "loop_views_per_s", "job_per_bare",
                 "job_per_loop", "device", "precision", "matrix"):  # fmt: skip

@@ -1,5 +1,6 @@
 """Figure 3: the right scans, the right boxes on the right counts."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -75,7 +76,7 @@ def archive(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, list[str]]:
     rows = pipeline_rows.staged(
         items, [_prediction(i, item) for i, item in enumerate(items)], "made-up"
     )
-    run.stage(0, rows, run.remaining()[0])
+    run.stage(0, rows)
     publish.finish(run, lambda: None)
     assert len(names) == len(items)
     return tables_uri, [item.scan_id for item in items]
@@ -106,7 +107,7 @@ def test_panels_join_counts_heat_and_box_of_one_view(archive: tuple[str, list[st
     """Read again, every view meets its own heat map and box."""
     tables_uri, scan_ids = archive
     ages = delta.read(tables_uri, "cohort/ages")
-    found = panels.panels(tables_uri, ages, scan_ids[::-1])
+    found = _panels(tables_uri, ages, scan_ids[::-1])
     assert list(found) == scan_ids[::-1]
     for number, scan_id in enumerate(scan_ids):
         scan = dict(reread.scans(tables_uri, [scan_id]))[scan_id]
@@ -139,7 +140,7 @@ def test_figures_are_drawn_and_those_without_scans_left_out(
     """Both formats; one view only gives no figure of the other."""
     tables_uri, _ = archive
     ages = delta.read(tables_uri, "cohort/ages")
-    read = partial(panels.panels, tables_uri, ages)
+    read = partial(_panels, tables_uri, ages)
     drawn = figure3.draw(ages, EDGES, read)
     assert set(drawn) <= {"figure3_anterior", "figure3_posterior", "figure3_worst"}
     assert "figure3_worst" in drawn
@@ -147,6 +148,24 @@ def test_figures_are_drawn_and_those_without_scans_left_out(
         drawn["figure3_worst"].savefig(tmp_path / f"worst.{kind}")
         assert (tmp_path / f"worst.{kind}").stat().st_size > 10_000
     assert figure3.draw(ages.slice(0, 0), EDGES, read) == {}
+
+
+def _panels(
+    tables_uri: str, ages: pa.Table, scan_ids: Sequence[str]
+) -> dict[str, list[panels.RegionPanel]]:
+    """Read scans again and join them with their rows of one model."""
+    said = {row["scan_id"]: row for row in ages.to_pylist()}
+    heats, boxes = (
+        delta.read(tables_uri, f"cohort/{n}").to_pylist() for n in ("heatmaps", "boxes")
+    )
+    found = {}
+    for scan_id, scan in reread.scans(tables_uri, scan_ids):
+        own = ([row for row in rows if row["scan_id"] == scan_id] for rows in (heats, boxes))
+        found[scan_id] = [
+            replace(panel, title=panels.title(said[scan_id], panel.view))
+            for panel in panels.region_panels(scan, *own)
+        ]
+    return found
 
 
 def _panel(box: Box, **changes: object) -> panels.RegionPanel:

@@ -145,7 +145,7 @@ def _mend(root: str, uri: str) -> None:
     row["scan"]["scan_id"] = row["age"]["scan_id"] = "f" * 32
     listing = like.set_column(0, "object_uri", [[uri]])
     run = runs.open_run(root, rows.ARCHIVE, "one", listing)
-    run.stage(0, pa.Table.from_pylist([row], schema=contract.STAGED), listing)
+    run.stage(0, pa.Table.from_pylist([row], schema=contract.STAGED))
     publish.finish(run)
 
 

@@ -36,7 +36,8 @@ def test_publishing_twice_changes_nothing(tmp_path: Path) -> None:
     run = _staged_run(root, range(1, 50))
     publish.publish(root, run.run_id, run.staged_uri)
     before = rows.content(root), _versions(root)
-    assert publish.publish(root, run.run_id, run.staged_uri) == dict.fromkeys(contract.SCHEMAS, 0)
+    added, _ = publish.publish(root, run.run_id, run.staged_uri)
+    assert added == dict.fromkeys(contract.SCHEMAS, 0)
     assert (rows.content(root), _versions(root)) == before
 
 
@@ -265,7 +266,7 @@ def _staged_run(
     todo = runs.todo(root, rows.listing(numbers) if objects is None else objects, "m1")
     run = runs.open_run(root, archive, "m1", todo, part_objects=16)
     for number, part in run.remaining().items():
-        run.stage(number, rows.staged(part, "m1"), part)
+        run.stage(number, rows.staged(part, "m1"))
     return run
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from bae import storage
 from bae.errors import RunError, TablesError
-from bae.tables import contract, delta, runs
+from bae.tables import contract, delta, publish, runs
 from tests.fakes import rows
 
 
@@ -60,8 +60,7 @@ def test_a_refusal_by_one_model_leaves_the_scan_to_another(tmp_path: Path) -> No
     for row in staged:
         row["reject"] = {"stage": "score", "code": "no_region", "message": "m", "model_id": "m1"}
     run = runs.open_run(root, rows.ARCHIVE, "m1", objects)
-    run.stage(0, pa.Table.from_pylist(staged, schema=contract.STAGED), objects)
-    from bae.tables import publish
+    run.stage(0, pa.Table.from_pylist(staged, schema=contract.STAGED))
 
     publish.finish(run)
     assert _left(root, objects, "m1") == []
@@ -70,7 +69,6 @@ def test_a_refusal_by_one_model_leaves_the_scan_to_another(tmp_path: Path) -> No
 
 def test_a_zip_is_left_until_all_its_members_are_scored(tmp_path: Path) -> None:
     """One refused and one scored member do not hide a third that is only indexed."""
-    from bae.tables import publish
 
     root, objects = str(tmp_path), rows.listing(range(1, 2))
 
@@ -82,7 +80,7 @@ def test_a_zip_is_left_until_all_its_members_are_scored(tmp_path: Path) -> None:
             row |= {"source_uri": entry["object_uri"], "etag": entry["etag"]}
             members.append(row | {"object_uri": f"{entry['object_uri']}!/{number}"})
         run = runs.open_run(root, rows.ARCHIVE, "m1", objects)
-        run.stage(0, pa.Table.from_pylist(members, schema=contract.STAGED), objects)
+        run.stage(0, pa.Table.from_pylist(members, schema=contract.STAGED))
         publish.finish(run)
 
     stage(None)
@@ -97,7 +95,7 @@ def test_a_broken_run_goes_on_with_the_missing_parts(tmp_path: Path) -> None:
     root, objects = str(tmp_path), rows.listing(range(1, 100))
     first = runs.open_run(root, rows.ARCHIVE, "m1", objects, part_objects=10)
     for number, part in list(first.remaining().items())[:4]:
-        first.stage(number, rows.staged(part, "m1"), part)
+        first.stage(number, rows.staged(part, "m1"))
     again = runs.open_run(root, rows.ARCHIVE, "m1", objects, part_objects=10)
     assert again == first
     assert sorted(again.remaining()) == [4, 5, 6, 7, 8, 9]
@@ -125,14 +123,15 @@ def test_runs_of_other_archives_and_models_are_left_alone(tmp_path: Path) -> Non
 
 
 def test_a_part_must_account_for_its_objects(tmp_path: Path) -> None:
-    """A missing row, or rows of other columns, are refused when staging."""
+    """Rows of other columns are refused when staging, a missing row when publishing."""
     objects = rows.listing(range(1, 5))
     run = runs.open_run(str(tmp_path), rows.ARCHIVE, None, objects)
-    with pytest.raises(RunError, match="1 objects of part 0"):
-        run.stage(0, rows.staged(objects.slice(1)), objects)
     with pytest.raises(TablesError):
-        run.stage(0, objects, objects)
+        run.stage(0, objects)
     assert run.staged() == set()
+    run.stage(0, rows.staged(objects.slice(1)))
+    with pytest.raises(RunError, match="1 objects"):
+        publish.finish(run)
 
 
 def test_a_folder_without_run_json_is_no_run(tmp_path: Path) -> None:

@@ -11,7 +11,6 @@ from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-import duckdb
 import pyarrow as pa
 import pyarrow.compute as pc
 import ray
@@ -50,10 +49,7 @@ def missing(tables_uri: str, archive_uri: str, model_id: str, target: str) -> li
     """Return the scans of an archive that a model has scored and that have no report yet.
 
     Args:
-        tables_uri: root of the tables.
         archive_uri: the archive; its objects that are gone are left out.
-        model_id: the model.
-        target: where the exports are.
 
     Returns:
         Of ``restricted/scans`` what ``reread`` asks for, each scan's newest object; objects of
@@ -64,10 +60,7 @@ def missing(tables_uri: str, archive_uri: str, model_id: str, target: str) -> li
         names = storage.list_objects(target)["object_uri"].to_pylist()
         there = {uri.rsplit("/", 1)[1] for uri in names}
     with delta.storage_errors("look up what to export"):
-        connection = duckdb.connect()
-        connection.register("scans", current.scans(tables_uri))
-        connection.register("ages", delta.dataset(tables_uri, "cohort/ages"))
-        found = connection.sql(
+        found = delta.ask(
             """
             SELECT scan_id, object_version, object_uri, source_uri, etag, age_years, sex, views,
                    pixel_mm, pixel_column_mm
@@ -75,20 +68,15 @@ def missing(tables_uri: str, archive_uri: str, model_id: str, target: str) -> li
                 USING (scan_id, object_version)
             WHERE starts_with(source_uri, $archive || '/')
             ORDER BY source_uri, object_uri""",
-            params={"model": model_id, "archive": storage.normal(archive_uri)},
-        ).to_arrow_table()
-        connection.close()
+            {"model": model_id, "archive": storage.normal(archive_uri)},
+            scans=current.scans(tables_uri),
+            ages=delta.dataset(tables_uri, "cohort/ages"),
+        )
     return [row for row in found.to_pylist() if name(row, model_id, REPORT) not in there]
 
 
 def write(tables_uri: str, model_id: str, target: str, scans: Sequence[Row]) -> Counter[str]:
     """Export some scans; a second time it replaces the same objects by the same bytes.
-
-    Args:
-        tables_uri: root of the tables.
-        model_id: the model.
-        target: where to write.
-        scans: rows of ``missing``.
 
     Returns:
         ``WRITTEN`` or the reason why not, to the number of scans.
@@ -137,10 +125,7 @@ def _write(
         shown = source.page(data, scan, age, boxes, heatmaps)
     except ScanError:
         return NO_REFERENCE
-    for kind, made in (
-        (PICTURE, picture.picture(shown)),
-        (REPORT, sr.structured_report(shown)),
-    ):
+    for kind, made in ((PICTURE, picture.picture(shown)), (REPORT, sr.structured_report(shown))):
         storage.write_bytes(storage.join(target, name(row, model_id, kind)), made)
     return WRITTEN
 
@@ -158,14 +143,6 @@ def run(
     on_piece: Callable[[int], None] = lambda scans: None,
 ) -> Counter[str]:
     """Write what is missing; the same call after a fault goes on with the rest.
-
-    Args:
-        tables_uri: root of the tables.
-        archive_uri: where the scans are.
-        model_id: whose predictions.
-        target: where the exports go.
-        on_start: called with the number of scans to export.
-        on_piece: called with the number of scans just done.
 
     Returns:
         ``exports.WRITTEN`` or the reason why not, to the number of scans.

@@ -59,8 +59,6 @@ class Page:
             and quotes those it doubts in a warning.
         frames: number (from 1) of each panel's frame in the source object; None where its
             SOP class has one frame only and must not be referred to by frame.
-        age: the scan's row of ``cohort/ages``.
-        panels: what was found in each view.
     """
 
     source: Dataset
@@ -74,9 +72,7 @@ def page(data: bytes, scan: Scan, age: Row, boxes: Sequence[Row], heatmaps: Sequ
     """Put together what both objects show.
 
     Args:
-        data: bytes of the source object, a DICOM file.
         scan: the same, decoded, as indexed.
-        age: its row of ``cohort/ages``.
         boxes, heatmaps: its rows of the other tables.
 
     Raises:

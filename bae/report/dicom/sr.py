@@ -31,9 +31,12 @@ def structured_report(shown: Page) -> bytes:
     """Return the measurement report as a DICOM file."""
     age, model = shown.age, shown.age["model_id"]
     observer = sr.DeviceObserverIdentifyingAttributes(
-        uid=source.model_uid(model), name="bae", manufacturer_name="bae",
-        model_name="bae", serial_number=model,
-    )  # fmt: skip
+        uid=source.model_uid(model),
+        name="bae",
+        manufacturer_name="bae",
+        model_name="bae",
+        serial_number=model,
+    )
     content = sr.MeasurementReport(
         observation_context=sr.ObservationContext(
             observer_device_context=sr.ObserverContext(codes.DCM.Device, observer)

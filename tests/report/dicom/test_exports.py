@@ -74,7 +74,7 @@ def _night(root: str, folder: Path) -> None:
             for place in ("boxes", "heatmaps"):
                 row[place] = [r | {"view_index": 0} for r in row[place][1:]]
     run = runs.open_run(root, str(folder), MODEL, listing)
-    run.stage(0, pa.Table.from_pylist(staged, schema=contract.STAGED), listing)
+    run.stage(0, pa.Table.from_pylist(staged, schema=contract.STAGED))
     publish.finish(run)
 
 
