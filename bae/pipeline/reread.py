@@ -15,6 +15,7 @@ from bae.archive import objects, privacy
 from bae.archive.sandbox import Decoder
 from bae.errors import StorageError
 from bae.scan import Scan, View
+from bae.tables import current
 
 log = logging.getLogger(__name__)
 
