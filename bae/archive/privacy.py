@@ -28,10 +28,6 @@ KEY_VARIABLE, KEY_FILE_VARIABLE = "BAE_PSEUDONYM_KEY", "BAE_PSEUDONYM_KEY_FILE"
 _HEX_DIGITS = 32
 _SHORTEST_KEY = 16
 
-OLDEST_PUBLIC_YEARS = 89.0
-"""45 CFR 164.514(b)(2)(i)(C): ages over 89 are one category."""
-TOP_CODED_YEARS = 90.0
-
 
 def load_key(demo_key_uri: str) -> bytes:
     """Return the key of all pseudonyms.
@@ -74,13 +70,6 @@ def patient_key(key: bytes, identity: Identity) -> str:
 def without_identity(scan: Scan) -> Scan:
     """Return the scan with nothing left in it that leads back to a person."""
     return replace(scan, identity=Identity(patient="", study="", instance=""))
-
-
-def public_age(age_years: float) -> tuple[float, str | None]:
-    """Return the age that may leave the restricted area, and a flag if it was changed."""
-    if age_years > OLDEST_PUBLIC_YEARS:
-        return TOP_CODED_YEARS, "age_over_89"
-    return age_years, None
 
 
 def _pseudonym(key: bytes, domain: str, identifier: str) -> str:

@@ -17,6 +17,8 @@ RESTRICTED, COHORT = "restricted", "cohort"
 """Below the tables' root: what may lead back to a person, and what never does."""
 PSEUDONYM_FILE = "restricted/pseudonym.key"
 """The demo key of pseudonyms, where no other is given."""
+SETTINGS = "restricted/settings.json"
+"""What holds for all rows; see ``bae.tables.settings``."""
 LEASE = "restricted/lease"
 """Who may write the tables; see ``bae.tables.lease``."""
 STAGING = "restricted/staging"
@@ -141,7 +143,9 @@ SCHEMAS: dict[str, pa.Schema] = {
             _MODEL_ID,
             _VERSION,
             _SEX,
-            _optional("age_years", _float, "age at acquisition, years; 90 stands for all above 89"),
+            _optional(
+                "age_years", _float, "age at acquisition, rounded, years; 90 stands for all over 89"
+            ),
             _field("predicted_age_years", _float, "predicted age, years"),
             _optional("age_low_years", _float, "lower end of the prediction interval, years"),
             _optional("age_high_years", _float, "upper end of the prediction interval, years"),
@@ -167,6 +171,8 @@ that a row of ages always has its boxes and heat maps."""
 _ADDED = {"object_version", "split", "run_id", "indexed_at", "rejected_at", "predicted_at"}
 _ADDED |= {"removed_at"}
 _OF_OBJECT = {"object_uri", "source_uri", "etag"}
+_TOLD = {"patient_key", "sex", "age_years", "age_gap_years"}
+"""What ages take from ``restricted/scans``: whoever scores need not know the labels."""
 
 
 def _struct(name: str, without: set[str]) -> pa.StructType:
@@ -190,7 +196,7 @@ STAGED = pa.schema(
         ),
         _optional(
             "age",
-            _struct("cohort/ages", _ADDED),
+            _struct("cohort/ages", _ADDED | _TOLD),
             "the prediction; null where only indexed, or refused",
         ),
         _optional(
@@ -212,7 +218,8 @@ STAGED = pa.schema(
 """What a worker stages: one row per decoded scan or refusal.
 
 The structs hold the columns of the tables of the same name, less what publishing
-adds (object version, split, run, time) and less what stands elsewhere in the row.
+adds (object version, split, run, time, what the scans table says) and less what stands
+elsewhere in the row.
 """
 
 

@@ -107,16 +107,6 @@ def test_a_demo_key_is_made_once_for_its_owner_only_and_said_so(
     assert privacy.KEY_VARIABLE in caplog.text
 
 
-@pytest.mark.parametrize(
-    ("age", "public"),
-    [(42.5, (42.5, None)), (89.0, (89.0, None)), (89.1, (90.0, "age_over_89")),
-     (119.0, (90.0, "age_over_89"))],
-)  # fmt: skip
-def test_ages_over_89_are_one_category(age: float, public: tuple[float, str | None]) -> None:
-    """45 CFR 164.514."""
-    assert privacy.public_age(age) == public
-
-
 def _shown(data: bytes, name: str = "x") -> str:
     """Return everything that reading an object may show outside restricted/."""
     shown: list[str] = []

@@ -146,16 +146,20 @@ def test_compaction_keeps_every_row_and_sorts(tmp_path: Path) -> None:
     assert delta.read(root, "cohort/ages").num_rows == 133
 
 
-def test_vacuum_keeps_old_versions_for_a_month_by_default(tmp_path: Path) -> None:
-    """And drops them when told to."""
+def test_an_old_version_is_readable_when_its_files_are_gone(tmp_path: Path) -> None:
+    """Vacuum keeps replaced files for a month by default; a version needs them no longer."""
     root = str(tmp_path)
     for start in range(1, 120, 10):
         rows.night(root, rows.listing(range(start, start + 10)), "m1")
     maintain.compact(root)
     assert maintain.vacuum(root) == 0
-    assert query.connect(root, version=3).sql("SELECT count(*) FROM ages").fetchall() == [(38,)]
+    fourth = "SELECT count(*), count(DISTINCT scan_id) FROM ages"
+    assert query.connect(root, version=4).sql(fourth).fetchall() == [(38, 38)]
     assert maintain.vacuum(root, keep_days=0) > 0
+    assert query.connect(root, version=4).sql(fourth).fetchall() == [(38, 38)]
     assert delta.read(root, "cohort/ages").num_rows == 114
+    erase.erase(root, rows.key("patient", 3))
+    assert query.connect(root, version=4).sql(fourth).fetchall() == [(36, 36)]
 
 
 def test_compaction_beside_a_publish_loses_nothing(tmp_path: Path) -> None:
