@@ -21,6 +21,9 @@ shown in logs (see ``bae.archive.privacy``).
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 
 class BaeError(Exception):
     """Root of the tree: catch this to catch all that bae raises on purpose."""
@@ -79,3 +82,12 @@ class ScanError(BaeError):
     def __str__(self) -> str:
         """Return ``code: message``."""
         return f"{self.code}: {self.message}"
+
+
+@contextmanager
+def after_writing() -> Iterator[None]:
+    """Make a ``UseError`` inside a ``RunError``: exit code 2 promises that nothing was written."""
+    try:
+        yield
+    except UseError as error:
+        raise RunError(f"{error} (something was written before; run again)") from error

@@ -17,7 +17,7 @@ from deltalake.exceptions import CommitFailedError
 from deltalake.table import TableMerger
 
 from bae import storage
-from bae.errors import LockedError
+from bae.errors import LockedError, UseError
 from bae.tables import contract, delta, runs
 
 KEEP_DAYS = 30
@@ -85,14 +85,20 @@ def compact(tables_uri: str, check: Callable[[], None] = no_check) -> dict[str, 
 
 
 def vacuum(tables_uri: str, keep_days: int = KEEP_DAYS) -> int:
-    """Delete files that no version of the last ``keep_days`` days needs; return how many."""
+    """Delete files that no version of the last ``keep_days`` days needs; return how many.
+
+    Also those that no version ever had, which a killed writer leaves: hold the lease.
+    """
     deleted = 0
     for name in contract.SCHEMAS:
         table = delta.delta(tables_uri, name)
         if table is not None:
             deleted += len(
                 table.vacuum(
-                    retention_hours=24 * keep_days, dry_run=False, enforce_retention_duration=False
+                    retention_hours=24 * keep_days,
+                    dry_run=False,
+                    enforce_retention_duration=False,
+                    full=True,
                 )
             )
     return deleted
@@ -111,6 +117,19 @@ def drop_abandoned(tables_uri: str, keep_days: int = KEEP_DAYS) -> int:
     for name in abandoned:
         storage.delete(storage.join(folder, name))
     return len(abandoned)
+
+
+def give_up(tables_uri: str, run_id: str) -> None:
+    """Drop an unfinished run for good: what it has staged is read again by a later run.
+
+    Raises:
+        UseError: there is no such run.
+    """
+    found = {run.run_id: run for run in runs.unfinished(tables_uri)}
+    if run_id not in found:
+        known = f"unfinished are {', '.join(found)}" if found else "no run is unfinished"
+        raise UseError(f"there is no unfinished run {run_id}; {known}")
+    found[run_id].remove()
 
 
 def without_retry() -> CommitProperties:
