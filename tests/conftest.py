@@ -1,5 +1,6 @@
 """Fixtures shared by all tests."""
 
+import os
 from collections.abc import Iterator
 
 import pytest
@@ -16,6 +17,15 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         for fixture, marker in (("local_ray", "ray"), ("s3_server", "s3")):
             if fixture in taken:
                 item.add_marker(marker)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def pseudonym_key() -> Iterator[None]:
+    """Ask for the demo key, here and in every process that a test starts."""
+    with pytest.MonkeyPatch.context() as patch:
+        if "BAE_PSEUDONYM_KEY" not in os.environ:
+            patch.setenv("BAE_PSEUDONYM_KEY", "demo")
+        yield
 
 
 # ---- Ray ----------------------------------------------------------------------------------

@@ -72,7 +72,7 @@ def make(
         parts |= own
         files[split] = [step.cache.file(number) for number in own]
     left = {number: part for number, part in parts.items() if not step.cache.holds(number)}
-    for done in run_parts(left, Reading(tables_uri=tables_uri), step):
+    for done in run_parts(left, Reading.of(tables_uri), step):
         on_part(len(left), done)
     return files
 

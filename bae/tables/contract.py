@@ -16,7 +16,7 @@ import pyarrow as pa
 RESTRICTED, COHORT = "restricted", "cohort"
 """Below the tables' root: what may lead back to a person, and what never does."""
 PSEUDONYM_FILE = "restricted/pseudonym.key"
-"""The demo key of pseudonyms, where no other is given."""
+"""The key that bae 0.2 and before made where none was given."""
 SETTINGS = "restricted/settings.json"
 """What holds for all rows; see ``bae.tables.settings``."""
 LEASE = "restricted/lease"
