@@ -1,25 +1,12 @@
 """Everything that can go wrong, as one tree.
 
-::
-
-    BaeError
-    ├── UseError            asked for something that cannot be: exit code 2, nothing written
-    │   ├── RecipeError         unknown recipe, unknown field, value of the wrong type or range
-    │   ├── StorageError        a place is missing, empty, unreadable or not writable
-    │   ├── LabelsError         a labels file cannot be understood
-    │   ├── ModelError          a model folder is missing a part or does not match its card
-    │   └── TablesError         tables on disk do not fit the contract
-    ├── RunError            a run could not finish as asked: exit code 1, safe to repeat
-    │   ├── LockedError         another run holds these tables
-    │   └── TooManyRejectedError
-    └── ScanError           one object is refused, with a stable code; the run goes on
+A ``UseError`` ends a job with exit code 2 before anything was written, a ``RunError`` with
+exit code 1: it is safe to repeat. A ``ScanError`` costs one object; the run goes on.
 
 A message says what was found, what was expected, and what to do. Messages never
 hold names, identifiers, UIDs, dates or free text from a header, since they are
 shown in logs (see ``bae.archive.privacy``).
 """
-
-from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -74,13 +61,11 @@ class ScanError(BaeError):
     """
 
     def __init__(self, code: str, message: str) -> None:
-        """Keep the code beside the message."""
         super().__init__(code, message)
         self.code = code
         self.message = message
 
     def __str__(self) -> str:
-        """Return ``code: message``."""
         return f"{self.code}: {self.message}"
 
 

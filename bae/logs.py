@@ -6,8 +6,6 @@ message, what ``bind`` was told (job, run), and the ``extra`` of the call. Neith
 message nor fields may hold what identifies a person (see ``bae.archive.privacy``).
 """
 
-from __future__ import annotations
-
 import json
 import logging
 import os

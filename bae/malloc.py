@@ -5,8 +5,6 @@ kernel then fills each page with zeros when it is touched again: half of the tim
 worker spent on a scan (``bae/pipeline/NOTES.md``).
 """
 
-from __future__ import annotations
-
 import contextlib
 import ctypes
 

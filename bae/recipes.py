@@ -6,18 +6,14 @@ the line says "ours" and ``bae/method/PAPER.md`` says how it was chosen. A varia
 a new function that replaces fields, never a new class.
 """
 
-from __future__ import annotations
-
-import dataclasses
-import difflib
+import bisect
 import json
-import types
-import typing
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from typing import Any
 
+from bae import overrides
 from bae.errors import RecipeError
 
 
@@ -36,7 +32,6 @@ class Windowing:
     """Unitless exponent; ours: the root makes Poisson noise about equally large everywhere."""
 
     def __post_init__(self) -> None:
-        """Check ranges."""
         _check(50 < self.percentile <= 100, "windowing.percentile must lie in (50, 100]")
         _check(0 < self.power <= 1, "windowing.power must lie in (0, 1]")
 
@@ -57,7 +52,6 @@ class Localizer:
     """Age group edges; four groups in section III, the edges are ours."""
 
     def __post_init__(self) -> None:
-        """Check ranges."""
         _check(self.width >= 32 and self.height >= 32, "localizer.width and height must be >= 32")
         _check(self.weights in ("imagenet", "none"), "localizer.weights: imagenet or none")
         edges = self.group_edges_years
@@ -85,7 +79,6 @@ class Region:
     """``both``, ``anterior`` or ``posterior``: which views are scored; ours."""
 
     def __post_init__(self) -> None:
-        """Check ranges."""
         _check(0 <= self.gamma <= 255, "region.gamma must lie in [0, 255]")
         _check(
             self.parts in ("hottest", "largest", "all", "whole"),
@@ -123,7 +116,6 @@ class Regressor:
     """``squared``, Eq. (4), or ``mean_variance`` over one-year bins (Pan et al. 2018)."""
 
     def __post_init__(self) -> None:
-        """Check ranges."""
         _check(self.loss in ("squared", "mean_variance"), "regressor.loss: squared, mean_variance")
         _check(self.width >= 32 and self.height >= 32, "regressor.width and height must be >= 32")
         _check(self.weights in ("imagenet", "none"), "regressor.weights: imagenet or none")
@@ -169,7 +161,6 @@ class Fit:
     """Seeds initial heads, order, augmentation and dropout."""
 
     def __post_init__(self) -> None:
-        """Check ranges."""
         _check(self.epochs >= 1, "epochs must be >= 1")
         _check(self.batch_size >= 2, "batch_size must be >= 2 (batch norm needs two)")
         _check(self.learning_rate > 0, "learning_rate must be > 0")
@@ -282,13 +273,6 @@ def with_margin(size: tuple[int, int], margin: float) -> tuple[int, int]:
     return round(size[0] * (1 + 2 * margin)), round(size[1] * (1 + 2 * margin))
 
 
-def suggestion(word: str, known: Iterable[str]) -> str:
-    """Return ``"; did you mean X?"`` with the most similar known word, or all known words."""
-    known = list(known)
-    close = difflib.get_close_matches(word, known, n=1)
-    return f"did you mean {close[0]!r}?" if close else f"choose from {', '.join(known)}"
-
-
 def recipe(name: str, changes: Iterable[str] = ()) -> Recipe:
     """Build a recipe by name and apply ``section.field=value`` changes.
 
@@ -303,54 +287,16 @@ def recipe(name: str, changes: Iterable[str] = ()) -> Recipe:
     120.0
     """
     if name not in RECIPES:
-        raise RecipeError(f"unknown recipe {name!r}; {suggestion(name, RECIPES)}")
+        raise RecipeError(f"unknown recipe {name!r}; {overrides.suggestion(name, RECIPES)}")
     result = replace(RECIPES[name](), name=name)
     for change in changes:
-        result = _changed(result, change)
+        result = overrides.changed(result, change)
     return result
-
-
-def _changed(base: Recipe, change: str) -> Recipe:
-    place, equals, text = change.partition("=")
-    section_name, dot, field_name = place.partition(".")
-    if not (equals and dot):
-        raise RecipeError(f"--set {change!r}: expected section.field=value")
-    sections = [f.name for f in fields(base) if f.name != "name"]
-    if section_name not in sections:
-        raise RecipeError(
-            f"--set: no section {section_name!r}; {suggestion(section_name, sections)}"
-        )
-    section = getattr(base, section_name)
-    hints = typing.get_type_hints(type(section))
-    if field_name not in hints:
-        raise RecipeError(
-            f"--set: {section_name} has no field {field_name!r}; {suggestion(field_name, hints)}"
-        )
-    value = _parsed(text, hints[field_name], place)
-    return replace(base, **{section_name: replace(section, **{field_name: value})})
-
-
-def _parsed(text: str, kind: Any, place: str) -> Any:
-    """Read one ``--set`` value as the field's declared type."""
-    if typing.get_origin(kind) is tuple:
-        return tuple(_parsed(part, typing.get_args(kind)[0], place) for part in text.split(","))
-    if kind is bool:
-        words = {"true": True, "false": False, "1": True, "0": False}
-        if text.lower() in words:
-            return words[text.lower()]
-    elif kind is str:
-        return text
-    else:
-        try:
-            return kind(text)
-        except ValueError:
-            pass
-    raise RecipeError(f"--set {place}={text}: expected {kind.__name__}")
 
 
 def to_json(value: Recipe) -> dict[str, Any]:
     """Return the recipe as plain values, for ``card.json``."""
-    return typing.cast("dict[str, Any]", json.loads(json.dumps(asdict(value))))
+    return dict(json.loads(json.dumps(asdict(value))))
 
 
 def from_json(values: dict[str, Any]) -> Recipe:
@@ -359,19 +305,7 @@ def from_json(values: dict[str, Any]) -> Recipe:
     Raises:
         RecipeError: the card names a field that this version does not know.
     """
-
-    def build(kind: type[Any], data: dict[str, Any]) -> Any:
-        hints = typing.get_type_hints(kind)
-        unknown = sorted(set(data) - set(hints))
-        _check(not unknown, f"the card's recipe has unknown fields: {', '.join(unknown)}")
-        return kind(**{name: convert(hints[name], item) for name, item in data.items()})
-
-    def convert(kind: Any, item: Any) -> Any:
-        if dataclasses.is_dataclass(kind):
-            return build(typing.cast("type[Any]", kind), item)
-        return tuple(item) if isinstance(item, list) else item
-
-    return typing.cast(Recipe, build(Recipe, types.MappingProxyType(values).copy()))
+    return overrides.rebuilt(Recipe, values)
 
 
 def age_group(age_years: float, edges: Sequence[float]) -> int | None:
@@ -383,5 +317,4 @@ def age_group(age_years: float, edges: Sequence[float]) -> int | None:
     """
     if not edges[0] <= age_years <= edges[-1]:
         return None
-    inside = [index for index in range(len(edges) - 1) if edges[index] <= age_years]
-    return inside[-1]
+    return min(bisect.bisect_right(edges, age_years), len(edges) - 1) - 1

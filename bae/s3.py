@@ -6,8 +6,6 @@ while or says 503 SlowDown is waited for, up to ``PATIENCE_S``; wrong keys, miss
 buckets and expired credentials fail at once, with a sentence.
 """
 
-from __future__ import annotations
-
 import functools
 import logging
 import os
@@ -29,10 +27,10 @@ _PART_BYTES = 64 * 2**20
 _log = logging.getLogger(__name__)
 _T = TypeVar("_T")
 
-_WAIT = {
-    "SlowDown", "Throttling", "ThrottlingException", "RequestLimitExceeded", "InternalError",
-    "ServiceUnavailable", "RequestTimeout", "500", "502", "503", "504",
-}  # fmt: skip
+_WAIT = (
+    "SlowDown Throttling ThrottlingException RequestLimitExceeded InternalError "
+    "ServiceUnavailable RequestTimeout 500 502 503 504"
+)
 _ABSENT = {"NoSuchKey", "404", "NotFound"}
 _TAKEN = {"PreconditionFailed", "412", "ConditionalRequestConflict"}
 _SENTENCES = {
@@ -106,15 +104,9 @@ def _patiently(doing: str, call: Callable[[], _T]) -> _T:
     import aiohttp
     from botocore import exceptions
 
-    away = (
-        exceptions.HTTPClientError,
-        exceptions.ConnectionError,
-        exceptions.ResponseStreamingError,
-        exceptions.IncompleteReadError,
-        aiohttp.ClientError,
-        ConnectionError,
-        TimeoutError,
-    )
+    away: tuple[type[Exception], ...] = (exceptions.HTTPClientError, exceptions.ConnectionError)
+    away += (exceptions.ResponseStreamingError, exceptions.IncompleteReadError)
+    away += (aiohttp.ClientError, ConnectionError, TimeoutError)
     give_up = None
     pause = 0.1
     while True:
@@ -126,7 +118,7 @@ def _patiently(doing: str, call: Callable[[], _T]) -> _T:
             answer = error.__cause__  # s3fs makes an OSError of what the server says
             if isinstance(answer, exceptions.ClientError):
                 why = str(answer.response.get("Error", {}).get("Code", ""))
-                if why not in _WAIT or time.monotonic() > give_up:
+                if why not in _WAIT.split() or time.monotonic() > give_up:
                     raise StorageError(f"cannot {doing}: {_sentence(why)}") from answer
             elif isinstance(error, exceptions.NoCredentialsError):
                 raise StorageError(
@@ -148,7 +140,7 @@ def _patiently(doing: str, call: Callable[[], _T]) -> _T:
 
 
 def _sentence(code: str) -> str:
-    if code in _WAIT:
+    if code in _WAIT.split():
         return f"the server kept saying {code} for {PATIENCE_S:.0f} s; run again later"
     return _SENTENCES.get(code, f"the server says {code or 'nothing'}")
 

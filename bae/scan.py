@@ -1,7 +1,5 @@
 """The values that travel: a view, a scan. Plain data, no reading and no writing."""
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass, field
 

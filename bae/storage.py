@@ -8,10 +8,10 @@ themselves: a reader sees a whole object or none. Every failure is a
 inside an archive, since object names may hold a person's name.
 """
 
-from __future__ import annotations
-
 import errno
+import itertools
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -162,7 +162,11 @@ def delete(uri: str) -> None:
         s3.delete(place)
         return
     try:
-        _delete_local(Path(place))
+        path = Path(place)
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)
     except OSError as error:
         raise _storage_error("delete an object", error) from error
 
@@ -182,25 +186,10 @@ def list_objects(uri: str, *, hidden: bool = False) -> pa.Table:
     """
     place = normal(uri)
     rows = s3.list_keys(place, hidden) if is_s3(place) else _list_local(Path(place), hidden)
-    batches: list[pa.RecordBatch] = []
-    names: list[str] = []
-    etags: list[str] = []
-    sizes: list[int] = []
-
-    def flush() -> None:
-        columns = [pa.array(names), pa.array(etags, pa.string()), pa.array(sizes, pa.int64())]
+    batches = []
+    while some := list(itertools.islice(rows, _CHUNK)):
+        columns = [pa.array(column) for column in zip(*some, strict=True)]
         batches.append(pa.record_batch(columns, schema=LISTING))
-        for column in (names, etags, sizes):
-            column.clear()
-
-    for name, etag, size in rows:
-        names.append(name)
-        etags.append(etag)
-        sizes.append(size)
-        if len(names) == _CHUNK:
-            flush()
-    if names:
-        flush()
     return pa.Table.from_batches(batches, LISTING).sort_by("object_uri")
 
 
@@ -222,15 +211,6 @@ def _temporary(target: Path, data: bytes) -> Path:
         Path(name).unlink(missing_ok=True)
         raise
     return Path(name)
-
-
-def _delete_local(path: Path) -> None:
-    if path.is_dir() and not path.is_symlink():
-        for child in path.iterdir():
-            _delete_local(child)
-        path.rmdir()
-    else:
-        path.unlink(missing_ok=True)
 
 
 def _list_local(root: Path, hidden: bool) -> Iterator[tuple[str, str, int]]:

@@ -51,17 +51,12 @@ def main(name: str, task: Callable[[recipes.Recipe], Task], argv: Sequence[str] 
 
     def job(options: argparse.Namespace) -> None:
         recipe = recipes.recipe(options.recipe, options.changes)
-        plan = run.plan(
-            task(recipe),
-            options.tables,
-            options.model,
-            options.weights,
-            options.workers,
-            options.gpus,
-        )
+        plan = run.plan(task(recipe), options.tables, options.model, options.weights)
         with session.session():
             card = run.train(
                 plan,
+                options.workers,
+                options.gpus,
                 _counter("prepared", "the archive"),
                 _report_epoch,
                 _counter("scored", "the validation scans"),

@@ -4,8 +4,6 @@ Exit codes: 0 done; 1 the run failed and may be repeated; 2 wrong use, nothing w
 130 interrupted.
 """
 
-from __future__ import annotations
-
 import argparse
 import contextlib
 import logging

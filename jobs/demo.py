@@ -125,15 +125,15 @@ SHOWN = {
 
 def first_rows(tables_uri: str, rows: int = 3) -> str:
     """Return the first rows of each table as text."""
-    parts = []
+    texts = []
     for name, columns in SHOWN.items():
         table = delta.read(tables_uri, name, columns.split())
         frame = table.slice(0, rows).to_pandas()
         for column in frame.columns.intersection(["scan_id", "patient_key"]):
             frame[column] = frame[column].str[:8] + "…"
         text = frame.to_string(index=False, max_colwidth=60, float_format="%.2f")
-        parts.append(f"{name}: {table.num_rows} rows\n{text}\n")
-    return "\n".join(parts)
+        texts.append(f"{name}: {table.num_rows} rows\n{text}\n")
+    return "\n".join(texts)
 
 
 def query(tables_uri: str) -> str:

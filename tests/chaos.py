@@ -160,9 +160,13 @@ def epochs_stored(place: str) -> int:
 
 
 def disturbed(
-    found: Room, command: list[str], faults: list[tuple[float, str]], progress: Callable[[], int],
-    rng: random.Random, report: Report,
-) -> str:  # fmt: skip
+    found: Room,
+    command: list[str],
+    faults: list[tuple[float, str]],
+    progress: Callable[[], int],
+    rng: random.Random,
+    report: Report,
+) -> str:
     """Run a command until it ends well, letting faults happen; return its output.
 
     Args:
@@ -258,6 +262,8 @@ def train(epochs: int, seed: int, rounds: int = 1) -> Report:
                 place,
                 "--epochs",
                 str(epochs),
+                "--trunk",
+                "resnet10",  # slow enough to be struck
             ]
             start = time.monotonic()
             text = disturbed(

@@ -25,9 +25,12 @@ from tests.fakes import dicoms
 
 LIMIT_S = 5.0
 REAL = (
-    "JPEG-LL.dcm", "JPEG2000.dcm", "JPGExtended.dcm", "JPEG-lossy.dcm",
+    "JPEG-LL.dcm",
+    "JPEG2000.dcm",
+    "JPGExtended.dcm",
+    "JPEG-lossy.dcm",
     "JPEG2000-embedded-sequence-delimiter.dcm",
-)  # fmt: skip
+)
 INTERESTING = (0, 1, 2, 0x7F, 0x80, 0xFF, 0x100, 0x7FFF, 0x8000, 0xFFFF, 0x7FFFFFFF, 0xFFFFFFFF)
 ABRUPT = "the decoding process broke off"
 """The sandbox's message where the child ended by itself: an exception of ours."""

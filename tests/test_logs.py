@@ -60,9 +60,12 @@ def test_json_lines_carry_job_run_and_extra_fields(
     ("error", "code"), [(RunError("no room"), 1), (UseError("no such place"), 2)]
 )
 def test_the_reason_is_the_last_line(
-    kind: str, error: Exception, code: int,
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
-) -> None:  # fmt: skip
+    kind: str,
+    error: Exception,
+    code: int,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     """A scheduler that shows one line shows the reason, whatever the log's form."""
     monkeypatch.setenv("BAE_LOG", kind)
     assert _end(error) == code
@@ -80,7 +83,7 @@ def test_text_for_people_json_on_a_cluster(monkeypatch: pytest.MonkeyPatch) -> N
     assert not logs.as_json()
 
 
-def test_an_unknown_form_is_wrong_use(
+def test_an_unknown_log_format_is_wrong_use(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """One sentence, exit code 2."""
@@ -108,9 +111,12 @@ def job(options):
 raise SystemExit(command.run(command.Parser("predict", "", ""), job, []))
 """
     process = subprocess.Popen(
-        [sys.executable, "-c", code], cwd=ROOT, text=True,
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-    )  # fmt: skip
+        [sys.executable, "-c", code],
+        cwd=ROOT,
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
     assert process.stdout
     assert process.stdout.readline() == "works\n"
     os.kill(process.pid, number)

@@ -10,8 +10,10 @@ def test_paper_recipe_is_the_paper() -> None:
     """Section III and IV's numbers."""
     paper = recipes.paper()
     assert (paper.localizer.trunk, paper.localizer.width, paper.localizer.height) == (
-        "resnet50", 300, 1000
-    )  # fmt: skip
+        "resnet50",
+        300,
+        1000,
+    )
     assert paper.localizer.groups == 4
     assert paper.region.gamma == 150
     assert paper.regressor.trunk == "inception_v3"
@@ -34,9 +36,14 @@ def test_set_changes_one_field_by_its_type() -> None:
     """Numbers, words, yes or no, lists."""
     made = recipes.recipe(
         "small",
-        ["region.gamma=120.5", "localizer.width=64", "regressor.use_sex=false",
-         "localizer.group_edges_years=40,55,80", "fit_regressor.schedule=constant"],
-    )  # fmt: skip
+        [
+            "region.gamma=120.5",
+            "localizer.width=64",
+            "regressor.use_sex=false",
+            "localizer.group_edges_years=40,55,80",
+            "fit_regressor.schedule=constant",
+        ],
+    )
     assert made.region.gamma == 120.5
     assert made.localizer.width == 64
     assert made.regressor.use_sex is False

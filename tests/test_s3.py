@@ -152,7 +152,7 @@ def test_of_two_publishers_on_s3_one_wins(s3: s3_server.Server) -> None:
     for archive in ("s3://one", "s3://two"):
         run = runs.open_run(root, archive, "m1", objects)
         for number, part in run.remaining().items():
-            run.stage(number, rows.staged(part, "m1"))
+            run.store(number, rows.staged(part, "m1"))
         opened.append(run)
 
     def check() -> None:
@@ -223,7 +223,7 @@ def test_expired_credentials_stop_the_run_and_the_same_command_goes_on(
         pytest.raises(StorageError, match="credentials have expired; renew"),
     ):
         for number, part in run.parts().items():
-            run.stage(number, rows.staged(part, "m1"))
+            run.store(number, rows.staged(part, "m1"))
     done = run.staged()
     assert 0 < len(done) < len(run.parts())
     rows.night(root, objects, "m1")
@@ -238,7 +238,7 @@ def test_expired_during_the_publish_is_a_clear_error_and_repeatable(
     root, objects = f"s3://tables/expired{after}", rows.listing(range(1, 30))
     run = runs.open_run(root, rows.ARCHIVE, "m1", objects)
     for number, part in run.remaining().items():
-        run.stage(number, rows.staged(part, "m1"))
+        run.store(number, rows.staged(part, "m1"))
     with proxy.answer(fault_proxy.EXPIRED, after=after), pytest.raises(StorageError):
         publish.finish(run)
     rows.night(root, objects, "m1")
@@ -251,7 +251,7 @@ def test_killed_while_publishing_to_s3_then_repeated(s3: s3_server.Server) -> No
     root, objects = "s3://tables/killed", rows.listing(range(1, 60))
     run = runs.open_run(root, rows.ARCHIVE, "m1", objects)
     for number, part in run.remaining().items():
-        run.stage(number, rows.staged(part, "m1"))
+        run.store(number, rows.staged(part, "m1"))
     code = (
         "import os\nfrom bae.tables import publish\nfrom bae.tables.runs import Run\nn = 0\n"
         "def check():\n    global n\n    n += 1\n    if n == 4: os.kill(os.getpid(), 9)\n"

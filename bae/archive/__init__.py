@@ -1,7 +1,7 @@
 """Bytes of an archive's objects to scans, each read or refused with a code.
 
 The doors are ``objects.scans`` (DICOM, PNG, TIFF and zip files to scans, in this process),
-``sandbox.Decoder`` (the same in a child process that may hang or crash) and ``intake``
+``sandbox.Decoder`` (the same in ``child``, a process that may hang or crash) and ``intake``
 (a listed object to ``Decoded``: fetched, decoded, under its pseudonyms). Beside them:
 ``labels`` reads ages and sexes from a file, ``inventory`` an S3 Inventory in place of a
 listing, ``privacy`` makes pseudonyms, ``refusals`` names every code, ``body`` says where in

@@ -6,8 +6,6 @@ measured on simulated and real scans and on the same scans spoilt; the numbers a
 ``bae/archive/NOTES.md``.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -17,6 +15,8 @@ from scipy import ndimage
 
 from bae.errors import ScanError
 from bae.scan import View
+
+Counts = NDArray[np.uint16] | NDArray[np.float32]
 
 GRID_ROWS, GRID_COLUMNS = 128, 32
 
@@ -135,7 +135,7 @@ def _examine(view: View, pixel_mm: tuple[float, float] | None, flags: set[str]) 
         )
 
 
-def shape(counts: NDArray[np.uint16] | NDArray[np.float32], pixel_aspect: float = 1.0) -> Shape:
+def shape(counts: Counts, pixel_aspect: float = 1.0) -> Shape:
     """Measure one view.
 
     Args:
@@ -174,16 +174,12 @@ def shape(counts: NDArray[np.uint16] | NDArray[np.float32], pixel_aspect: float 
     )
 
 
-def _edges(pixels: int, cells: int) -> NDArray[np.intp]:
-    return np.arange(cells) * pixels // cells
-
-
 def _cell_sums(
-    counts: NDArray[np.uint16] | NDArray[np.float32],
+    counts: Counts,
 ) -> tuple[NDArray[np.integer | np.floating], NDArray[np.intp]]:
     """Return (GRID_ROWS, GRID_COLUMNS) sums and pixels; negative counts are artefacts: 0."""
     rows, columns = counts.shape
-    tops, lefts = _edges(rows, GRID_ROWS), _edges(columns, GRID_COLUMNS)
+    tops, lefts = (np.arange(n) * m // n for n, m in ((GRID_ROWS, rows), (GRID_COLUMNS, columns)))
     values = counts if counts.dtype == np.uint16 else np.maximum(counts, 0)
     # 4096 x 4096 pixels of 65535 in 4096 cells stay below 2^32
     kind = np.uint32 if counts.dtype == np.uint16 else np.float64
@@ -194,56 +190,54 @@ def _cell_sums(
 
 
 def _coherence(cells: NDArray[np.float32]) -> float:
-    """Return the correlation of each cell with the one below, on a root scale."""
+    """Return the correlation of each cell with the one below, on a root scale; 0 if all alike."""
     roots = np.sqrt(cells)
-    upper, lower = roots[:-1].ravel(), roots[1:].ravel()
-    spread = float(upper.std() * lower.std())
-    if spread == 0:
-        return 0.0
-    return float(((upper - upper.mean()) * (lower - lower.mean())).mean() / spread)
+    with np.errstate(invalid="ignore"):
+        return float(np.nan_to_num(np.corrcoef(roots[:-1].ravel(), roots[1:].ravel())[0, 1]))
 
 
-def _saturated(counts: NDArray[np.uint16] | NDArray[np.float32], body: NDArray[np.bool_]) -> float:
+def _saturated(counts: Counts, body: NDArray[np.bool_]) -> float:
     """Return the share of the body's pixels that have the largest value."""
     at_top = int(np.count_nonzero(counts == counts.max()))
     return at_top / max(float(body.mean()) * counts.size, 1.0)
 
 
-def only_body(
-    counts: NDArray[np.uint16] | NDArray[np.float32],
-) -> NDArray[np.uint16] | NDArray[np.float32]:
-    """Return the counts with everything away from the body set to 0.
+def body_cells(counts: Counts) -> NDArray[np.bool_]:
+    """Return (GRID_ROWS, GRID_COLUMNS) where the body is: the largest connected part.
 
-    The body is the largest connected part of ``body.shape``'s cells, and one cell
-    round it (1/128 of the height, 1/32 of the width).
+    All that asks for a body's place asks here, so that it means the same everywhere.
     """
-    parts, found = ndimage.label(shape(counts).body, np.ones((3, 3), bool))
-    if not found:
-        return np.zeros_like(counts)
-    largest = 1 + int(np.argmax(np.bincount(parts.ravel())[1:]))
-    cells = ndimage.binary_dilation(parts == largest, np.ones((3, 3), bool))
+    parts, _ = ndimage.label(shape(counts).body, np.ones((3, 3), bool))
+    sizes = np.bincount(parts.ravel())
+    sizes[0] = 0
+    return np.asarray((parts == sizes.argmax()) & (parts > 0))
+
+
+def only_body(counts: Counts) -> Counts:
+    """Return the counts with all that lies over a cell away from the body set to 0."""
+    cells = ndimage.binary_dilation(body_cells(counts), np.ones((3, 3), bool))
     return np.where(_pixels(cells, counts.shape), counts, 0)
 
 
-def white_level(counts: NDArray[np.uint16] | NDArray[np.float32]) -> float:
+def white_level(counts: Counts) -> float:
     """Return the count shown black: hot bladders and injection sites lie above it."""
     held = counts[counts > 0]
     return float(np.percentile(held, 99.5)) if held.size else 1.0
 
 
-def body_rows(counts: NDArray[np.uint16] | NDArray[np.float32]) -> tuple[int, int]:
+def body_rows(counts: Counts) -> tuple[int, int]:
     """Return the rows from head to toes with a small margin: first, and after the last."""
-    rows, columns = counts.shape
-    held = np.flatnonzero(counts.sum(axis=1) > columns)
-    margin = rows // 50
+    rows = len(counts)
+    held = np.flatnonzero(body_mask(counts).any(axis=1))
     if not held.size:
         return 0, rows
-    return max(int(held[0]) - margin, 0), min(int(held[-1]) + margin, rows)
+    margin = rows // 50
+    return max(int(held[0]) - margin, 0), min(int(held[-1]) + 1 + margin, rows)
 
 
-def body_mask(counts: NDArray[np.uint16] | NDArray[np.float32]) -> NDArray[np.bool_]:
+def body_mask(counts: Counts) -> NDArray[np.bool_]:
     """Return (R, C) which pixels show the body."""
-    return _pixels(shape(counts).body, counts.shape)
+    return _pixels(body_cells(counts), counts.shape)
 
 
 def _pixels(cells: NDArray[np.bool_], size: tuple[int, ...]) -> NDArray[np.bool_]:

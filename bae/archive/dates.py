@@ -1,7 +1,5 @@
 """Ages and dates as headers and label files write them."""
 
-from __future__ import annotations
-
 import datetime
 import math
 import re

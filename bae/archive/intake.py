@@ -1,7 +1,5 @@
 """A listed object to what became of it: fetched, decoded, under pseudonyms."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from dataclasses import dataclass
 

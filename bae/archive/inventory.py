@@ -4,8 +4,6 @@ S3 writes the report daily or weekly as ``manifest.json`` beside data files in C
 Parquet (Amazon S3 User Guide, "Amazon S3 Inventory"). Keys in CSV are URL-encoded.
 """
 
-from __future__ import annotations
-
 import json
 from typing import Any
 from urllib.parse import unquote_plus
@@ -78,9 +76,10 @@ def _csv(data: bytes, columns: str) -> pa.Table:
 
 def _parquet(data: bytes) -> pa.Table:
     rows = pq.read_table(pa.BufferReader(data))
-    spelled = {"bucket": "Bucket", "key": "Key", "size": "Size", "e_tag": "ETag",
-               "is_latest": "IsLatest", "is_delete_marker": "IsDeleteMarker"}  # fmt: skip
-    return rows.rename_columns([spelled.get(name, name) for name in rows.schema.names])
+    # lower case with underscores here: is_latest
+    spelled = {name.lower(): name for name in (*_NEEDED, "IsLatest", "IsDeleteMarker")}
+    names = [spelled.get(name.replace("_", "").lower(), name) for name in rows.schema.names]
+    return rows.rename_columns(names)
 
 
 def _listing(rows: pa.Table, archive: str) -> pa.Table:

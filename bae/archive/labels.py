@@ -16,8 +16,6 @@ A labels file is CSV or Parquet with one row per scan, patient or study:
 Only ``key`` is required. Labels override the header.
 """
 
-from __future__ import annotations
-
 import io
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -30,7 +28,7 @@ import pyarrow.parquet
 from bae import storage
 from bae.archive import dates as archive_dates
 from bae.errors import LabelsError
-from bae.recipes import suggestion
+from bae.overrides import suggestion
 from bae.scan import ANTERIOR, FEMALE, MALE, POSTERIOR, Scan, View
 
 COLUMNS = ("key", "age_years", "birth_date", "scan_date", "sex", "view", "pixel_mm", "patient")
@@ -214,8 +212,7 @@ def _age(row: Mapping[str, str], number: int) -> float | None:
 
 
 def _pixel_mm(row: Mapping[str, str], number: int) -> float | None:
-    text = row.get("pixel_mm", "")
-    if not text:
+    if not (text := row.get("pixel_mm", "")):
         return None
     try:
         size = float(text)

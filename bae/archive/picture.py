@@ -1,7 +1,5 @@
 """PNG and TIFF archives: grey pictures whose labels come from a labels file."""
 
-from __future__ import annotations
-
 import hashlib
 import io
 import warnings

@@ -8,8 +8,6 @@ sites with different keys. The key comes from ``BAE_PSEUDONYM_KEY`` (hex, or tex
 people only.
 """
 
-from __future__ import annotations
-
 import hashlib
 import hmac
 import logging

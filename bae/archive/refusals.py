@@ -5,8 +5,6 @@ message beside the code says what was found in this object; neither holds anythi
 that leads back to a person.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 READ, DECODE, SELECT, SCORE = "read", "decode", "select", "score"
@@ -29,6 +27,7 @@ class Reject:
 
 _EXPORT = "export the object again from its source"
 _EXPECTED = "nothing: such objects are not for this method"
+_KEEP = "keep it for bug reports"
 _LOOK = "look at the picture; export the whole scan again, or leave it out"
 
 REJECT_CODES: dict[str, Reject] = {
@@ -65,15 +64,9 @@ REJECT_CODES: dict[str, Reject] = {
         DECODE, "the compressed data's own size or depth is not the header's", _EXPORT
     ),
     "picture_broken": Reject(DECODE, "a PNG or TIFF file that cannot be decoded", _EXPORT),
-    "decoder_hang": Reject(
-        DECODE, "decoding took longer than the limit and was stopped", "keep it for bug reports"
-    ),
-    "decoder_crash": Reject(
-        DECODE, "decoding ended the process that did it", "keep it for bug reports"
-    ),
-    "decoder_memory": Reject(
-        DECODE, "decoding asked for more memory than allowed", "keep it for bug reports"
-    ),
+    "decoder_hang": Reject(DECODE, "decoding took longer than the limit and was stopped", _KEEP),
+    "decoder_crash": Reject(DECODE, "decoding ended the process that did it", _KEEP),
+    "decoder_memory": Reject(DECODE, "decoding asked for more memory than allowed", _KEEP),
     "not_an_image": Reject(SELECT, "a report, document or directory, no image", _EXPECTED),
     "xray": Reject(SELECT, "an X-ray picture", _EXPECTED),
     "other_modality": Reject(SELECT, "neither nuclear medicine nor X-ray", _EXPECTED),

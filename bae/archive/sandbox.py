@@ -1,54 +1,47 @@
 """Decode in a child process: what hangs or crashes a decoder costs one object, not a job.
 
-Native decoders run on bytes from anywhere. The child is a plain Python process that
-imports neither Ray nor torch; it has an alarm clock of its own (an object that takes
-too long is killed by the kernel even inside native code) and an upper bound on
-memory. It answers with a small JSON header, so that nothing it sends is ever executed by
-its parent, and its own output goes nowhere, since codecs print parts of headers.
-
-Objects and pixels cross in shared memory, headers in pipes: at ten megabytes a scan, pipes
-took as long as decoding.
+Native decoders run on bytes from anywhere. This is the parent's side; the child's side is
+``bae.archive.child``. The child answers with small JSON headers, so that its parent never
+executes what it sends; pixels cross in shared memory, where pipes took as long as decoding.
+Its own output goes nowhere, since codecs print parts of headers.
 """
 
 from __future__ import annotations
 
 import contextlib
 import fcntl
-import importlib
 import json
 import mmap
 import os
-import resource
 import signal
 import struct
 import subprocess
 import sys
-from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Any, BinaryIO, Protocol
+from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
 
-from bae import malloc
 from bae.errors import RunError, ScanError
 from bae.scan import Identity, Scan, View
 
 MEMORY_BYTES = 8 << 30
 """Address space of the child; libraries alone map about 1 GiB."""
-_LENGTH = struct.Struct("<QQ")
-_TAKEN = b"k"
+LENGTH = struct.Struct("<QQ")
+"""Before each request: bytes of the object, files to skip. Before each answer: bytes of its
+header, bytes of its pixels."""
+TAKEN = b"k"
 """The parent's word that it has copied a scan's pixels."""
 _LONGEST_HEADER = 1 << 20
 LARGEST_ANSWER_BYTES = 1 << 28
 """Two views of 4096 x 4096 float32 numbers take half of this."""
 _KEYS = ("AWS_", "BAE_", "RAY_AUTH_", "REDIS_", "MLFLOW_")
 """What begins the names of variables that the child is not given."""
-_KEPT_BYTES = 1 << 26
+KEPT_BYTES = 1 << 26
 """Shared memory that stays in use between two objects."""
 
 
-class _Shared:
+class Shared:
     """Memory of two processes: a file without a name that can grow and never shrink.
 
     Could it shrink, a hostile child would take the pages away that its parent reads.
@@ -78,23 +71,13 @@ class _Shared:
 
     def shed(self) -> None:
         """Give pages back to the system after a large object."""
-        if self._map is not None and len(self._map) > _KEPT_BYTES:
+        if self._map is not None and len(self._map) > KEPT_BYTES:
             self._map.madvise(mmap.MADV_REMOVE)
             self._map = None  # the next object maps as much as it needs
 
     def close(self) -> None:
         """Let go of it; views of it keep their memory."""
         os.close(self.fd)
-
-
-class Reader(Protocol):
-    """What the child runs: ``bae.archive``, or a stand-in with the same two functions."""
-
-    def members(self, data: bytes, start: int) -> Iterator[tuple[str, bytes | ScanError]]:
-        """Take an object apart."""
-
-    def decode(self, data: bytes) -> Scan | ScanError:
-        """Read one file."""
 
 
 class Decoder:
@@ -118,15 +101,13 @@ class Decoder:
         self._limit_s = limit_s
         self._child: subprocess.Popen[bytes] | None = None
         self._answers: BinaryIO | None = None
-        self._object: _Shared | None = None
-        self._pixels: _Shared | None = None
+        self._object: Shared | None = None
+        self._pixels: Shared | None = None
 
     def __enter__(self) -> Decoder:
-        """Return itself."""
         return self
 
     def __exit__(self, *_: object) -> None:
-        """End the child."""
         self.close()
 
     def close(self) -> None:
@@ -175,7 +156,7 @@ class Decoder:
         assert child.stdin is not None and self._object is not None
         self._object.grow(max(1, len(data)))
         self._object.view(max(1, len(data)))[: len(data)] = data
-        child.stdin.write(_LENGTH.pack(len(data), start))
+        child.stdin.write(LENGTH.pack(len(data), start))
 
     def _receive(self) -> dict[str, Any]:
         """Read one message; a scan's views come out as (name, counts).
@@ -185,7 +166,7 @@ class Decoder:
             ValueError: the message makes no sense.
         """
         assert self._answers is not None
-        length, size = _LENGTH.unpack(_exactly(self._answers, _LENGTH.size))
+        length, size = LENGTH.unpack(_exactly(self._answers, LENGTH.size))
         if length > _LONGEST_HEADER:
             raise ValueError("a header longer than any scan has")
         message: dict[str, Any] = json.loads(_exactly(self._answers, length))
@@ -201,7 +182,7 @@ class Decoder:
         assert child is not None and child.stdin is not None and shared is not None
         pixels = np.array(shared.view(size))
         shared.shed()
-        child.stdin.write(_TAKEN)
+        child.stdin.write(TAKEN)
         views, place = [], 0
         for name, kind, shape in described:
             if kind not in ("<u2", "<f4"):
@@ -218,7 +199,7 @@ class Decoder:
             return self._child
         self.close()  # it may have been killed between two objects, for want of memory
         reading, writing = os.pipe()
-        self._object, self._pixels = _Shared(), _Shared()
+        self._object, self._pixels = Shared(), Shared()
         handed = (writing, self._object.fd, self._pixels.fd)
         # it decodes bytes from anywhere: no credentials, tokens or keys for it
         harmless = {k: v for k, v in os.environ.items() if not k.startswith(_KEYS)}
@@ -226,9 +207,8 @@ class Decoder:
             "PYTHONPATH": os.pathsep.join(path for path in sys.path if path),
             "OMP_NUM_THREADS": "1",
         }
-        code = "from bae.archive.sandbox import child; child()"
         self._child = subprocess.Popen(
-            [sys.executable, "-c", code, *map(str, handed), *self._arguments],
+            [sys.executable, "-m", "bae.archive.child", *map(str, handed), *self._arguments],
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
@@ -265,96 +245,19 @@ class Decoder:
         return ScanError("decoder_crash", "the decoding process broke off")
 
 
-def child() -> None:
-    """Serve objects until the parent closes the pipe. Runs in the child process."""
-    answers_fd, object_fd, pixels_fd, limit_s, memory_bytes, reader_name = sys.argv[1:]
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a core file would hold the object
-    with contextlib.suppress(ValueError):  # a lower hard limit is already set
-        resource.setrlimit(resource.RLIMIT_AS, (int(memory_bytes), int(memory_bytes)))
-    malloc.keep_freed()
-    reader: Reader = importlib.import_module(reader_name)
-    shared, pixels = _Shared(int(object_fd)), _Shared(int(pixels_fd))
-    with os.fdopen(int(answers_fd), "wb") as answers:
-        parent = _Parent(sys.stdin.buffer, answers, pixels)
-        parent.answer({"kind": "ready"})
-        while head := parent.requests.read(_LENGTH.size):
-            length, start = _LENGTH.unpack(head)
-            data = bytes(shared.view(max(1, length))[:length])
-            shared.shed()
-            _serve(reader, data, start, float(limit_s), parent)
-
-
-@dataclass(frozen=True)
-class _Parent:
-    """What the child knows of its parent."""
-
-    requests: BinaryIO
-    answers: BinaryIO
-    pixels: _Shared
-
-    def answer(self, message: dict[str, Any], views: tuple[View, ...] = ()) -> None:
-        """Send a message; where it has views, wait until they were copied."""
-        size = sum(view.counts.nbytes for view in views)
-        if views:
-            self.pixels.grow(size)
-            shared, place = self.pixels.view(size), 0
-            for view in views:
-                kind, shape = view.counts.dtype, view.counts.shape
-                np.ndarray(shape, kind, buffer=shared, offset=place)[:] = view.counts
-                place += view.counts.nbytes
-        text = json.dumps(message).encode()
-        self.answers.write(_LENGTH.pack(len(text), size) + text)
-        self.answers.flush()
-        if views:
-            self.requests.read(len(_TAKEN))
-
-
-def _serve(reader: Reader, data: bytes, start: int, limit_s: float, parent: _Parent) -> None:
-    """Answer one object, file by file; the alarm's default action ends the process."""
-    signal.setitimer(signal.ITIMER_REAL, limit_s)
-    for member, content in reader.members(data, start):
-        parent.answer({"kind": "begin", "member": member})
-        signal.setitimer(signal.ITIMER_REAL, limit_s)
-        outcome = content if isinstance(content, ScanError) else reader.decode(content)
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        if isinstance(outcome, ScanError):
-            parent.answer({"kind": "refused", "code": outcome.code, "text": outcome.message})
-        else:
-            parent.answer(_described(outcome), outcome.views)
-        signal.setitimer(signal.ITIMER_REAL, limit_s)
-    signal.setitimer(signal.ITIMER_REAL, 0)
-    parent.answer({"kind": "end"})
-
-
-def _described(scan: Scan) -> dict[str, Any]:
-    return {
-        "kind": "scan",
-        "views": [[v.name, v.counts.dtype.str, v.counts.shape] for v in scan.views],
-        "identity": [scan.identity.patient, scan.identity.study, scan.identity.instance],
-        "pixel_mm": scan.pixel_mm,
-        "sex": scan.sex,
-        "age_years": scan.age_years,
-        "age_source": scan.age_source,
-        "manufacturer": scan.manufacturer,
-        "flags": scan.flags,
-    }
-
-
 def _outcome(message: dict[str, Any]) -> Scan | ScanError:
     """Build the value that a message describes."""
     if message["kind"] == "refused":
         return ScanError(message["code"], message["text"])
-    patient, study, instance = message["identity"]
-    pixel_mm = message["pixel_mm"]
+    said = message["scan"]
     return Scan(
-        views=tuple(View(name=name, counts=counts) for name, counts in message["views"]),
-        identity=Identity(patient=patient, study=study, instance=instance),
-        pixel_mm=None if pixel_mm is None else (pixel_mm[0], pixel_mm[1]),
-        sex=message["sex"],
-        age_years=message["age_years"],
-        age_source=message["age_source"],
-        manufacturer=message["manufacturer"],
-        flags=tuple(message["flags"]),
+        **said
+        | {
+            "views": tuple(View(name=name, counts=counts) for name, counts in message["views"]),
+            "identity": Identity(**said["identity"]),
+            "pixel_mm": said["pixel_mm"] and tuple(said["pixel_mm"]),
+            "flags": tuple(said["flags"]),
+        }
     )
 
 

@@ -1,7 +1,5 @@
 """What a process and all its descendants cost: wall time, CPU time, memory."""
 
-from __future__ import annotations
-
 import threading
 import time
 from collections.abc import Iterator

@@ -4,8 +4,6 @@ All rows are measured on the same scans in one process tree, one after the other
 so that a machine's moods touch all of them. ``jobs.benchmark`` prints what comes out.
 """
 
-from __future__ import annotations
-
 import json
 import os
 import subprocess

@@ -1,7 +1,5 @@
 """What ``bae.bench.night`` measures on, and what each stage of a scan's way costs alone."""
 
-from __future__ import annotations
-
 import functools
 import statistics
 import time
@@ -131,8 +129,8 @@ def bare(predictor: Predictor, inputs_N1HW: Tensor, crops_N1HW: Tensor, male_N: 
     network = predictor.fast_localizer
     assert network is not None
     with torch.inference_mode():
-        scores_NC, features_NKVU = network(inputs_N1HW)
-        heat_NVU = class_heatmap(features_NKVU, network.head.weight, scores_NC.argmax(1))
+        scores_NK, features_NFVU = network(inputs_N1HW)
+        heat_NVU = class_heatmap(features_NFVU, network.head.weight, scores_NK.argmax(1))
         to_byte_scale(heat_NVU).cpu()
         predictor.fast_regressor(crops_N1HW, male_N).cpu()
 

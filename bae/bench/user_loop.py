@@ -5,8 +5,6 @@ workers of a DataLoader, one pass of pytorch-grad-cam for a whole batch. Same ne
 same windowing, same threshold, so its ages are ours but for rounding.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """Figure 3 of a cohort: which scans to show, and their panels from tables and archive."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -64,12 +62,8 @@ def typical(outcomes: pa.Table, edges_years: Sequence[float]) -> list[str | None
 
     It is the one whose absolute error is the median of its group's (the lower of two).
 
-    Args:
-        outcomes: see ``draw``; scans without age or sex are left aside.
-
     Returns:
-        scan_id of woman and man of each group, youngest group first; None where the
-        cohort has none.
+        scan_id of woman and man of each group, youngest group first; None where nobody is.
     """
     rows = _errors(outcomes)
     chosen: list[str | None] = []
@@ -104,7 +98,7 @@ HEAT_COLOURS = "inferno"
 """Rises evenly in lightness, so it reads in print and with any colour vision."""
 
 SIDES = {ANTERIOR: "RL", POSTERIOR: "LR"}
-"""Which of the patient's sides is on the picture's left and right."""
+"""Which of the patient's sides is on the left and the right of the figure."""
 
 
 def regions(panels: Sequence[RegionPanel | None], across: int = 1) -> Figure:

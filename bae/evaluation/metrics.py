@@ -4,8 +4,6 @@ Everything random is drawn over *patients*: several scans of one person are not 
 so a bootstrap sample takes a person's scans together or not at all (Field and Welsh 2007).
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 

@@ -1,7 +1,5 @@
 """Rows to Markdown, CSV and Parquet, figures to PDF and PNG: how an evaluation is written."""
 
-from __future__ import annotations
-
 import io
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,6 +15,7 @@ from bae.evaluation import plots
 from bae.evaluation.metrics import Estimate
 
 Row = dict[str, Any]
+"""One row of a table, by column."""
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,5 @@
 """Scans with their heat maps and boxes, ready to draw."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any

@@ -4,8 +4,6 @@ Blue and vermilion (Okabe and Ito 2008) differ for all colour vision; shape or h
 them apart in print, too. An *outcome* is a row as ``scorecard`` reads it.
 """
 
-from __future__ import annotations
-
 import io
 from collections.abc import Sequence
 from typing import Any
@@ -187,7 +185,7 @@ def _ages(outcomes: pa.Table) -> tuple[Floats, Floats]:
 
 
 def _points(axis: Axes, outcomes: pa.Table, x: Floats, y: Floats) -> None:
-    """Draw one point per scan, its sex by colour and shape; large clouds become one picture."""
+    """Draw one point per scan, its sex by colour and shape; large clouds become one image."""
     sexes = np.array(outcomes["sex"].to_pylist(), dtype=object)
     for sex, (name, colour, marker) in SEXES.items():
         own = sexes == sex

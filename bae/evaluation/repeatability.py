@@ -1,7 +1,5 @@
 """How far a predicted age moves when only chance moves: the counts, or the day."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from itertools import pairwise
 

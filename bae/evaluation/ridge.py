@@ -3,8 +3,6 @@
 A network that does not beat it has learned nothing of shape.
 """
 
-from __future__ import annotations
-
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass

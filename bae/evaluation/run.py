@@ -8,8 +8,6 @@
     <out>/<method>/              figures and groups of one model
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -18,7 +16,6 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from matplotlib.figure import Figure
 
-from bae import phantom
 from bae.errors import UseError
 from bae.evaluation import metrics, pages, plots, repeatability, ridge, scorecard
 from bae.evaluation.metrics import Estimate
@@ -27,7 +24,7 @@ from bae.evaluation.regions import examine
 from bae.evaluation.table_one import MEAN, RIDGE, Method, paired_tests, table_one
 from bae.method import model
 from bae.method.predictor import Predictor
-from bae.phantom.archive import phantom_archive, phantom_numbers
+from bae.phantom.archive import Cohort, cohort_of
 from bae.pipeline import kept, outcomes
 from bae.pipeline.parts import OnPart
 
@@ -89,15 +86,15 @@ def evaluate(planned: Plan, on_part: OnPart) -> list[Row]:
         found = outcomes.score(planned.tables_uri, uri, test, on_part)
         methods.append(Method(name=name, sex=sex, uri=uri, card=card, outcomes=found))
     plain = _plain_methods(planned, on_part)
-    about = phantom_archive(test["object_uri"].to_pylist())
-    table = table_one(methods, plain, test, about)
+    cohort = cohort_of(test["object_uri"].to_pylist())
+    table = table_one(methods, plain, test, cohort.about if cohort else {})
     out = Output(planned.out_uri)
     out.table("table1", table, pages.table_one_page(table))
     tests = paired_tests(methods, plain, test)
     out.table("tests", tests, pages.page_of(tests))
     everyone = pa.concat_tables(planned.scans.values(), promote_options="default")
     out.figure("figure2", plots.ages_and_sex(everyone))
-    repeated = _repeated(methods, test, about)
+    repeated = _repeated(methods, test, cohort)
     out.table("repeatability", repeated, pages.page_of(repeated))
     per_model = []
     for method in methods:
@@ -124,18 +121,17 @@ def _plain_methods(planned: Plan, on_part: OnPart) -> dict[str, Sequence[float]]
     return {MEAN: [mean] * len(years["test"]), RIDGE: fitted.predict(pixels["test"]).tolist()}
 
 
-def _repeated(methods: Sequence[Method], test: pa.Table, about: Row) -> list[Row]:
+def _repeated(methods: Sequence[Method], test: pa.Table, cohort: Cohort | None) -> list[Row]:
     """Return the predicted age's standard deviation over visits, and over phantoms' noise."""
     found: list[tuple[Method, str, int, Estimate]] = []
     for method in methods:
         visits = repeatability.visits_sd(method.outcomes)
         if visits is not None:
             found.append((method, "two visits of a person", visits[1], visits[0]))
-        if about:
-            numbers = phantom_numbers(about, test["object_uri"].to_pylist())[:NOISE_PAIRS]
-            values = dict(about["config"], ages=tuple(about["config"]["ages"]))
-            predictor, config = Predictor.load(method.uri), phantom.PhantomConfig(**values)
-            sd = repeatability.noise_sd(predictor, numbers, about["seed"], config)
+        if cohort:
+            numbers = cohort.scans_of(test["object_uri"].to_pylist())[:NOISE_PAIRS]
+            predictor = Predictor.load(method.uri)
+            sd = repeatability.noise_sd(predictor, numbers, cohort.seed, cohort.config)
             found.append((method, "two counts of a phantom", len(numbers), sd))
     return [
         {"method": method.folder, "over": over, "pairs": pairs} | pages.estimate("sd_years", sd)
@@ -254,9 +250,9 @@ def _model_page(method: Method, facts: Row) -> str:
         lines.append(f"- Expected calibration error of the age group: {facts['ece']:.3f}.")
     if facts["regions"]:
         lines.append(f"- [Is the region right?]({method.folder}/regions.md)")
-    pictures = [
+    shown = [
         f"![{name.replace('_', ' ')}]({method.folder}/{name}.png)\n"
         f"[PDF]({method.folder}/{name}.pdf)"
         for name in facts["figures"]
     ]
-    return f"## {method.folder}\n\n" + "\n".join(lines) + "\n\n" + "\n\n".join(pictures)
+    return f"## {method.folder}\n\n" + "\n".join(lines) + "\n\n" + "\n\n".join(shown)

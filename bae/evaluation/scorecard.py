@@ -6,8 +6,6 @@ An *outcome* is a scan of known age with a model's answer: the columns that
 for age bias stand beside.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass

@@ -1,7 +1,5 @@
 """Table 1: every method on the same held-out scans, with paired tests between them."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
@@ -46,7 +44,7 @@ def table_one(
 
     Args:
         plain: name to predicted ages of the methods that are no model.
-        about: what ``phantom_archive`` returned; empty for patients.
+        about: what an archive of phantoms says of itself; empty for patients.
     """
     keys = scorecard.patients(test)
     size = {"scans": test.num_rows, "patients": len(set(keys))}

@@ -1,18 +1,18 @@
 """Heat map to mask to boxes to crop: Eq. (3), in the stored scan's own pixels."""
 
-from __future__ import annotations
-
 import functools
 
 import numpy as np
-from numpy.typing import NDArray
-from scipy import sparse
+from numpy.typing import ArrayLike, NDArray
+from scipy import ndimage
 
 from bae.recipes import Region
 from bae.scan import Box
 
 
-def enlarge(heat_VU: NDArray[np.uint8], size: tuple[int, ...]) -> NDArray[np.float32]:
+def enlarge(
+    heat_VU: NDArray[np.uint8] | NDArray[np.float32], size: tuple[int, ...]
+) -> NDArray[np.float32]:
     """Resize a heat map to the stored view, bilinear, outer edges aligned.
 
     Args:
@@ -59,10 +59,10 @@ def find_boxes(heat_VU: NDArray[np.uint8], size: tuple[int, ...], config: Region
         edges = _parts(enlarge(heat_VU, size), config)
     if not len(edges):
         return [Box(0, 0, size[1], size[0], 1.0)]
-    share = _heat_shares(heat_VU, size, edges)
+    shares = _heat_shares(heat_VU, size, edges).tolist()
     return [
-        Box(int(x0), int(y0), int(x1), int(y1), float(s))
-        for (x0, y0, x1, y1), s in zip(edges, share, strict=True)
+        Box(x0, y0, x1, y1, share)
+        for (x0, y0, x1, y1), share in zip(edges.tolist(), shares, strict=True)
     ]
 
 
@@ -107,8 +107,8 @@ def elsewhere(
     shared = np.maximum(high - abs(top - box.y0), 0) * np.maximum(wide - abs(left - box.x0), 0)
     fits = (shared <= high * wide / 4) & (held(top, left) >= 0.8 * held(box.y0, box.x0))
     chosen = rng.permutation(np.flatnonzero(fits))[:count]
-    return [Box(int(x), int(y), int(x) + wide, int(y) + high, float("nan")) for y, x in
-            zip(top[chosen], left[chosen], strict=True)]  # fmt: skip
+    places = zip(left[chosen].tolist(), top[chosen].tolist(), strict=True)
+    return [Box(x, y, x + wide, y + high, float("nan")) for x, y in places]
 
 
 def _extent(heat_VU: NDArray[np.uint8], size: tuple[int, ...], gamma: float) -> NDArray[np.int64]:
@@ -150,72 +150,14 @@ _LINES = 16
 
 def _parts(heat_RC: NDArray[np.float32], config: Region) -> NDArray[np.int64]:
     """Return (parts, 4) x0, y0, x1, y1 of the mask's connected parts, the first to crop first."""
-    mask_RC = heat_RC >= config.gamma
-    if not mask_RC.any():
-        return np.empty((0, 4), np.int64)
-    runs = _Runs(mask_RC)
-    part, count = runs.connected()
-    rank = runs.peaks(heat_RC, part, count) if config.parts == "hottest" else runs.areas(part)
-    return runs.edges(part, count)[np.argsort(-rank, kind="stable")]
-
-
-class _Runs:
-    """A mask as stretches of a row: a few thousand numbers in place of millions of pixels."""
-
-    def __init__(self, mask_RC: NDArray[np.bool_]) -> None:
-        rows, columns = mask_RC.shape
-        framed = np.zeros((rows, columns + 2), np.bool_)
-        framed[:, 1:-1] = mask_RC
-        flat = framed.ravel()
-        # starts and ends alternate: no stretch touches the frame
-        edges = np.flatnonzero(flat[1:] != flat[:-1])
-        self.row, self.start = np.divmod(edges[::2], columns + 2)
-        self.stop = edges[1::2] - self.row * (columns + 2)
-        self.columns = columns
-
-    def connected(self) -> tuple[NDArray[np.int64], int]:
-        """Return each stretch's part, numbered from 0 in reading order, and their number.
-
-        Stretches of neighbouring rows belong together where they share a column.
-        """
-        # places in a picture with one column to spare, so that rows do not touch
-        wide = self.columns + 1
-        first, last = self.row * wide + self.start, self.row * wide + self.stop - 1
-        # in the row below: from the first stretch that ends at or behind our start
-        low = np.searchsorted(last, first + wide, side="left")
-        high = np.searchsorted(first, last + wide, side="right")
-        below = np.maximum(high - low, 0)
-        upper = np.repeat(np.arange(len(first)), below)
-        lower = np.arange(len(upper)) - np.repeat(np.cumsum(below) - below, below) + low[upper]
-        touching = sparse.coo_array((np.ones(len(upper), np.bool_), (upper, lower)),
-                                    shape=(len(first), len(first)))  # fmt: skip
-        count, part = sparse.csgraph.connected_components(touching, directed=False)
-        return part.astype(np.int64), int(count)
-
-    def edges(self, part: NDArray[np.int64], count: int) -> NDArray[np.int64]:
-        """Return (count, 4): x0, y0, x1, y1 of each part."""
-        low = np.full((count, 2), np.iinfo(np.int64).max)
-        high = np.zeros((count, 2), np.int64)
-        np.minimum.at(low, part, np.stack([self.start, self.row], axis=1))
-        np.maximum.at(high, part, np.stack([self.stop, self.row + 1], axis=1))
-        return np.concatenate([low, high], axis=1)
-
-    def peaks(
-        self, heat_RC: NDArray[np.float32], part: NDArray[np.int64], count: int
-    ) -> NDArray[np.float64]:
-        """Return each part's highest heat."""
-        ends = np.stack([self.row * self.columns + self.start,
-                         self.row * self.columns + self.stop], axis=1).ravel()  # fmt: skip
-        # reduceat wants places inside the array; the last stretch may end with it
-        inside = np.append(heat_RC.ravel(), np.float32(0)) if ends[-1] == heat_RC.size else heat_RC
-        of_runs = np.maximum.reduceat(inside.ravel(), ends)[::2]
-        peaks = np.zeros(count)
-        np.maximum.at(peaks, part, of_runs)
-        return peaks
-
-    def areas(self, part: NDArray[np.int64]) -> NDArray[np.float64]:
-        """Return each part's number of pixels."""
-        return np.bincount(part, weights=self.stop - self.start).astype(np.float64)
+    part_RC, count = ndimage.label(heat_RC >= config.gamma)
+    rank: ArrayLike
+    if config.parts == "hottest":
+        rank = ndimage.maximum(heat_RC, part_RC, np.arange(1, count + 1))
+    else:
+        rank = np.bincount(part_RC.ravel())[1:]
+    corners = [(x.start, y.start, x.stop, y.stop) for y, x in ndimage.find_objects(part_RC)]
+    return np.array(corners, np.int64).reshape(-1, 4)[np.argsort(np.negative(rank), kind="stable")]
 
 
 def _heat_shares(

@@ -4,8 +4,6 @@ Three things, all from patients that no weight was fitted to: how wide a 90 % in
 be, how probable an age group really is, and how far ages are drawn towards the mean.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -56,7 +54,7 @@ class Calibration:
         return None if self.factor is None else self.factor * (spread_years + self.floor_years)
 
     def probabilities(self, raw: ArrayLike) -> NDArray[np.float64]:
-        """Return calibrated probabilities (..., C); the most probable group stays the same."""
+        """Return calibrated probabilities (..., K); the most probable group stays the same."""
         return tempered(raw, self.temperature)
 
     def corrected_years(self, predicted_years: ArrayLike) -> NDArray[np.float64]:
@@ -85,7 +83,7 @@ def fit(
     Args:
         actual_years, predicted_years, spread_years: (N,) age, answer, ensemble's spread.
         patients: (N,) keys.
-        probabilities: (N, C) of the age groups; None for a model without a localizer.
+        probabilities: (N, K) of the age groups; None for a model without a localizer.
         groups: (N,) the true age group, where there are probabilities.
     """
     actual, predicted, spread = (
@@ -116,14 +114,14 @@ def fit(
 def conformal_quantile(scores: ArrayLike, patients: Sequence[str], level: float) -> float | None:
     """Return the score that a scan of a future patient stays below with at least ``level``.
 
-    Hierarchical split-conformal prediction (Lee, Barber and Willett 2023, section 3): with K
-    patients, each of patient k's n_k scores weighs 1 / (n_k (K + 1)) and the future patient
-    1 / (K + 1) at infinity. With one scan each it is the ceil(level (K + 1))-th smallest
+    Hierarchical split-conformal prediction (Lee, Barber and Willett 2023, section 3): with P
+    patients, each of patient p's n_p scores weighs 1 / (n_p (P + 1)) and the future patient
+    1 / (P + 1) at infinity. With one scan each it is the ceil(level (P + 1))-th smallest
     score of Vovk et al. (2005). Patients must be exchangeable, scans of one patient need not
     be independent.
 
     Returns:
-        The quantile; None where K < level / (1 - level), since it would be infinite.
+        The quantile; None where P < level / (1 - level), since it would be infinite.
     """
     values = np.asarray(scores, dtype=np.float64)
     _, own, count = np.unique(np.asarray(patients), return_inverse=True, return_counts=True)
@@ -137,7 +135,7 @@ def temperature(probabilities: ArrayLike, groups: ArrayLike | None) -> float:
     """Return the temperature that makes the true groups most likely (Guo et al. 2017).
 
     Args:
-        probabilities: (N, C), rows sum to 1.
+        probabilities: (N, K), rows sum to 1.
         groups: (N,) the true groups.
     """
     raw, true = np.asarray(probabilities, dtype=np.float64), np.asarray(groups, dtype=np.int64)
@@ -152,7 +150,7 @@ def temperature(probabilities: ArrayLike, groups: ArrayLike | None) -> float:
 
 
 def tempered(probabilities: ArrayLike, temperature: float) -> NDArray[np.float64]:
-    """Divide log probabilities (..., C) by a temperature and normalise; above 1 evens them out."""
+    """Divide log probabilities (..., K) by a temperature and normalise; above 1 evens them out."""
     logs = np.log(np.maximum(np.asarray(probabilities, dtype=np.float64), 1e-12)) / temperature
     powers = np.exp(logs - logs.max(axis=-1, keepdims=True))
     return np.asarray(powers / powers.sum(axis=-1, keepdims=True))

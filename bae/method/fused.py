@@ -12,7 +12,7 @@ The same function as ``trunks.Trunk``, rewritten once when a model is loaded:
 So there is nothing to compile, to store beside the model or to trust: a model stays two
 safetensors files. Measured against inductor in ``bae/method/NOTES.md``, "Fast".
 
-Shape suffixes: N views or crops, K channels, V, U rows and columns of the last feature map,
+Shape suffixes: N views or crops, F channels, V, U rows and columns of the last feature map,
 H, W of the input.
 """
 
@@ -87,13 +87,13 @@ class FusedTrunk(nn.Module):
         self.body = body.eval().requires_grad_(False)
 
     def forward(self, grey_N1HW: Tensor) -> Tensor:
-        """Return features (N, K, V, U) of grey values in [0, 1]."""
+        """Return features (N, F, V, U) of grey values in [0, 1]."""
         device = grey_N1HW.device.type
         with torch.autocast(device, enabled=False), torch.inference_mode():
-            input_NKHW = self._input(grey_N1HW).contiguous(memory_format=torch.channels_last)
+            input_NFHW = self._input(grey_N1HW).contiguous(memory_format=torch.channels_last)
             few = max(1, PIXELS_AT_ONCE // grey_N1HW[0].numel())
             at_once = len(grey_N1HW) if device == "cuda" else few
-            features = [self.body(part) for part in torch.split(input_NKHW, at_once)]
+            features = [self.body(part) for part in torch.split(input_NFHW, at_once)]
             return features[0] if len(features) == 1 else torch.cat(features)
 
     def _input(self, grey_N1HW: Tensor) -> Tensor:
@@ -124,16 +124,15 @@ def _grey_first(body: fx.GraphModule, trunk: Trunk, dtype: torch.dtype) -> None:
     by_deviation = first.weight / trunk.std
     grey, ones = by_deviation.sum(1), -(by_deviation * trunk.mean).sum(1)
     high = [weight.to(dtype).to(weight.dtype) for weight in (grey, ones)]
-    parts = [grey, ones] if dtype == torch.float32 else [
-        high[0], high[0], grey - high[0], high[1], ones - high[1]
-    ]  # fmt: skip
+    parts = [grey, ones]
+    if dtype != torch.float32:
+        parts = [high[0], high[0], grey - high[0], high[1], ones - high[1]]
     first.weight = nn.Parameter(torch.stack(parts, dim=1))
     first.in_channels = len(parts)
 
 
 def _fuse_convolutions(body: fx.GraphModule, dtype: torch.dtype) -> None:
     """Replace each convolution, and what follows it at once, by one ``_Convolution``."""
-    order = {node: place for place, node in enumerate(body.graph.nodes)}
     for node in list(body.graph.nodes):
         layer = body.get_submodule(str(node.target)) if node.op == "call_module" else None
         if not isinstance(layer, nn.Conv2d):
@@ -153,7 +152,6 @@ def _fuse_convolutions(body: fx.GraphModule, dtype: torch.dtype) -> None:
             arguments = (node.args[0],) if residual is None else (node.args[0], residual)
             made = body.graph.call_module(name, arguments)
         last.replace_all_uses_with(made)
-        order[made] = order[last]
     body.graph.eliminate_dead_code()
     body.delete_all_unused_submodules()
     body.recompile()
@@ -165,8 +163,7 @@ def _may_overwrite(body: fx.GraphModule, residual: object, addition: fx.Node) ->
         return False
     made_by = body.get_submodule(str(residual.target))
     own = isinstance(made_by, _Convolution | nn.Conv2d | nn.MaxPool2d)
-    nodes = list(body.graph.nodes)
-    return own and all(nodes.index(user) <= nodes.index(addition) for user in residual.users)
+    return own and not any(addition < user for user in residual.users)
 
 
 def _only_user(node: fx.Node) -> fx.Node | None:
@@ -272,9 +269,11 @@ def _fused_kernels(device: str, dtype: torch.dtype) -> _Kernels:
     layer = nn.Conv2d(8, 8, 3, padding=1)
     layer.weight.data = torch.randn(8, 8, 3, 3, generator=generator) / 8
     x, residual = (
-        torch.randn(2, 8, 9, 7, generator=generator).to(device, dtype)
-        .contiguous(memory_format=torch.channels_last) for _ in range(2)
-    )  # fmt: skip
+        torch.randn(2, 8, 9, 7, generator=generator)
+        .to(device, dtype)
+        .contiguous(memory_format=torch.channels_last)
+        for _ in range(2)
+    )
     fused = _Convolution(layer, True, dtype).to(device)
     plain = _Kernels(None, torch.float32)
     why = ""

@@ -1,7 +1,5 @@
 """What there is to compute on, and how networks are moved onto it."""
 
-from __future__ import annotations
-
 import os
 from typing import TypeVar
 

@@ -1,15 +1,13 @@
 """Where age shows: Eqs. (1) and (2).
 
-Shape suffixes: N views, K channels, V rows, U columns of the map, C age groups.
+Shape suffixes: N views, F feature channels, V rows, U columns of the map, K age groups.
 """
-
-from __future__ import annotations
 
 import torch
 from torch import Tensor
 
 
-def class_heatmap(features_NKVU: Tensor, weight_CK: Tensor, group_N: Tensor) -> Tensor:
+def class_heatmap(features_NFVU: Tensor, weight_KF: Tensor, group_N: Tensor) -> Tensor:
     """Show where each view looks like one age group, by Eqs. (1) and (2).
 
     For a pooled linear head Y_c = Σ_k W_ck mean(F_k) + b_c the gradient of Eq. (1) is
@@ -17,8 +15,8 @@ def class_heatmap(features_NKVU: Tensor, weight_CK: Tensor, group_N: Tensor) -> 
     no ReLU, unlike Selvaraju et al. (2017): values may be negative.
 
     Args:
-        features_NKVU: last convolutional output of the trunk.
-        weight_CK: weight of the linear head.
+        features_NFVU: last convolutional output of the trunk.
+        weight_KF: weight of the linear head.
         group_N: int64, the age group to explain in each view.
 
     Returns:
@@ -27,15 +25,15 @@ def class_heatmap(features_NKVU: Tensor, weight_CK: Tensor, group_N: Tensor) -> 
     Raises:
         ValueError: features and groups differ in N, or features and weight in K.
     """
-    n, k, v, u = features_NKVU.shape
+    n, k, v, u = features_NFVU.shape
     if group_N.shape != (n,):
         raise ValueError(f"{n} feature maps but groups of shape {tuple(group_N.shape)}")
-    if weight_CK.shape[1] != k:
-        raise ValueError(f"features have {k} channels, the head {weight_CK.shape[1]}")
-    weights_NK = weight_CK[group_N].float() / (u * v)
+    if weight_KF.shape[1] != k:
+        raise ValueError(f"features have {k} channels, the head {weight_KF.shape[1]}")
+    weights_NF = weight_KF[group_N].float() / (u * v)
     # autocast would round the sum over thousands of channels to three digits
-    with torch.autocast(features_NKVU.device.type, enabled=False):
-        return torch.einsum("nk,nkvu->nvu", weights_NK, features_NKVU.float())
+    with torch.autocast(features_NFVU.device.type, enabled=False):
+        return torch.einsum("nk,nkvu->nvu", weights_NF, features_NFVU.float())
 
 
 def to_byte_scale(heat_NVU: Tensor) -> Tensor:

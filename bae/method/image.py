@@ -1,10 +1,8 @@
 """Counts to network input.
 
-Shape suffixes: N views, Y rows, X columns of the stored scan; H, W of the input,
+Shape suffixes: N views, R rows, C columns of the stored scan; H, W of the input,
 L levels of a histogram.
 """
-
-from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
@@ -24,12 +22,12 @@ with warnings.catch_warnings():
     torch.from_numpy(np.frombuffer(b" ", np.uint8))
 
 
-def to_tensor(counts_YX: NDArray[np.uint16] | NDArray[np.float32], device: str = "cpu") -> Tensor:
+def to_tensor(counts_RC: NDArray[np.uint16] | NDArray[np.float32], device: str = "cpu") -> Tensor:
     """Move one view's counts to the device as they are: uint16 is half the bytes of float32."""
-    return torch.from_numpy(np.ascontiguousarray(counts_YX)).to(device, non_blocking=True)
+    return torch.from_numpy(np.ascontiguousarray(counts_RC)).to(device, non_blocking=True)
 
 
-def window(counts_YX: Tensor, config: Windowing) -> Tensor:
+def window(counts_RC: Tensor, config: Windowing) -> Tensor:
     """Turn counts into grey values in [0, 1]: clip, scale, raise to a power.
 
     White is a percentile of the pixels that hold counts, since bladder, kidneys and
@@ -39,39 +37,39 @@ def window(counts_YX: Tensor, config: Windowing) -> Tensor:
     Whole counts are looked up: each level is raised to the power once.
 
     Args:
-        counts_YX: one view, uint16 or float32 counts.
+        counts_RC: one view, uint16 or float32 counts.
         config: percentile and power.
 
     Returns:
-        (Y, X) float32 in [0, 1]; all zero for a view without counts.
+        (R, C) float32 in [0, 1]; all zero for a view without counts.
     """
-    if counts_YX.dtype != torch.uint16:
-        return _window_numbers(counts_YX, config)
-    white = _white(counts_YX, config)
+    if counts_RC.dtype != torch.uint16:
+        return _window_numbers(counts_RC, config)
+    white = _white(counts_RC, config)
     if not white:
-        return torch.zeros(counts_YX.shape, device=counts_YX.device)
+        return torch.zeros(counts_RC.shape, device=counts_RC.device)
     grey_L = (torch.arange(white + 1, dtype=torch.float32) / white).pow_(config.power)
-    if counts_YX.device.type != "cpu":
-        return grey_L.to(counts_YX.device)[counts_YX.int().clamp_(max=white)]
-    grey_YX = np.empty(counts_YX.shape, np.float32)
-    grey, level, value = grey_YX.reshape(-1), grey_L.numpy(), counts_YX.numpy().reshape(-1)
+    if counts_RC.device.type != "cpu":
+        return grey_L.to(counts_RC.device)[counts_RC.int().clamp_(max=white)]
+    grey_RC = np.empty(counts_RC.shape, np.float32)
+    grey, level, value = grey_RC.reshape(-1), grey_L.numpy(), counts_RC.numpy().reshape(-1)
     for at in range(0, value.size, _BLOCK):
         # levels above white are clipped to it
         level.take(value[at : at + _BLOCK], out=grey[at : at + _BLOCK], mode="clip")
-    return torch.from_numpy(grey_YX)
+    return torch.from_numpy(grey_RC)
 
 
 _BLOCK = 1 << 15
 """Pixels looked up at once: numpy widens them to int64, which then stays in the CPU's cache."""
 
 
-def _white(counts_YX: Tensor, config: Windowing) -> int:
+def _white(counts_RC: Tensor, config: Windowing) -> int:
     """Return the percentile of the pixels that hold counts, 0 where none does."""
-    if counts_YX.device.type != "cpu":
-        held_L = torch.bincount(counts_YX.int().flatten()).cpu()[1:].cumsum(0)
+    if counts_RC.device.type != "cpu":
+        held_L = torch.bincount(counts_RC.int().flatten()).cpu()[1:].cumsum(0)
         held = int(held_L[-1]) if held_L.numel() else 0
         return 1 + int(torch.searchsorted(held_L, _rank(held, config))) if held else 0
-    value = counts_YX.numpy()
+    value = counts_RC.numpy()
     held = int(np.count_nonzero(value))
     brighter = held - _rank(held, config)  # so many may be above white
     low, high = min(1, held), int(value.max(initial=0))
@@ -88,29 +86,29 @@ def _rank(held: int, config: Windowing) -> int:
     return max(1, round(config.percentile / 100 * held))
 
 
-def _window_numbers(counts_YX: Tensor, config: Windowing) -> Tensor:
+def _window_numbers(counts_RC: Tensor, config: Windowing) -> Tensor:
     """Window counts that are no whole numbers: a rescale slope, or values below zero."""
-    held = counts_YX[counts_YX > 0]
+    held = counts_RC[counts_RC > 0]
     if held.numel() == 0:
-        return torch.zeros_like(counts_YX)
+        return torch.zeros_like(counts_RC)
     white = held.kthvalue(_rank(held.numel(), config)).values
-    return (counts_YX / white).clamp_(0.0, 1.0).pow_(config.power)
+    return (counts_RC / white).clamp_(0.0, 1.0).pow_(config.power)
 
 
-def resize(grey_YX: Tensor, height: int, width: int) -> Tensor:
+def resize(grey_RC: Tensor, height: int, width: int) -> Tensor:
     """Resize one view to (height, width), bilinear, low-pass filtered where it shrinks.
 
     Rows first: torch begins with columns, which takes longer where both shrink.
     """
-    if grey_YX.shape[1] == 1:  # torch 2.14 takes a single column for a row
-        grey_YX = grey_YX.expand(-1, 2)
-    tall = _interpolate(grey_YX[None, None], height, grey_YX.shape[1])
+    if grey_RC.shape[1] == 1:  # torch 2.14 takes a single column for a row
+        grey_RC = grey_RC.expand(-1, 2)
+    tall = _interpolate(grey_RC[None, None], height, grey_RC.shape[1])
     return _interpolate(tall, height, width)[0, 0].clamp_(0.0, 1.0)
 
 
-def _interpolate(grey_11YX: Tensor, height: int, width: int) -> Tensor:
+def _interpolate(grey_11RC: Tensor, height: int, width: int) -> Tensor:
     return F.interpolate(
-        grey_11YX, (height, width), mode="bilinear", align_corners=False, antialias=True
+        grey_11RC, (height, width), mode="bilinear", align_corners=False, antialias=True
     )
 
 

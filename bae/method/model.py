@@ -9,8 +9,6 @@
 ``card.json`` is written last, so a folder whose card fits its files is whole.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 import platform

@@ -1,11 +1,8 @@
 """The two networks of Fig. 1, and the trunks they stand on.
 
-Shape suffixes: N views or crops, K channels, V rows, U columns of the last feature
-map, H, W of the input, C age groups; of a head D neurons, B bins,
-S thinned copies.
+Shape suffixes: N views or crops, F channels, V rows, U columns of the last feature map,
+H, W of the input, K age groups; of a head D neurons, B bins, S thinned copies.
 """
-
-from __future__ import annotations
 
 from collections.abc import Callable
 
@@ -26,10 +23,10 @@ class Localizer(nn.Module):
         self.head = nn.Linear(self.trunk.channels, config.groups)
 
     def forward(self, grey_N1HW: Tensor) -> tuple[Tensor, Tensor]:
-        """Return age-group scores (N, C) and features (N, K, V, U)."""
-        features_NKVU = self.trunk(grey_N1HW)
-        with _full_precision(features_NKVU):
-            return self.head(_pool(features_NKVU)), features_NKVU
+        """Return age-group scores (N, K) and features (N, F, V, U)."""
+        features_NFVU = self.trunk(grey_N1HW)
+        with _full_precision(features_NFVU):
+            return self.head(_pool(features_NFVU)), features_NFVU
 
 
 BINS = 121
@@ -50,7 +47,6 @@ class Regressor(nn.Module):
     """
 
     def __init__(self, config: recipes.Regressor) -> None:
-        """Build with random weights."""
         super().__init__()
         self.trunk = Trunk(config.trunk)
         self.pair = config.pair
@@ -89,25 +85,25 @@ class Regressor(nn.Module):
         return self.answer(self.pooled(crop_N1HW), male_N, scores)
 
     def pooled(self, crop_N1HW: Tensor) -> Tensor:
-        """Return what the trunk sees, averaged over the map: (N, K), or (N, 2K) for a pair."""
+        """Return what the trunk sees, averaged over the map: (N, F), or (N, 2F) for a pair."""
         n = len(crop_N1HW)
         if self.pair:  # one trunk reads both
             crop_N1HW = crop_N1HW.flatten(0, 1)[:, None]
-        features_NKVU = self.trunk(crop_N1HW)
-        with _full_precision(features_NKVU):
-            return _pool(features_NKVU).view(n, -1)
+        features_NFVU = self.trunk(crop_N1HW)
+        with _full_precision(features_NFVU):
+            return _pool(features_NFVU).view(n, -1)
 
-    def answer(self, pooled_NK: Tensor, male_N: Tensor, scores: bool = False) -> Tensor:
+    def answer(self, pooled_NF: Tensor, male_N: Tensor, scores: bool = False) -> Tensor:
         """Return what ``forward`` does, from what ``pooled`` returned."""
 
         def ask(male_N: Tensor) -> Tensor:
-            last_NB: Tensor = self.head(self._with_sex(pooled_NK, male_N))
+            last_NB: Tensor = self.head(self._with_sex(pooled_NF, male_N))
             return last_NB if scores else self._years(last_NB)
 
-        with _full_precision(pooled_NK):
+        with _full_precision(pooled_NF):
             return _for_sex(ask, male_N)
 
-    def ensemble(self, pooled_NK: Tensor, male_N: Tensor) -> Tensor:
+    def ensemble(self, pooled_NF: Tensor, male_N: Tensor) -> Tensor:
         """Return the ages (S, N) by S thinned heads: their spread says how certain it is.
 
         Monte-Carlo dropout (Gal and Ghahramani 2016) through the head alone, with the same
@@ -116,17 +112,17 @@ class Regressor(nn.Module):
         first, relu, _, second, _, _, last = self.head
 
         def ask(male_N: Tensor) -> Tensor:
-            hidden_ND = relu(first(self._with_sex(pooled_NK, male_N)))
+            hidden_ND = relu(first(self._with_sex(pooled_NF, male_N)))
             hidden_SND = relu(second(hidden_ND * self.kept[0][:, None]))
             return self._years(last(hidden_SND * self.kept[1][:, None])).T
 
-        with _full_precision(pooled_NK):
+        with _full_precision(pooled_NF):
             return _for_sex(ask, male_N).T
 
-    def _with_sex(self, pooled_NK: Tensor, male_N: Tensor) -> Tensor:
+    def _with_sex(self, pooled_NF: Tensor, male_N: Tensor) -> Tensor:
         if self.sex is None:
-            return pooled_NK
-        return torch.cat([pooled_NK, self.sex(male_N[:, None].float())], dim=1)
+            return pooled_NF
+        return torch.cat([pooled_NF, self.sex(male_N[:, None].float())], dim=1)
 
     def _years(self, last_B: Tensor) -> Tensor:
         """Turn the last layer's (..., bins) into years."""
@@ -150,9 +146,9 @@ def _for_sex(ask: Callable[[Tensor], Tensor], male_N: Tensor) -> Tensor:
     return torch.where(unknown_N.view(-1, *[1] * (known.ndim - 1)), both, known)
 
 
-def _pool(features_NKVU: Tensor) -> Tensor:
+def _pool(features_NFVU: Tensor) -> Tensor:
     """Average over the map, in float32: bf16 sums would cost a tenth of a year."""
-    return features_NKVU.float().mean(dim=(2, 3))
+    return features_NFVU.float().mean(dim=(2, 3))
 
 
 def _full_precision(like: Tensor) -> torch.autocast:

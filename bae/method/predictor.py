@@ -1,6 +1,6 @@
 """The whole method without Ray: ``Predictor.load(uri).predict(scans)``.
 
-Shape suffixes: N views, C age groups, K channels, V rows, U columns of the map, H, W of an
+Shape suffixes: N views, K age groups, F channels, V rows, U columns of the map, H, W of an
 input.
 """
 
@@ -31,7 +31,7 @@ class LocalizedView:
     Attributes:
         view: ``anterior``, ``posterior`` or ``unknown``.
         group: the predicted age group, 0 is the youngest; the class c of Eq. (1).
-        probabilities: (C,) softmax of the scores, sums to 1.
+        probabilities: (K,) softmax of the scores, sums to 1.
         heat: (V, U) uint8, 0-255, the network's own map size; (0, 0) without a localizer.
         heat_min, heat_max: what 0 and 255 stand for, unitless.
         boxes: regions in stored pixels, the cropped one first.
@@ -72,7 +72,7 @@ class Prediction:
         view_ages_years: predicted age of each view, in the order of ``views``; a single
             one where both views enter the regressor together.
         group: the most probable age group; that of the age where there is no localizer.
-        probabilities: (C,) mean over views of the age groups' probabilities, calibrated
+        probabilities: (K,) mean over views of the age groups' probabilities, calibrated
             where the model's card knows how; empty where there is no localizer.
         views: what was found in each view.
         flags: what was unusual about the prediction itself.
@@ -139,17 +139,17 @@ def localize_windowed(
 ) -> list[LocalizedView]:
     """Do what ``localize`` does from grey pictures of the views, in the caller's precision."""
     size = (recipe.localizer.height, recipe.localizer.width)
-    scores_NC, features_NKVU = localizer(image.prepare(greys, *size))
-    group_N = scores_NC.argmax(dim=1)
-    heat_NVU = class_heatmap(features_NKVU, localizer.head.weight, group_N)
-    probabilities_NC = scores_NC.float().softmax(dim=1).cpu().numpy()
+    scores_NK, features_NFVU = localizer(image.prepare(greys, *size))
+    group_N = scores_NK.argmax(dim=1)
+    heat_NVU = class_heatmap(features_NFVU, localizer.head.weight, group_N)
+    probabilities_NK = scores_NK.float().softmax(dim=1).cpu().numpy()
     heat_bytes_NVU = to_byte_scale(heat_NVU).cpu().numpy()
     lows, highs = heat_NVU.amin(dim=(1, 2)).tolist(), heat_NVU.amax(dim=(1, 2)).tolist()
     return [
         LocalizedView(
             view=view.name,
             group=int(group_N[i]),
-            probabilities=probabilities_NC[i],
+            probabilities=probabilities_NK[i],
             heat=heat_bytes_NVU[i],
             heat_min=lows[i],
             heat_max=highs[i],
@@ -278,14 +278,11 @@ class Predictor:
         age = float(np.mean(ages))
         spread = float(np.std(np.mean([ensemble for _, ensemble in answers], axis=0), ddof=1))
         half = self._half_width_years(spread)
-        flags = [
-            *(
-                ["heatmap_flat"]
-                if any(f.heat.size and f.heat_max == f.heat_min for f in found)
-                else []
-            ),
-            *(["sex_unknown"] if scan.sex is None and self.recipe.regressor.use_sex else []),
-        ]
+        flags = []
+        if any(f.heat.size and f.heat_max == f.heat_min for f in found):
+            flags.append("heatmap_flat")
+        if scan.sex is None and self.recipe.regressor.use_sex:
+            flags.append("sex_unknown")
         probabilities = np.mean([f.probabilities for f in found], axis=0)
         if self.card.calibration is not None and probabilities.size:
             probabilities = self.card.calibration.probabilities(probabilities)

@@ -1,4 +1,4 @@
-"""The trunks of Table 1's other methods, at full size and at a size for CPUs.
+"""The networks that turn grey pixels into feature maps, at full size and at a size for CPUs.
 
 At full size they are torchvision's and timm's own networks. The small ones keep the
 plan of each (stages, blocks, where it halves) at a quarter of the width and a
@@ -6,16 +6,15 @@ shorter depth; plain VGG stages get batch norm there, without which so short a
 training from random weights does not leave the mean.
 """
 
-from __future__ import annotations
-
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import torch
-import torchvision
 from timm.models.xception import Block, Xception
 from torch import Tensor, nn
+from torchvision import models
 from torchvision.models import (
     Inception_V3_Weights,
     ResNet50_Weights,
@@ -25,54 +24,19 @@ from torchvision.models import (
 from torchvision.models.resnet import BasicBlock, Bottleneck, ResNet
 from torchvision.models.vgg import make_layers
 
-from bae import recipes
+from bae import overrides
 from bae.errors import RecipeError
 
 
-def vgg16() -> nn.Module:
-    """Build the trunk of the multiple-input network (Nguyen et al. 2019)."""
-    network: nn.Module = torchvision.models.vgg16(weights=None)
-    return network
-
-
-def vgg19() -> nn.Module:
-    """Build VGG19 (Simonyan and Zisserman 2015)."""
-    network: nn.Module = torchvision.models.vgg19(weights=None)
-    return network
-
-
-def resnet50() -> nn.Module:
-    """Build ResNet50 (He et al. 2016)."""
-    network: nn.Module = torchvision.models.resnet50(weights=None)
-    return network
-
-
-def xception() -> nn.Module:
-    """Build Xception (Chollet 2017) as timm has it, its batch norms and order unchanged."""
-    network: nn.Module = Xception(num_classes=1)
-    return network
-
-
-def small_vgg(convolutions: tuple[int, ...]) -> nn.Module:
-    """Build VGG's five stages at a quarter of the width.
-
-    Args:
-        convolutions: how many in each stage.
-    """
-    widths = (16, 32, 64, 128, 128)
+def _small_vgg(convolutions: tuple[int, ...]) -> nn.Module:
+    """Build VGG's five stages at a quarter of the width, with so many convolutions in each."""
     plan: list[str | int] = []
-    for width, count in zip(widths, convolutions, strict=True):
+    for width, count in zip((16, 32, 64, 128, 128), convolutions, strict=True):
         plan += [width] * count + ["M"]
     return nn.Sequential(OrderedDict(features=make_layers(plan, batch_norm=True)))
 
 
-def small_resnet50() -> nn.Module:
-    """Build ResNet50's four stages with one bottleneck block each, a quarter as wide inside."""
-    network: nn.Module = ResNet(Bottleneck, [1, 1, 1, 1], width_per_group=16)
-    return network
-
-
-def small_xception() -> nn.Module:
+def _small_xception() -> nn.Module:
     """Build Xception's entry, middle (one block of eight) and exit flow at a quarter width."""
     return nn.Sequential(
         OrderedDict(
@@ -89,9 +53,18 @@ def small_xception() -> nn.Module:
     )
 
 
+def _resnet10() -> ResNet:
+    """Build a ResNet of ten layers whose last stage keeps its size: a map with stride 16.
+
+    With stride 32 the map of a 96 x 320 input would be 3 x 10 cells, too coarse for a region.
+    """
+    network = ResNet(BasicBlock, [1, 1, 1, 1])
+    block = network.layer4[0]
+    block.conv1.stride = block.downsample[0].stride = (1, 1)
+    return network
+
+
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
-
-
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
 
@@ -102,7 +75,7 @@ class TrunkKind:
     Attributes:
         build: makes the network, without weights.
         cut: names of the children after the last convolution, taken off.
-        channels: K of the last feature map.
+        channels: F of the last feature map.
         weights_url: ImageNet weights as torchvision (for Xception: timm) names them,
             the file's SHA-256 in its name; None where there are none.
         mean, std: what the weights expect the grey values to be normalised by.
@@ -116,63 +89,45 @@ class TrunkKind:
     std: tuple[float, float, float] = IMAGENET_STD
 
 
-def _resnet10() -> ResNet:
-    """Build a ResNet of ten layers whose last stage keeps its size: a map with stride 16.
-
-    With stride 32 the map of a 96 x 320 input would be 3 x 10 cells, too coarse for a region.
-    """
-    network = ResNet(BasicBlock, [1, 1, 1, 1])
-    block = network.layer4[0]
-    block.conv1.stride = block.downsample[0].stride = (1, 1)
-    return network
-
+_HALVES = (0.5, 0.5, 0.5)
+"""Weights that come from TensorFlow expect greys scaled to [-1, 1]."""
 
 TRUNKS: dict[str, TrunkKind] = {
     "resnet50": TrunkKind(
-        build=resnet50,
-        cut=("avgpool", "fc"),
-        channels=2048,
-        weights_url=ResNet50_Weights.IMAGENET1K_V1.url,
+        models.resnet50, ("avgpool", "fc"), 2048, ResNet50_Weights.IMAGENET1K_V1.url
     ),
     "inception_v3": TrunkKind(
-        build=lambda: torchvision.models.inception_v3(
-            weights=None, aux_logits=False, init_weights=False
-        ),
-        cut=("avgpool", "dropout", "fc"),
-        channels=2048,
-        weights_url=Inception_V3_Weights.IMAGENET1K_V1.url,
-        # the weights come from TensorFlow, which scales to [-1, 1]
-        mean=(0.5, 0.5, 0.5),
-        std=(0.5, 0.5, 0.5),
+        partial(models.inception_v3, aux_logits=False, init_weights=False),
+        ("avgpool", "dropout", "fc"),
+        2048,
+        Inception_V3_Weights.IMAGENET1K_V1.url,
+        mean=_HALVES,
+        std=_HALVES,
     ),
-    "resnet10": TrunkKind(build=_resnet10, cut=("avgpool", "fc"), channels=512),
+    "resnet10": TrunkKind(_resnet10, ("avgpool", "fc"), 512),
     "vgg16": TrunkKind(
-        build=vgg16,
-        cut=("avgpool", "classifier"),
-        channels=512,
-        weights_url=VGG16_Weights.IMAGENET1K_V1.url,
+        models.vgg16, ("avgpool", "classifier"), 512, VGG16_Weights.IMAGENET1K_V1.url
     ),
     "vgg19": TrunkKind(
-        build=vgg19,
-        cut=("avgpool", "classifier"),
-        channels=512,
-        weights_url=VGG19_Weights.IMAGENET1K_V1.url,
+        models.vgg19, ("avgpool", "classifier"), 512, VGG19_Weights.IMAGENET1K_V1.url
     ),
+    # timm's, its batch norms and order unchanged
     "xception": TrunkKind(
-        build=xception,
-        cut=("global_pool", "fc"),
-        channels=2048,
-        weights_url=(
-            "https://github.com/rwightman/pytorch-image-models/releases/download/"
-            "v0.1-cadene/xception-43020ad28.pth"
-        ),
-        mean=(0.5, 0.5, 0.5),
-        std=(0.5, 0.5, 0.5),
+        partial(Xception, num_classes=1),
+        ("global_pool", "fc"),
+        2048,
+        "https://github.com/rwightman/pytorch-image-models/releases/download/"
+        "v0.1-cadene/xception-43020ad28.pth",
+        mean=_HALVES,
+        std=_HALVES,
     ),
-    "small_vgg16": TrunkKind(build=lambda: small_vgg((1, 1, 1, 1, 1)), cut=(), channels=128),
-    "small_vgg19": TrunkKind(build=lambda: small_vgg((1, 1, 2, 2, 2)), cut=(), channels=128),
-    "small_resnet50": TrunkKind(build=small_resnet50, cut=("avgpool", "fc"), channels=2048),
-    "small_xception": TrunkKind(build=small_xception, cut=(), channels=256),
+    "small_vgg16": TrunkKind(lambda: _small_vgg((1, 1, 1, 1, 1)), (), 128),
+    "small_vgg19": TrunkKind(lambda: _small_vgg((1, 1, 2, 2, 2)), (), 128),
+    # ResNet50's four stages with one bottleneck block each, a quarter as wide inside
+    "small_resnet50": TrunkKind(
+        lambda: ResNet(Bottleneck, [1, 1, 1, 1], width_per_group=16), ("avgpool", "fc"), 2048
+    ),
+    "small_xception": TrunkKind(_small_xception, (), 256),
 }
 
 
@@ -187,14 +142,11 @@ class Trunk(nn.Module):
         """
         super().__init__()
         if name not in TRUNKS:
-            raise RecipeError(f"unknown trunk {name!r}; {recipes.suggestion(name, TRUNKS)}")
+            raise RecipeError(f"unknown trunk {name!r}; {overrides.suggestion(name, TRUNKS)}")
         kind = TRUNKS[name]
-        whole = kind.build()
         # children keep torchvision's names, so its weight files fit without renaming
-        self.body = nn.Sequential()
-        for child_name, child in whole.named_children():
-            if child_name not in kind.cut:
-                self.body.add_module(child_name, child)
+        children = kind.build().named_children()
+        self.body = nn.Sequential(OrderedDict((n, c) for n, c in children if n not in kind.cut))
         self.channels = kind.channels
         self.register_buffer("mean", torch.tensor(kind.mean).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(kind.std).view(1, 3, 1, 1), persistent=False)
@@ -202,6 +154,6 @@ class Trunk(nn.Module):
         self.std: Tensor
 
     def forward(self, grey_N1HW: Tensor) -> Tensor:
-        """Return features (N, K, V, U) of grey values in [0, 1]."""
+        """Return features (N, F, V, U) of grey values in [0, 1]."""
         features: Tensor = self.body((grey_N1HW - self.mean) / self.std)
         return features

@@ -5,8 +5,6 @@ the only ``.pth`` files that bae reads, always with ``weights_only=True`` and on
 the SHA-256 prefix in the file's name has been checked.
 """
 
-from __future__ import annotations
-
 import hashlib
 import io
 import pickle

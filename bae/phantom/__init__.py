@@ -7,8 +7,6 @@ and ``lesions`` say where tracer goes, ``people`` who comes, ``camera`` counts;
 header tells.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass, replace
 
 from pydicom.uid import ExplicitVRLittleEndian, JPEGLosslessSV1
@@ -46,7 +44,8 @@ def pack(scan: PhantomScan, *, seed: int = 0, config: PhantomConfig | None = Non
         how = replace(how, syntax=str(JPEGLosslessSV1))
     built = headers.build(scan, seed, how)
     if mistake in mistakes.HEADER_MISTAKES:
-        built = mistakes.spoil_header(mistake, built)
+        for _, ds in built:
+            mistakes.HEADER_MISTAKES[mistake](ds)
     files = [(name, headers.encode(ds)) for name, ds in built]
     if mistake in mistakes.FILE_MISTAKES:
         files = mistakes.spoil_files(mistake, files, seed, scan.index)

@@ -29,8 +29,6 @@ more with weaker kidneys; whole-body uptake itself is reported to rise in women
 over 55 (Brenner et al., Nuklearmedizin 2000;39:127-32).
 """
 
-from __future__ import annotations
-
 import fnmatch
 import functools
 from dataclasses import dataclass
@@ -101,9 +99,6 @@ EFFECTS = (
     Effect(name="contrast", parts=("*",), per_20_years=-0.14, women=-0.04, sd=0.10, part_sd=0.04),
 )  # fmt: skip
 
-FINE = ("end-plates", "facets", "hands")
-"""Effects in parts a few mm across: detail that a small picture blurs."""
-
 NOT_BONE = ("bladder", "genitals", "larynx", "* kidney", "* injection")
 
 
@@ -164,10 +159,7 @@ def limit_mae_years(ages: tuple[float, float], latent_sd: float = LATENT_SD_YEAR
     low, high = ages
     # symmetric about the middle; the upper half is the one where small tails stay exact
     latent = np.linspace((low + high) / 2.0, high + 8.0 * latent_sd, 20001)
-    below, above = (
-        special.ndtr((low - latent) / latent_sd),
-        special.ndtr((high - latent) / latent_sd),
-    )
+    below, above = (special.ndtr((age - latent) / latent_sd) for age in (low, high))
     median = special.ndtri((below + above) / 2.0)
     density = np.exp(-0.5 * median**2) / np.sqrt(2.0 * np.pi)
     half = float(np.trapezoid(density, latent))

@@ -1,7 +1,6 @@
 """What only the simulation knows, kept in a table of its own beside the archive."""
 
-from __future__ import annotations
-
+import functools
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -21,26 +20,21 @@ def _field(name: str, kind: pa.DataType, description: str) -> pa.Field:
     return pa.field(name, kind, False, {"description": description})
 
 
+def _structs(kinds: dict[str, pa.DataType]) -> pa.DataType:
+    return pa.list_(pa.struct([pa.field(name, kind, False) for name, kind in kinds.items()]))
+
+
 def _column(effect: str) -> str:
     return "effect_" + effect.replace(" ", "_").replace("-", "_")
 
 
-LANDMARK = pa.struct(
-    [
-        pa.field("name", pa.string(), False),
-        pa.field("column", pa.float32(), False),
-        pa.field("row", pa.float32(), False),
-    ]
-)
+LANDMARK = {"name": pa.string(), "column": pa.float32(), "row": pa.float32()}
 
-FOCUS = pa.struct(
-    [
-        pa.field("kind", pa.string(), False),
-        pa.field("part", pa.string(), False),
-        pa.field("radius_mm", pa.float32(), False),
-        pa.field("uptake", pa.float32(), False),
-    ]
-)
+FOCUS = {"kind": pa.string(), "part": pa.string()}
+FOCUS |= {"radius_mm": pa.float32(), "uptake": pa.float32()}
+
+_EFFECT = "change of log uptake shared by the parts of: "
+_MIDDLES = "middle of each part in pixels of the anterior view; the posterior is its mirror"
 
 SCHEMA = pa.schema(
     [
@@ -51,20 +45,9 @@ SCHEMA = pa.schema(
         _field("age_years", pa.float64(), "exact age at acquisition"),
         _field("latent_years", pa.float64(), "latent skeletal age that drives the picture"),
         _field("mistake", pa.string(), "what is wrong with the object, empty if nothing"),
-        *[
-            _field(
-                _column(effect.name),
-                pa.float32(),
-                f"change of log uptake shared by the parts of: {effect.name}",
-            )
-            for effect in EFFECTS
-        ],
-        _field("foci", pa.list_(FOCUS), "hot spots; uptake is relative to muscle"),
-        _field(
-            "landmarks",
-            pa.list_(LANDMARK),
-            "middle of each part in pixels of the anterior view; the posterior is its mirror",
-        ),
+        *[_field(_column(e.name), pa.float32(), _EFFECT + e.name) for e in EFFECTS],
+        _field("foci", _structs(FOCUS), "hot spots; uptake is relative to muscle"),
+        _field("landmarks", _structs(LANDMARK), _MIDDLES),
     ]
 )
 
@@ -80,21 +63,18 @@ def table(scans: Sequence[tuple[PhantomScan, Sequence[str], str]]) -> pa.Table:
     """
     rows = [
         {
-            "scan": scan.index,
-            "objects": list(names),
             "patient": scan.patient,
             "sex": scan.sex,
             "age_years": scan.age_years,
             "latent_years": scan.latent_years,
+            "scan": scan.index,
+            "objects": list(names),
             "mistake": mistake,
             **{_column(name): change for name, change in scan.effects.items()},
-            "foci": [
-                {"kind": f.kind, "part": f.part, "radius_mm": f.radius_mm, "uptake": f.uptake}
-                for f in scan.foci
-            ],
+            "foci": [{name: getattr(focus, name) for name in FOCUS} for focus in scan.foci],
             "landmarks": [
-                {"name": name, "column": column, "row": row}
-                for name, (column, row) in scan.landmarks.items()
+                dict(zip(LANDMARK, (name, *place), strict=True))
+                for name, place in scan.landmarks.items()
             ],
         }
         for scan, names, mistake in scans
@@ -102,10 +82,7 @@ def table(scans: Sequence[tuple[PhantomScan, Sequence[str], str]]) -> pa.Table:
     return pa.Table.from_pylist(rows, schema=SCHEMA)
 
 
-TRUTH = ("_phantom", "truth.parquet")
-
-
-ABOUT = ("_phantom", "phantom.json")
+ABOUT, TRUTH = ("_phantom", "phantom.json"), ("_phantom", "truth.parquet")
 """Where the archive keeps what is no scan; listings skip names that begin with ``_``."""
 
 
@@ -122,73 +99,57 @@ def about(scans: int, seed: int, config: phantom.PhantomConfig) -> bytes:
     return (json.dumps(values, indent=2) + "\n").encode()
 
 
-ABOUT, TRUTH = ("_phantom", "phantom.json"), ("_phantom", "truth.parquet")
-
-
 @dataclass(frozen=True, kw_only=True)
 class Cohort:
     """An archive of simulated scans.
 
     Attributes:
         root: its URI.
-        seed, config: what it was made with.
-        numbers: object name to number of the scan; without those that have a mistake.
+        about: what its ``phantom.json`` says.
     """
 
     root: str
-    seed: int
-    config: PhantomConfig
-    numbers: dict[str, int]
+    about: dict[str, Any]
+
+    @property
+    def seed(self) -> int:
+        """Return which cohort it is."""
+        return int(self.about["seed"])
+
+    @property
+    def config(self) -> PhantomConfig:
+        """Return what the cohort is made of."""
+        said = self.about["config"]
+        return PhantomConfig(**said | {"ages": tuple(said["ages"])})
+
+    @functools.cached_property
+    def numbers(self) -> dict[str, int]:
+        """Return the number of the scan in each object, by URI; without those with a mistake."""
+        data = storage.read_bytes(storage.join(self.root, *TRUTH))
+        columns = ["scan", "objects", "mistake"]
+        return {
+            storage.join(self.root, name): row["scan"]
+            for row in pq.read_table(pa.BufferReader(data), columns=columns).to_pylist()
+            for name in row["objects"]
+            if not row["mistake"]
+        }
+
+    def scans_of(self, object_uris: Sequence[str]) -> list[int]:
+        """Return the numbers of the scans in some objects, rising."""
+        return sorted({self.numbers[uri] for uri in object_uris if uri in self.numbers})
 
     def evidence(self, object_uri: str) -> phantom_evidence.Evidence | None:
         """Return the evidence in one object, None if it holds no sound scan of this cohort."""
-        if not object_uri.startswith(self.root + "/"):
-            return None
-        k = self.numbers.get(object_uri.removeprefix(self.root + "/"))
+        k = self.numbers.get(object_uri)
         return None if k is None else phantom_evidence.of(k, seed=self.seed, config=self.config)
 
 
-def cohort_of(object_uri: str) -> Cohort | None:
-    """Return the archive of simulated scans that an object lies in, None if there is none."""
-    root = object_uri
+def cohort_of(object_uris: Sequence[str]) -> Cohort | None:
+    """Return the archive of simulated scans that all these objects lie in, if there is one."""
+    root = object_uris[0]
     while (root := root.rpartition("/")[0]) and not root.endswith(("/", ":")):
-        about = storage.read_or_none(storage.join(root, *ABOUT))
-        if about is not None:
-            values = json.loads(about)
-            settings = values["config"] | {"ages": tuple(values["config"]["ages"])}
-            data = storage.read_bytes(storage.join(root, *TRUTH))
-            truth = pq.read_table(pa.BufferReader(data), columns=["scan", "objects", "mistake"])
-            numbers = {
-                name: row["scan"]
-                for row in truth.to_pylist()
-                for name in row["objects"]
-                if not row["mistake"]
-            }
-            return Cohort(
-                root=root, seed=values["seed"], config=PhantomConfig(**settings), numbers=numbers
-            )
-    return None
-
-
-def phantom_archive(object_uris: Sequence[str]) -> dict[str, Any]:
-    """Return what ``_phantom/phantom.json`` says of the archive of all these objects.
-
-    Returns:
-        Its content with ``root``, the archive's URI; empty for an archive of patients.
-    """
-    folder = object_uris[0]
-    while "/" in folder.removeprefix("s3://").strip("/"):
-        folder = folder.rpartition("/")[0]
-        if all(uri.startswith(f"{folder}/") for uri in object_uris):
-            data = storage.read_or_none(storage.join(folder, "_phantom", "phantom.json"))
+        if all(uri.startswith(f"{root}/") for uri in object_uris):
+            data = storage.read_or_none(storage.join(root, *ABOUT))
             if data is not None:
-                return {**json.loads(data), "root": folder}
-    return {}
-
-
-def phantom_numbers(about: dict[str, Any], object_uris: Sequence[str]) -> list[int]:
-    """Return the phantoms' numbers of some objects, rising."""
-    data = storage.read_bytes(storage.join(about["root"], *about["truth"].split("/")))
-    truth = pq.read_table(pa.BufferReader(data), columns=["scan", "objects"]).to_pylist()
-    number = {f"{about['root']}/{name}": row["scan"] for row in truth for name in row["objects"]}
-    return sorted({number[uri] for uri in object_uris if uri in number})
+                return Cohort(root=root, about=json.loads(data))
+    return None

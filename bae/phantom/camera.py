@@ -7,14 +7,13 @@ its air. A parallel-hole collimator's blur grows in proportion to the distance
 intrinsic resolution, about 8 mm full width at half maximum at 10 cm.
 """
 
-from __future__ import annotations
-
-import functools
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
+
+from bae.method import boxes
 
 Floats = NDArray[np.float64]
 Floats32 = NDArray[np.float32]
@@ -100,9 +99,11 @@ def project(
     du, dv = u - u0, v - v0
     near = v0 * columns + u0
     corners = [
-        (near, (1 - du) * (1 - dv)), (near + 1, du * (1 - dv)),
-        (near + columns, (1 - du) * dv), (near + columns + 1, du * dv),
-    ]  # fmt: skip
+        (near, (1 - du) * (1 - dv)),
+        (near + 1, du * (1 - dv)),
+        (near + columns, (1 - du) * dv),
+        (near + columns + 1, du * dv),
+    ]
     middle = (v + 0.5).astype(np.int64) * columns + (u + 0.5).astype(np.int64)
     mu = np.float32(camera.attenuation_per_mm) * np.broadcast_to(slope, front.shape)
     mu_here = mu.ravel()[middle]
@@ -146,24 +147,5 @@ def _scattered(camera: Camera, view: Floats32) -> Floats32:
     coarse = view.reshape(rows, COARSE, columns, COARSE).mean(axis=(1, 3))
     sigma = camera.scatter_mm / (COARSE * camera.pixel_mm)
     broad = ndimage.gaussian_filter(coarse, sigma, mode="constant", truncate=3.0)
-    fine = enlarged(broad, camera.rows, camera.columns)
+    fine = boxes.enlarge(broad, (camera.rows, camera.columns))
     return np.asarray((1.0 - camera.scatter) * view + camera.scatter * fine)
-
-
-def enlarged(picture: Floats32, rows: int, columns: int) -> Floats32:
-    """Return a picture at a larger size, linear between the middles of its pixels."""
-    return np.asarray(
-        _weights(picture.shape[0], rows) @ picture @ _weights(picture.shape[1], columns).T
-    )
-
-
-@functools.cache
-def _weights(few: int, many: int) -> Floats32:
-    """Return the (many, few) matrix that interpolates linearly between pixel middles."""
-    place = np.clip((np.arange(many) + 0.5) * few / many - 0.5, 0, few - 1)
-    left = np.minimum(place.astype(int), few - 2)
-    share = place - left
-    weights = np.zeros((many, few), dtype=np.float32)
-    weights[np.arange(many), left] = 1.0 - share
-    weights[np.arange(many), left + 1] = share
-    return weights

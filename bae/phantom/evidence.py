@@ -20,8 +20,6 @@ whole and in the part alike.
 Shape suffixes: P pixels of both views, N causes of noise, Y, X rows and columns here.
 """
 
-from __future__ import annotations
-
 import fnmatch
 from collections.abc import Mapping
 from dataclasses import dataclass

@@ -7,8 +7,6 @@ energy window. Old scans are two single-frame Secondary Capture objects. Nothing
 in a header is drawn from the latent age, and nobody of these names was scanned.
 """
 
-from __future__ import annotations
-
 import hashlib
 import io
 from dataclasses import dataclass
@@ -28,9 +26,11 @@ from bae.scan import ANTERIOR, FEMALE
 GE, SIEMENS = "ge", "siemens"
 BOTH, BIRTH_DATE, AGE, BARE_AGE = "both", "birth date", "age", "bare age"
 
-FAMILY = ("Abbott", "Barlow", "Castell", "Dorsey", "Ekström", "Faber", "Garnier", "Hollis",
-          "Ivers", "Jansen", "Keller", "Lindqvist", "Moreau", "Novak", "Okada", "Petrov",
-          "Quist", "Rowan", "Sorel", "Tamura", "Ulrich", "Vargas", "Winkler", "Zeller")  # fmt: skip
+_FAMILY = (
+    "Abbott Barlow Castell Dorsey Ekström Faber Garnier Hollis Ivers Jansen Keller Lindqvist "
+    "Moreau Novak Okada Petrov Quist Rowan Sorel Tamura Ulrich Vargas Winkler Zeller"
+)
+FAMILY = _FAMILY.split()
 WOMEN = ("Ada", "Berit", "Clara", "Dana", "Elsa", "Frieda", "Greta", "Hana")
 MEN = ("Anton", "Bruno", "Carl", "Dario", "Emil", "Felix", "Georg", "Henri")
 
@@ -85,7 +85,7 @@ def person_name(scan: PhantomScan, seed: int) -> tuple[str, str]:
 def key(scan: PhantomScan, seed: int, how: Layout, part: str = "") -> str:
     """Return an object's name in the archive, nested as hospitals' exports are."""
     digest = hashlib.sha256(f"{seed}/{scan.index}".encode()).hexdigest()[:12]
-    day = scan.acquired
+    day = scan.day
     family, given = person_name(scan, seed)
     if how.capture:
         return f"legacy/{day:%Y%m}/{digest}{part}"
@@ -120,7 +120,7 @@ def _common(scan: PhantomScan, seed: int, how: Layout, part: int) -> FileDataset
     meta.MediaStorageSOPInstanceUID = ds.SOPInstanceUID
     meta.ImplementationClassUID = uid(0, "implementation")
     rng = generator(seed, 6, scan.index)
-    day, family_given = f"{scan.acquired:%Y%m%d}", person_name(scan, seed)
+    day, family_given = f"{scan.day:%Y%m%d}", person_name(scan, seed)
     ds.SpecificCharacterSet = "ISO_IR 100"
     ds.ImageType = ["ORIGINAL", "PRIMARY", "WHOLE BODY", "EMISSION"]
     ds.StudyDate = ds.SeriesDate = ds.AcquisitionDate = ds.ContentDate = day
@@ -144,7 +144,8 @@ def _common(scan: PhantomScan, seed: int, how: Layout, part: int) -> FileDataset
         written = f"{years:02d}" if how.ages == BARE_AGE else f"{years:03d}Y"
         # a bare number is not what PS3.5 allows, but it occurs
         ds["PatientAge"] = DataElement("PatientAge", "AS", written, validation_mode=config.IGNORE)
-    ds.PatientSize, ds.PatientWeight = f"{scan.height_m:.2f}", f"{scan.weight_kg:.1f}"
+    height_m = scan.build.height_mm / 1000.0
+    ds.PatientSize, ds.PatientWeight = f"{height_m:.2f}", f"{scan.mass_index * height_m**2:.1f}"
     ds.BodyPartExamined = "CHEST" if rng.random() < 0.05 else "WHOLE BODY"
     ds.ProtocolName = "Whole Body Bone"
     ds.PatientPosition = "HFS"

@@ -12,8 +12,6 @@ fractures and metastases become more frequent too: they are noise to a reader of
 age. Their frequencies are assumptions.
 """
 
-from __future__ import annotations
-
 import functools
 from dataclasses import dataclass
 
@@ -41,6 +39,11 @@ SITES = (
            for v in ("C5", "C6", "T7", "T8", "T9", "T10", "L1", "L2", "L3", "L4", "L5")), 1.8),
 )  # fmt: skip
 """Groups of parts and how many of ten degenerative foci lie there, about."""
+
+_METASTASES = (
+    "T4 body, T9 body, L2 body, L5 body, left ilium, right ilium, left femur, right femur, "
+    "left rib 6, right rib 4, sternum body, left humerus, right scapula side, skull vault"
+)
 
 WOMEN_MORE = ("thumb base", "patella", "medial knee")
 
@@ -77,10 +80,12 @@ def degenerative(latent_years: float, sex: str, person: np.random.Generator) -> 
     arrivals = person.exponential(size=FOCI).cumsum()
     groups, picks = person.random(FOCI), person.random(FOCI)
     shares, sizes = person.random((FOCI, 3)), person.normal(size=(FOCI, 2))
-    weights = np.array([
-        weight * (1.5 if sex == FEMALE and any(p.endswith(WOMEN_MORE) for p in parts) else 1.0)
-        for parts, weight in SITES
-    ])  # fmt: skip
+    weights = np.array(
+        [
+            weight * (1.5 if sex == FEMALE and any(p.endswith(WOMEN_MORE) for p in parts) else 1.0)
+            for parts, weight in SITES
+        ]
+    )
     edges = np.cumsum(weights) / weights.sum()
     now = expected_foci(latent_years)
     foci = []
@@ -91,11 +96,11 @@ def degenerative(latent_years: float, sex: str, person: np.random.Generator) -> 
         grown = 1.0 + 0.5 * (1.0 - arrivals[i] / now)
         small = "facet" in name or "plate" in name or "thumb" in name or "toe" in name
         radius = (4.5 if small else 6.0) * grown * float(np.exp(0.15 * sizes[i, 0]))
-        uptake = (30.0 if "plate" in name or "facet" in name else 22.0) * float(
-            np.exp(0.4 * sizes[i, 1])
+        usual = 30.0 if "plate" in name or "facet" in name else 22.0
+        uptake = usual * float(np.exp(0.4 * sizes[i, 1]))
+        foci.append(
+            Focus(part=name, share=shares[i], radius_mm=radius, uptake=uptake, kind="degenerative")
         )
-        foci.append(Focus(part=name, share=shares[i], radius_mm=radius, uptake=uptake,
-                          kind="degenerative"))  # fmt: skip
     return foci
 
 
@@ -117,9 +122,7 @@ def distractors(rng: np.random.Generator) -> list[Focus]:
         vertebra = str(rng.choice(["T8", "T11", "T12", "L1", "L2", "L3"]))
         add(f"{vertebra} body", 13.0, rng.uniform(12, 25), "vertebral fracture")
     if rng.random() < 0.08:
-        bones = ["T4 body", "T9 body", "L2 body", "L5 body", "left ilium", "right ilium",
-                 "left femur", "right femur", "left rib 6", "right rib 4", "sternum body",
-                 "left humerus", "right scapula side", "skull vault"]  # fmt: skip
+        bones = _METASTASES.split(", ")
         for _ in range(int(rng.integers(1, 9))):
             add(str(rng.choice(bones)), rng.uniform(6, 13), rng.uniform(15, 50), "metastasis")
     if rng.random() < 0.25:
@@ -150,9 +153,8 @@ def points_of(
     ball, volume = _ball()
     anchors, offsets, weights = [], [], []
     for focus in foci:
-        start, stop = np.searchsorted(
-            skeleton.part, [skeleton.names.index(focus.part), skeleton.names.index(focus.part) + 1]
-        )
+        part = skeleton.names.index(focus.part)
+        start, stop = np.searchsorted(skeleton.part, [part, part + 1])
         anchor = start + int(focus.share[0] * (stop - start))
         anchors.append(np.full(len(ball), anchor))
         offsets.append(ball * np.float32(focus.radius_mm))

@@ -1,7 +1,5 @@
 """The mistakes that a real archive has, put on purpose into a share of the scans."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 import numpy as np
@@ -11,46 +9,15 @@ from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian
 from bae.phantom import syntaxes
 from bae.phantom.people import generator
 
-Objects = list[tuple[str, FileDataset]]
 Files = list[tuple[str, bytes]]
-
-HEADER_MISTAKES = {
-    "age missing": "neither birth date nor age",
-    "age impossible": "a birth date after the acquisition",
-    "ages disagree": "Patient's Age is 20 years from what the birth date gives",
-    "sex missing": "Patient's Sex is empty",
-    "pixel size missing": "no Pixel Spacing",
-    "wrong modality": "says CT",
-    "static view": "a square picture of the pelvis alone",
-    "picture empty": "every count is zero",
-    "scan stopped": "nothing below the pelvis: the scan was broken off",
-    "feet first": "stored upside down",
-    "views unnamed": "nothing says which frame is anterior",
-}
-FILE_MISTAKES = {
-    "object empty": "no bytes",
-    "object cut off": "ends in the middle of the pixels",
-    "not a picture": "a text file among the scans",
-    "pixels damaged": "bytes of the compressed picture are overwritten",
-    "stored twice": "the same object again under another name",
-}
-MISTAKES = HEADER_MISTAKES | FILE_MISTAKES
-"""Name, as in ``truth.parquet`` -> what is wrong."""
 
 
 def draw(k: int, seed: int, share: float) -> str:
     """Return which mistake scan k has, empty for none."""
     rng = generator(seed, 8, k)
     wrong = rng.random() < share
-    kind = str(rng.choice(list(MISTAKES)))
+    kind = str(rng.choice(MISTAKES))
     return kind if wrong else ""
-
-
-def spoil_header(kind: str, objects: Objects) -> Objects:
-    """Return the objects with a mistake of ``HEADER_MISTAKES``, in place."""
-    for _, ds in objects:
-        _HEADER[kind](ds)
-    return objects
 
 
 def spoil_files(kind: str, files: Files, seed: int, k: int) -> Files:
@@ -109,6 +76,7 @@ def _wrong_modality(ds: FileDataset) -> None:
 
 
 def _static(ds: FileDataset) -> None:
+    """Keep a square of the pelvis alone."""
     side = int(ds.Columns)
     top = int(ds.Rows) // 2 - side // 2
     _pixels(ds, lambda frames: frames[:, top : top + side])
@@ -116,6 +84,8 @@ def _static(ds: FileDataset) -> None:
 
 
 def _stopped(ds: FileDataset) -> None:
+    """Leave nothing below the pelvis: the scan was broken off."""
+
     def cut(frames: syntaxes.Counts) -> syntaxes.Counts:
         frames = frames.copy()
         frames[:, int(frames.shape[1] * 0.45) :] = 0
@@ -131,7 +101,7 @@ def _unnamed(ds: FileDataset) -> None:
                 delattr(item, keyword)
 
 
-_HEADER: dict[str, Callable[[FileDataset], None]] = {
+HEADER_MISTAKES: dict[str, Callable[[FileDataset], None]] = {
     "age missing": _no_age,
     "age impossible": _impossible_age,
     "ages disagree": _disagreeing_ages,
@@ -144,3 +114,13 @@ _HEADER: dict[str, Callable[[FileDataset], None]] = {
     "feet first": lambda ds: _pixels(ds, lambda frames: frames[:, ::-1]),
     "views unnamed": _unnamed,
 }
+"""Name, as in ``truth.parquet`` -> what puts it into an object, in place."""
+
+FILE_MISTAKES = (
+    "object empty",
+    "object cut off",
+    "not a picture",
+    "pixels damaged",
+    "stored twice",
+)
+MISTAKES = (*HEADER_MISTAKES, *FILE_MISTAKES)

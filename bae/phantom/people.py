@@ -5,8 +5,6 @@ are asked for or in what order they are made. A person's own draws come from the
 person's number, so that someone who comes again is the same person.
 """
 
-from __future__ import annotations
-
 import datetime
 from dataclasses import dataclass
 
@@ -42,7 +40,6 @@ class PhantomConfig:
     """Share of scans with a mistake that a real archive has."""
 
     def __post_init__(self) -> None:
-        """Check ranges."""
         if not 18 <= self.ages[0] < self.ages[1] <= 100:
             raise UseError("--ages must be two rising ages from 18 to 100")
         if not (64 <= self.columns <= 4096 and 256 <= self.rows <= 8192):
@@ -66,7 +63,7 @@ class Visit:
         age_years: exact age on the day.
         born, day: dates; ``age_years`` follows from them.
         mass_index: body mass index, kg/m^2.
-        latent_years: latent skeletal age.
+        latent_years: latent skeletal age; no header tells it.
         build, pose: body and how it lies.
         factors: (parts,) uptake relative to the reference skeleton.
         effects: effect name -> log change of uptake.
@@ -123,11 +120,21 @@ def visit(k: int, seed: int, config: PhantomConfig) -> Visit:
     factors, effects = ageing.uptake(latent, sex, person, today)
     foci = [*lesions.degenerative(latent, sex, person), *lesions.distractors(today)]
     return Visit(
-        index=k, patient=patient, sex=sex, age_years=age, born=born, day=day,
-        mass_index=mass_index, latent_years=latent, build=build, pose=_pose(today),
-        factors=factors * _organs(sex, person, today), effects=effects, foci=tuple(foci),
+        index=k,
+        patient=patient,
+        sex=sex,
+        age_years=age,
+        born=born,
+        day=day,
+        mass_index=mass_index,
+        latent_years=latent,
+        build=build,
+        pose=_pose(today),
+        factors=factors * _organs(sex, person, today),
+        effects=effects,
+        foci=tuple(foci),
         counts=float(np.clip(today.lognormal(np.log(1.9e6), 0.25), 1.2e6, 2.8e6)),
-    )  # fmt: skip
+    )
 
 
 def _fold(value: float, low: float, high: float) -> float:
@@ -187,9 +194,15 @@ def _organs(
     arm = "left" if today.random() < 0.5 else "right"
     metal = {
         "hip": ("femoral head", "femoral neck", "acetabulum"),
-        "knee": ("medial condyle", "lateral condyle", "tibial plateau", "medial knee",
-                 "lateral knee", "patella"),
-    }  # fmt: skip
+        "knee": (
+            "medial condyle",
+            "lateral condyle",
+            "tibial plateau",
+            "medial knee",
+            "lateral knee",
+            "patella",
+        ),
+    }
     factors = np.ones(len(skeleton().names))
     for i, name in enumerate(skeleton().names):
         side, _, rest = name.partition(" ")

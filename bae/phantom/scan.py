@@ -1,18 +1,16 @@
 """Scan k of a cohort as values: what the camera counts of one visit."""
 
-from __future__ import annotations
-
-import datetime
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+from bae.method import boxes
 from bae.phantom.anatomy.body import Placed, place
 from bae.phantom.anatomy.skeleton import Skeleton, skeleton
 from bae.phantom.anatomy.tissue import surfaces
-from bae.phantom.camera import COARSE, Camera, enlarged, project
-from bae.phantom.lesions import Focus, points_of
+from bae.phantom.camera import COARSE, Camera, project
+from bae.phantom.lesions import points_of
 from bae.phantom.people import PhantomConfig, Visit, generator, visit
 from bae.scan import ANTERIOR, POSTERIOR, View
 
@@ -26,38 +24,18 @@ BACKGROUND = 0.004
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class PhantomScan:
-    """One scan with everything that is known about it.
+class PhantomScan(Visit):
+    """One visit and what the camera counted, with everything that is known about it.
 
     Attributes:
-        index: k.
         views: anterior and posterior counts, (rows, columns) uint16.
         pixel_mm: side of a pixel.
-        patient: number of the patient in the cohort.
-        sex: ``F`` or ``M``.
-        age_years: exact age at acquisition.
-        acquired, born: dates; ``age_years`` follows from them.
-        height_m, weight_kg: of the patient.
-        latent_years: latent skeletal age. This and what follows is in no header.
-        effects: effect name -> log change of uptake.
-        foci: hot spots.
         landmarks: part -> (column, row) of its middle in the anterior view, from the
             image's corner; the posterior view is mirrored.
     """
 
-    index: int
     views: tuple[View, View]
     pixel_mm: float
-    patient: int
-    sex: str
-    age_years: float
-    acquired: datetime.date
-    born: datetime.date
-    height_m: float
-    weight_kg: float
-    latent_years: float
-    effects: dict[str, float]
-    foci: tuple[Focus, ...]
     landmarks: dict[str, tuple[float, float]]
 
 
@@ -153,14 +131,12 @@ def make(
     for name, rate in ((ANTERIOR, anterior), (POSTERIOR, posterior)):
         counts = rng.poisson(np.maximum(rate, 0.0) + BACKGROUND)
         views.append(View(name=name, counts=_exported(counts, enlarge, config)))
-    height = who.build.height_mm / 1000.0
     return PhantomScan(
-        index=k, views=(views[0], views[1]), pixel_mm=camera.pixel_mm / enlarge,
-        patient=who.patient, sex=who.sex, age_years=who.age_years, acquired=who.day,
-        born=who.born, height_m=round(height, 2), weight_kg=round(who.mass_index * height**2, 1),
-        latent_years=who.latent_years, effects=who.effects, foci=who.foci,
+        **vars(who),
+        views=(views[0], views[1]),
+        pixel_mm=camera.pixel_mm / enlarge,
         landmarks=_landmarks(skeleton(), placed, camera, enlarge),
-    )  # fmt: skip
+    )
 
 
 def soft_tissue(camera: Camera, placed: Placed) -> tuple[Floats32, Floats32]:
@@ -183,14 +159,14 @@ def _texture(camera: Camera, rng: np.random.Generator) -> Floats32:
     for size, spread in ((32, 0.06), (12, 0.04)):
         shape = (camera.rows // size + 1, camera.columns // size + 1)
         coarse = (spread * rng.standard_normal(shape)).astype(np.float32)
-        total += enlarged(coarse, camera.rows, camera.columns)
+        total += boxes.enlarge(coarse, (camera.rows, camera.columns))
     return np.asarray(np.exp(total))
 
 
 def _exported(counts: NDArray[np.int64], enlarge: int, config: PhantomConfig) -> NDArray[np.uint16]:
     if enlarge > 1:
         rows, columns = counts.shape
-        smooth = enlarged(counts.astype(np.float32), rows * enlarge, columns * enlarge)
+        smooth = boxes.enlarge(counts.astype(np.float32), (rows * enlarge, columns * enlarge))
         counts = np.rint(smooth).astype(np.int64)
     kept = counts[: config.rows, : config.columns].clip(0, 65535)
     return np.ascontiguousarray(kept.astype(np.uint16))

@@ -1,7 +1,5 @@
 """Pixel data in the transfer syntaxes that nuclear-medicine archives hold (PS3.5 section 8)."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Write a simulated archive in parallel with Ray."""
 
-from __future__ import annotations
-
 from collections import deque
 from collections.abc import Callable, Iterator
 

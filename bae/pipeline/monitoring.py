@@ -5,8 +5,6 @@ on the node when the process that counted has gone. A mean is one counter over a
 ``infra/monitoring`` has the dashboard and the alerts that read them.
 """
 
-from __future__ import annotations
-
 import argparse
 import functools
 import os

@@ -1,7 +1,5 @@
 """One run over an archive: list, compare, read, (score,) publish. Index and nightly job alike."""
 
-from __future__ import annotations
-
 import logging
 import multiprocessing
 import signal

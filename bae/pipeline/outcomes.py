@@ -4,8 +4,6 @@ They are kept beside the training samples, so that a second evaluation scores no
 an erased patient's answers go with the samples.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar

@@ -10,8 +10,6 @@ Indexing, scoring and both training sets go the same way and differ in their ``S
     actors     _Actor: step.load() once, then step.rows() and step.store() for each part
 """
 
-from __future__ import annotations
-
 import functools
 import pickle
 import socket
@@ -20,7 +18,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
-from typing import ClassVar
+from typing import ClassVar, Self
 
 import numpy as np
 import pyarrow as pa
@@ -66,7 +64,7 @@ class Reading:
     limit_s: float = 30.0
 
     @classmethod
-    def of(cls, tables_uri: str, age_decimals: int | None = None) -> Reading:
+    def of(cls, tables_uri: str, age_decimals: int | None = None) -> Self:
         """Return it for some tables, with the key that this machine was given.
 
         Raises:
@@ -85,13 +83,7 @@ class Reading:
 
 @dataclass(frozen=True, kw_only=True)
 class PartDone:
-    """What one part came to.
-
-    Attributes:
-        scans: objects that were read.
-        refused: objects that were not.
-        seconds: time its step took.
-    """
+    """What one part came to: objects read and refused, and the time its step took."""
 
     number: int
     scans: int

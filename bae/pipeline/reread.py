@@ -1,7 +1,5 @@
 """Chosen scans once more, as they were when they were scored; for pictures and checks."""
 
-from __future__ import annotations
-
 import logging
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import replace

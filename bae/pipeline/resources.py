@@ -1,7 +1,5 @@
 """What to take of a cluster: CPUs, GPUs and room for scans on their way."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, replace
 
 import ray

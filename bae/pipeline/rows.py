@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import pyarrow as pa
@@ -49,7 +49,7 @@ class Index(Step):
 
     def store(self, number: int, rows: pa.Table) -> None:
         """Write them into the run's folder."""
-        self.run.stage(number, rows)
+        self.run.store(number, rows)
 
 
 def _row(
@@ -118,13 +118,9 @@ def _boxes(found: LocalizedView, view_index: int, scan: Scan) -> list[dict[str, 
             "view": found.view,
             "view_index": view_index,
             "box_index": index,
-            "x0": box.x0,
-            "y0": box.y0,
-            "x1": box.x1,
-            "y1": box.y1,
+            **asdict(box),
             "width_mm": None if column_mm is None else (box.x1 - box.x0) * column_mm,
             "height_mm": None if row_mm is None else (box.y1 - box.y0) * row_mm,
-            "heat_share": box.heat_share,
         }
         for index, box in enumerate(found.boxes)
     ]

@@ -56,7 +56,7 @@ class Lanes:
         return lanes
 
     def predict(self, scans: Sequence[Scan]) -> list[Prediction]:
-        """Return ``Predictor.predict`` of the scans, without their grey pictures.
+        """Return ``Predictor.predict`` of the scans, without their grey images.
 
         Those of a part would take 1.4 GB at 900 x 3000.
         """

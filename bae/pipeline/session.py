@@ -1,7 +1,5 @@
 """One quiet Ray for one job: a running cluster where there is one, else a local one."""
 
-from __future__ import annotations
-
 import logging
 import os
 import queue
@@ -13,7 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import ray
 import ray.data
@@ -52,22 +50,17 @@ def session() -> Iterator[None]:
     if ray.is_initialized():
         yield
         return
-    _require_answer(os.environ.get("RAY_ADDRESS", "local"))
-    workers_log = {
-        "logging_config": ray.LoggingConfig(
+    # Never None: Ray would then join, or wait for, whatever was started here last.
+    address = os.environ.get("RAY_ADDRESS", "local")
+    _require_answer(address)
+    options: dict[str, Any] = {} if "RAY_ADDRESS" in os.environ else {"include_dashboard": False}
+    if logs.as_json():
+        options["logging_config"] = ray.LoggingConfig(
             encoding="JSON", log_level="WARNING", additional_log_standard_attrs=["name"]
         )
-    }
     on_terminate, before = signal.getsignal(signal.SIGTERM), set(threading.enumerate())
     with _native_stderr_logged():
-        ray.init(
-            # Never None: Ray would then join, or wait for, whatever was started here last.
-            address=os.environ.get("RAY_ADDRESS", "local"),
-            log_to_driver=False,
-            logging_level=logging.ERROR,
-            **({} if "RAY_ADDRESS" in os.environ else {"include_dashboard": False}),
-            **(workers_log if logs.as_json() else {}),
-        )
+        ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, **options)
         if threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGTERM, on_terminate)  # Ray has put its own in place
         if logs.as_json():
@@ -80,8 +73,10 @@ def session() -> Iterator[None]:
         finally:
             with _threads_errors_logged():
                 ray.shutdown()
-                if failed:
-                    _wait_for(set(threading.enumerate()) - before)
+                end = time.monotonic() + LEFT_THREADS_S
+                # threads that lost their Ray get the time to notice; some of Ray's never end
+                for thread in set(threading.enumerate()) - before if failed else ():
+                    thread.join(max(0.0, end - time.monotonic()))
 
 
 @contextmanager
@@ -96,13 +91,6 @@ def _threads_errors_logged() -> Iterator[None]:
         yield
     finally:
         threading.excepthook = usual
-
-
-def _wait_for(threads: Iterable[threading.Thread]) -> None:
-    """Give threads that lost their Ray the time to notice; some of Ray's own never end."""
-    end = time.monotonic() + LEFT_THREADS_S
-    for thread in threads:
-        thread.join(max(0.0, end - time.monotonic()))
 
 
 def _require_answer(address: str) -> None:

@@ -2,5 +2,5 @@
 
 The doors are ``page.build`` (a cohort and its last run on one page) and ``dicom.exports``
 (Structured Report and Secondary Capture of each prediction). ``counts`` are the page's
-numbers, ``charts`` its pictures, ``drift`` whether this run is like the last ones.
+numbers, ``charts`` its figures, ``drift`` whether this run is like the last ones.
 """

@@ -3,8 +3,6 @@
 Neither needs torch to be read. HTML inside the card stays text.
 """
 
-from __future__ import annotations
-
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,6 +19,12 @@ from bae.errors import ModelError
 CARD, READABLE = "card.json", "card.md"
 DEEPER = 2
 """Levels that the card's headings sink by: its title stands below a heading of the page."""
+
+
+TABLE = (
+    '<div class="wide" tabindex="0" role="region" aria-label="Table: model card">'
+    '<table class="card">'
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,19 +57,16 @@ def read(model_uri: str) -> Card:
     except (ValueError, KeyError, TypeError) as error:
         raise ModelError(f"the {CARD} of {model_uri} cannot be understood") from error
     page = storage.read_or_none(storage.join(place, READABLE))
-    return Card(
-        model_id=model_id,
-        html=None if page is None else html(page.decode("utf-8", "replace")),
-        values=values,
-    )
+    readable = None if page is None else html(page.decode("utf-8", "replace"))
+    return Card(model_id=model_id, html=readable, values=values)
 
 
 def html(markdown: str) -> str:
     """Return a card in Markdown as HTML with names for tables and a key's way to what scrolls."""
     renderer = MarkdownIt("commonmark", {"html": False}).enable("table")
     renderer.disable(["image", "link", "autolink"])  # a page asks nothing from outside
-    renderer.add_render_rule("table_open", _table_open)
-    renderer.add_render_rule("table_close", _table_close)
+    renderer.add_render_rule("table_open", lambda *_: TABLE)
+    renderer.add_render_rule("table_close", lambda *_: "</table></div>")
     renderer.add_render_rule("fence", _fence)
     tokens = renderer.parse(markdown)
     for token in tokens:
@@ -75,21 +76,6 @@ def html(markdown: str) -> str:
             token.attrSet("scope", "col")
     text: str = renderer.renderer.render(tokens, renderer.options, {})
     return text
-
-
-def _table_open(
-    self: RendererHTML, tokens: Sequence[Token], index: int, options: OptionsDict, env: Any
-) -> str:
-    return (
-        '<div class="wide" tabindex="0" role="region" aria-label="Table: model card">'
-        '<table class="card">'
-    )
-
-
-def _table_close(
-    self: RendererHTML, tokens: Sequence[Token], index: int, options: OptionsDict, env: Any
-) -> str:
-    return "</table></div>"
 
 
 def _fence(

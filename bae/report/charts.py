@@ -4,10 +4,8 @@ Drawn narrow with large type, since a phone shows them at its own width. Blue an
 vermilion (Okabe and Ito 2008) differ for all colour vision, and in lightness in print.
 """
 
-from __future__ import annotations
-
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import matplotlib as mpl
@@ -18,10 +16,9 @@ from matplotlib.figure import Figure
 
 from bae.archive.body import only_body
 from bae.evaluation import figure3, plots
+from bae.evaluation.pages import Row
 from bae.evaluation.panels import RegionPanel
 from bae.scan import SEX_PLURAL
-
-Row = Mapping[str, Any]
 
 SEX_COLOURS = {sex or "unknown": colour for sex, (_, colour, _) in plots.SEXES.items()}
 SEX_NAMES = {**SEX_PLURAL, "unknown": "sex unknown"}

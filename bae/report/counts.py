@@ -1,22 +1,18 @@
-"""What a report says of a cohort, as small tables: DuckDB counts, nobody's row is copied.
+"""What a report says, as small tables: DuckDB counts, nobody's row is copied.
 
-A *cohort* is each scan's newest object as one model scored it, up to one run.
+Its table ``scored`` is each scan's newest object as one model scored it, up to one run.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
-from typing import Any
 
 import duckdb
 
 from bae.archive.refusals import REJECT_CODES
 from bae.errors import UseError
 from bae.evaluation import metrics
+from bae.evaluation.pages import Row
 from bae.tables import contract, delta
 from bae.tables import query as tables_query
-
-Row = dict[str, Any]
 
 WIDEST_GAP_YEARS = 25
 """Age gaps beyond this share the outermost bins of the histogram."""
@@ -34,7 +30,7 @@ DRAWS = 500
 """Bootstrap samples for a page, which shows two digits."""
 
 
-def connect(tables_uri: str) -> duckdb.DuckDBPyConnection:
+def open_tables(tables_uri: str) -> duckdb.DuckDBPyConnection:
     """Return a connection with all tables as views.
 
     Raises:
@@ -48,7 +44,7 @@ def connect(tables_uri: str) -> duckdb.DuckDBPyConnection:
 def choose(
     connection: duckdb.DuckDBPyConnection, model_id: str | None = None, run_id: str | None = None
 ) -> Choice:
-    """Decide what a report is about, and prepare the connection's tables ``cohort`` and ``nights``.
+    """Decide what a report is about, and prepare the connection's tables ``scored`` and ``nights``.
 
     Args:
         model_id: by default the model that scored last.
@@ -94,7 +90,7 @@ def choose(
     connection.execute(f"DELETE FROM nights WHERE published > {last}", [choice.run_id])
     connection.execute(
         """
-        CREATE TEMP TABLE cohort AS
+        CREATE TEMP TABLE scored AS
         SELECT scan_id, patient_key, object_version, sex, age_years, predicted_age_years,
                age_low_years, age_high_years, age_gap_years, split, run_id
         FROM ages WHERE model_id = $model AND removed_at IS NULL
@@ -123,7 +119,7 @@ def totals(connection: duckdb.DuckDBPyConnection) -> Row:
                   count(age_years) AS with_age, count(*) FILTER (sex = 'F') AS women,
                   count(*) FILTER (sex = 'M') AS men, min(age_years) AS youngest_years,
                   max(age_years) AS oldest_years
-           FROM cohort""",
+           FROM scored""",
     )[0]
 
 
@@ -142,8 +138,8 @@ def errors(connection: duckdb.DuckDBPyConnection) -> list[Row]:
                avg((age_years BETWEEN age_low_years AND age_high_years)::INT) AS inside,
                avg(abs(age_years - mean_age)) AS mean_predictor_mae_years
         FROM (SELECT *, avg(age_years) OVER (PARTITION BY part) AS mean_age FROM (
-                  SELECT 'held out' AS part, * FROM cohort WHERE split = 'test'
-                  UNION ALL SELECT 'all' AS part, * FROM cohort)
+                  SELECT 'held out' AS part, * FROM scored WHERE split = 'test'
+                  UNION ALL SELECT 'all' AS part, * FROM scored)
               WHERE age_gap_years IS NOT NULL)
         GROUP BY part ORDER BY part = 'all'""",
     )
@@ -155,7 +151,7 @@ def held_out_mae(connection: duckdb.DuckDBPyConnection) -> metrics.Estimate | No
     None where no held-out scan has a known age.
     """
     held = connection.sql(
-        """SELECT patient_key, age_years, predicted_age_years FROM cohort
+        """SELECT patient_key, age_years, predicted_age_years FROM scored
            WHERE split = 'test' AND age_gap_years IS NOT NULL ORDER BY patient_key, scan_id"""
     ).to_arrow_table()
     if not held.num_rows:
@@ -170,7 +166,7 @@ def held_out_mae(connection: duckdb.DuckDBPyConnection) -> metrics.Estimate | No
 
 
 def refusals(connection: duckdb.DuckDBPyConnection, choice: Choice) -> list[Row]:
-    """Return each code's count in the cohort and in the run, with its meaning.
+    """Return each code's count in all and in the run, with its meaning.
 
     An object that was replaced by one that could be read does not count any more.
     """
@@ -200,7 +196,7 @@ def age_cells(connection: duckdb.DuckDBPyConnection) -> list[Row]:
         connection,
         """SELECT floor(age_years)::INT AS age, floor(predicted_age_years)::INT AS predicted,
                   count(*) AS scans
-           FROM cohort WHERE age_gap_years IS NOT NULL GROUP BY ALL ORDER BY ALL""",
+           FROM scored WHERE age_gap_years IS NOT NULL GROUP BY ALL ORDER BY ALL""",
     )
 
 
@@ -211,7 +207,7 @@ def gap_bins(connection: duckdb.DuckDBPyConnection) -> list[Row]:
         f"""SELECT coalesce(sex, 'unknown') AS sex, count(*) AS scans,
                    greatest(-{WIDEST_GAP_YEARS}, least({WIDEST_GAP_YEARS - 1},
                             floor(age_gap_years)))::INT AS gap
-            FROM cohort WHERE age_gap_years IS NOT NULL GROUP BY ALL ORDER BY ALL""",
+            FROM scored WHERE age_gap_years IS NOT NULL GROUP BY ALL ORDER BY ALL""",
     )
 
 
@@ -224,7 +220,7 @@ def gap_groups(connection: duckdb.DuckDBPyConnection) -> list[Row]:
                count(*) AS scans, avg(age_gap_years) AS mean,
                stddev_samp(age_gap_years) AS sd, avg(abs(age_gap_years)) AS mae,
                quantile_cont(age_gap_years, [0.05, 0.25, 0.5, 0.75, 0.95]) AS quantiles
-        FROM cohort WHERE age_gap_years IS NOT NULL GROUP BY ALL ORDER BY ALL""",
+        FROM scored WHERE age_gap_years IS NOT NULL GROUP BY ALL ORDER BY ALL""",
     )
 
 
@@ -237,24 +233,17 @@ def outliers(connection: duckdb.DuckDBPyConnection, choice: Choice, most: int) -
     found = _rows(
         connection,
         f"""
-        SELECT cohort.*, object_uri, source_uri, etag, views, pixel_mm, pixel_column_mm
-        FROM (FROM cohort WHERE age_gap_years IS NOT NULL
-              ORDER BY abs(age_gap_years) DESC, scan_id LIMIT {most}) AS cohort
+        SELECT farthest.*, object_uri, source_uri, etag, views, pixel_mm, pixel_column_mm
+        FROM (FROM scored WHERE age_gap_years IS NOT NULL
+              ORDER BY abs(age_gap_years) DESC, scan_id LIMIT {most}) AS farthest
         LEFT JOIN scans USING (scan_id, object_version)
         ORDER BY abs(age_gap_years) DESC, scan_id""",
     )
-    for row in found:
-        row |= regions(connection, choice.model_id, row["scan_id"], row["object_version"])
-    return found
-
-
-def regions(
-    connection: duckdb.DuckDBPyConnection, model_id: str, scan_id: str, version: int
-) -> Row:
-    """Return the boxes and heat maps of one scan, as lists of rows in the order of views."""
     mine = "WHERE model_id = $model AND scan_id = $scan AND object_version = $version"
-    values: dict[str, object] = {"model": model_id, "scan": scan_id, "version": version}
-    return {
-        "boxes": _rows(connection, f"FROM boxes {mine} ORDER BY view_index, box_index", **values),
-        "heatmaps": _rows(connection, f"FROM heatmaps {mine} ORDER BY view_index", **values),
-    }
+    for row in found:
+        one = {"scan": row["scan_id"], "version": row["object_version"], "model": choice.model_id}
+        boxes = f"FROM boxes {mine} ORDER BY view_index, box_index"
+        heatmaps = f"FROM heatmaps {mine} ORDER BY view_index"
+        row["boxes"] = _rows(connection, boxes, **one)
+        row["heatmaps"] = _rows(connection, heatmaps, **one)
+    return found

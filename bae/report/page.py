@@ -1,7 +1,5 @@
 """One self-contained page on a cohort and a run. It asks nothing from outside and names nobody."""
 
-from __future__ import annotations
-
 import base64
 from typing import Any
 
@@ -9,11 +7,12 @@ import jinja2
 import markupsafe
 
 from bae.archive.sandbox import Decoder
+from bae.evaluation.pages import Row
 from bae.evaluation.panels import region_panels
 from bae.pipeline import reread
 from bae.report import card as report_card
 from bae.report import charts, counts, drift
-from bae.report.counts import Choice, Row
+from bae.report.counts import Choice
 from bae.scan import SEX_SINGULAR
 from bae.tables import delta
 
@@ -33,7 +32,7 @@ def build(tables_uri: str, model_uri: str | None = None, run_id: str | None = No
         ModelError: no such model.
     """
     card = None if model_uri is None else report_card.read(model_uri)
-    connection = counts.connect(tables_uri)
+    connection = counts.open_tables(tables_uri)
     with delta.storage_errors("read the tables"):
         choice = counts.choose(connection, card.model_id if card else None, run_id)
         refusals = counts.refusals(connection, choice)
@@ -53,7 +52,8 @@ def build(tables_uri: str, model_uri: str | None = None, run_id: str | None = No
             "groups": groups,
             "charts": _charts(connection, groups) if groups else None,
         }
-    pictures = _pictures(outliers)
+    with Decoder() as decoder:
+        pictures = [_picture(row, decoder) for row in outliers]
     last = delta.delta(tables_uri, delta.LAST)
     this = nights[-1] if nights else {"scored": 0, "indexed": 0, "refused": 0}
     return _template().render(
@@ -151,45 +151,24 @@ def _charts(connection: Any, groups: list[Row]) -> dict[str, dict[str, str]]:
     for name, (figure, alt, caption) in drawn.items():
         width, height = (f"{96 * inches:.0f}" for inches in figure.get_size_inches())
         data = base64.b64encode(charts.svg(figure)).decode()
-        found[name] = {
-            "data": data,
-            "alt": alt,
-            "caption": caption,
-            "width": width,
-            "height": height,
-        }
+        values = {"data": data, "alt": alt, "caption": caption}
+        found[name] = values | {"width": width, "height": height}
     return found
 
 
-def _pictures(outliers: list[Row]) -> list[bytes | None]:
-    """Return overlay and crop of each scan as WebP, None where its object cannot be read again."""
-    with Decoder() as decoder:
-        return [_picture(row, decoder) for row in outliers]
-
-
 def _picture(row: Row, decoder: Decoder) -> bytes | None:
+    """Return overlay and crop of a scan as WebP, None where its object cannot be read again."""
     scan = None if row["source_uri"] is None else reread.again(row, decoder)
     if scan is None:
         return None
-    panels = region_panels(scan, row["heatmaps"], row["boxes"])
-    return charts.webp(charts.thumbnail(panels))
+    return charts.webp(charts.thumbnail(region_panels(scan, row["heatmaps"], row["boxes"])))
 
 
 def _shown(row: Row, picture: bytes | None) -> Row:
     """Return what the page may know of an outlier: no place, no heat map."""
-    hidden = {
-        "object_uri",
-        "source_uri",
-        "etag",
-        "boxes",
-        "heatmaps",
-        "patient_key",
-        "views",
-        "pixel_mm",
-        "pixel_column_mm",
-    }
+    years = ("age_years", "predicted_age_years", "age_low_years", "age_high_years", "age_gap_years")
     views = " and ".join(f"{box['view']} view" for box in row["boxes"] if not box["box_index"])
-    return {key: value for key, value in row.items() if key not in hidden} | {
+    return {key: row[key] for key in ("scan_id", "sex", *years)} | {
         "picture": base64.b64encode(picture).decode() if picture else None,
         "alt": f"{views}, each with the heat map laid over it and the region cropped".capitalize(),
     }

@@ -16,8 +16,6 @@ who trains and who tests, ``publish`` the commits, ``lease`` one writer at a tim
 0
 """
 
-from __future__ import annotations
-
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:

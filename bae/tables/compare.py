@@ -7,8 +7,6 @@ maps and boxes by these and their view, boxes by their number, too. Who a scan i
 its age are what ``restricted/scans`` says, whatever a later run was told.
 """
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Iterator
 from datetime import datetime
@@ -20,7 +18,7 @@ from deltalake import DeltaTable
 
 from bae import storage
 from bae.errors import TablesError
-from bae.tables import contract, delta, public
+from bae.tables import contract, delta, settings
 
 BATCH_ROWS = 65_536
 """Rows handed over at a time."""
@@ -182,8 +180,8 @@ def rows(
     constants |= dict.fromkeys(("indexed_at", "rejected_at", "predicted_at"), now)
     query = _QUERIES[name]
     if name == delta.LAST:
-        told = public.age("exact", age_decimals)
-        query = query.format(age=told, flags=public.flags("flags", "exact"))
+        told = settings.public_age("exact", age_decimals)
+        query = query.format(age=told, flags=settings.public_flags("flags", "exact"))
     params = {"run_id": run_id} if "$run_id" in query else None
     for batch in connection.sql(query, params=params).to_arrow_reader(BATCH_ROWS):
         columns = [

@@ -9,8 +9,6 @@ scan or refusal, and ``bae.tables.publish`` splits the staged rows into the tabl
 of this file adds nullable columns; anything else is another tables folder.
 """
 
-from __future__ import annotations
-
 import pyarrow as pa
 
 RESTRICTED, COHORT = "restricted", "cohort"
@@ -30,7 +28,7 @@ EXPORTS = "restricted/dicom"
 hold names, as their sources do."""
 
 _text, _int, _float = pa.string(), pa.int32(), pa.float64()
-_texts = pa.list_(pa.field("element", pa.string()))
+_texts, _floats = (pa.list_(pa.field("element", kind)) for kind in (_text, _float))
 _time = pa.timestamp("us", tz="UTC")
 
 
@@ -151,11 +149,7 @@ SCHEMAS: dict[str, pa.Schema] = {
             _optional("age_high_years", _float, "upper end of the prediction interval, years"),
             _optional("age_gap_years", _float, "predicted_age_years minus age_years, years"),
             _GROUP,
-            _field(
-                "group_probabilities",
-                pa.list_(pa.field("element", pa.float64())),
-                "probability of each age group, youngest first",
-            ),
+            _field("group_probabilities", _floats, "probability of each age group, youngest first"),
             _VIEWS,
             _FLAGS,
             _SPLIT,
@@ -175,44 +169,34 @@ _TOLD = {"patient_key", "sex", "age_years", "age_gap_years"}
 """What ages take from ``restricted/scans``: whoever scores need not know the labels."""
 
 
+_KEYS = {"scan_id", "model_id"}
+
+
 def _struct(name: str, without: set[str]) -> pa.StructType:
     return pa.struct([field for field in SCHEMAS[name] if field.name not in without])
 
+
+def _structs(name: str) -> pa.ListType:
+    return pa.list_(pa.field("element", _struct(name, _ADDED | _KEYS)))
+
+
+_SCAN = _struct("restricted/scans", _ADDED | _OF_OBJECT)
+_REJECT = _struct("restricted/rejects", _ADDED | _OF_OBJECT)
 
 STAGED = pa.schema(
     [
         _OBJECT_URI,
         _SOURCE_URI,
         _ETAG,
-        _optional(
-            "scan",
-            _struct("restricted/scans", _ADDED | _OF_OBJECT),
-            "the scan as read; null where refused by reading",
-        ),
-        _optional(
-            "reject",
-            _struct("restricted/rejects", _ADDED | _OF_OBJECT),
-            "the refusal; null where read",
-        ),
+        _optional("scan", _SCAN, "the scan as read; null where refused by reading"),
+        _optional("reject", _REJECT, "the refusal; null where read"),
         _optional(
             "age",
             _struct("cohort/ages", _ADDED | _TOLD),
             "the prediction; null where only indexed, or refused",
         ),
-        _optional(
-            "boxes",
-            pa.list_(
-                pa.field("element", _struct("cohort/boxes", _ADDED | {"scan_id", "model_id"}))
-            ),
-            "boxes of the prediction",
-        ),
-        _optional(
-            "heatmaps",
-            pa.list_(
-                pa.field("element", _struct("cohort/heatmaps", _ADDED | {"scan_id", "model_id"}))
-            ),
-            "heat maps of the prediction",
-        ),
+        _optional("boxes", _structs("cohort/boxes"), "boxes of the prediction"),
+        _optional("heatmaps", _structs("cohort/heatmaps"), "heat maps of the prediction"),
     ]
 )
 """What a worker stages: one row per decoded scan or refusal.

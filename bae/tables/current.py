@@ -6,8 +6,6 @@ archive that moved) the one that was read last counts. ``removed_at`` in ``restr
 ``cohort/ages`` says since when a row is not current; nothing is ever forgotten.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 

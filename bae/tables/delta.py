@@ -5,8 +5,6 @@ one table's commit atomic, not several tables'; so ``cohort/ages`` is committed 
 and until it has a run, the other tables' rows of that run do not show.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any

@@ -5,8 +5,6 @@ on the patient's scans are not touched: their weights hold no key, and what they
 of one patient cannot be taken out.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 

@@ -8,8 +8,6 @@ The holder rewrites its object every few seconds. A holder that was silent for
 next number; it finds that out by ``Lease.check`` before it commits anything.
 """
 
-from __future__ import annotations
-
 import json
 import logging
 import os

@@ -4,8 +4,6 @@ All of it holds the lease (``bae.tables.lease``) while it works, commits atomica
 and writes no key, no path and no condition that contains one into a table's log.
 """
 
-from __future__ import annotations
-
 import functools
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta

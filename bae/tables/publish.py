@@ -13,8 +13,6 @@ run is whole, and ``bae.tables`` hides rows of runs that have not got that far. 
 their rows by the same keys, so it takes them for its own.
 """
 
-from __future__ import annotations
-
 import contextlib
 import itertools
 import logging

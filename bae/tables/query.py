@@ -1,7 +1,5 @@
 """Read the tables: DuckDB views for analysts, heat maps as arrays."""
 
-from __future__ import annotations
-
 import duckdb
 import numpy as np
 import pyarrow as pa
@@ -40,14 +38,14 @@ def _latest(connection: duckdb.DuckDBPyConnection) -> dict[str, str]:
                 SELECT scan_id, max(object_version) AS last FROM ({here})
                 WHERE object_version > 1 GROUP BY scan_id) AS changed USING (scan_id)
             WHERE object_version = coalesce(last, object_version)"""
-    parts = []
+    selects = []
     for number, model in enumerate(models):
         rows = f"FROM current_ages WHERE model_id = {model}"
         if newer := ", ".join(models[number + 1 :]):
             seen = f"SELECT scan_id FROM current_ages WHERE model_id IN ({newer})"
             rows = f"SELECT * FROM ({rows}) ANTI JOIN ({seen}) USING (scan_id)"
-        parts.append(f"({rows})")
-    latest = " UNION ALL ".join(parts) if len(models) > 1 else "FROM current_ages"
+        selects.append(f"({rows})")
+    latest = " UNION ALL ".join(selects) if len(models) > 1 else "FROM current_ages"
     own = "SEMI JOIN latest_ages USING (scan_id, model_id, object_version)"
     if latest == "FROM current_ages" and current == "FROM ages":
         own = ""  # all rows are

@@ -11,8 +11,6 @@ of a broken run is the parts without a staged file; a part done twice overwrites
 with the same rows; and nobody keeps a list of finished scans in memory.
 """
 
-from __future__ import annotations
-
 import io
 import json
 import secrets
@@ -127,8 +125,8 @@ class Run:
         names = _below(self.staged_uri, "")
         return {int(name.rsplit("/", 1)[1].removesuffix(".parquet")) for name in names}
 
-    def stage(self, number: int, rows: pa.Table) -> None:
-        """Write one part's result whole; a second time it replaces itself.
+    def store(self, number: int, rows: pa.Table) -> None:
+        """Write one part's rows whole; written again, they replace themselves.
 
         Raises:
             TablesError: the rows do not have the columns of ``contract.STAGED``.

@@ -4,8 +4,6 @@
 how exact the ages in ``cohort/`` are. Rows under another key would double every scan.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import json
 from dataclasses import dataclass
@@ -13,6 +11,9 @@ from dataclasses import dataclass
 from bae import storage
 from bae.errors import UseError
 from bae.tables import contract, delta
+
+OLDEST_YEARS, TOP_CODED_YEARS = 89.0, 90.0
+_FLAG = "age_over_89"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,6 +74,26 @@ def keep(tables_uri: str, settings: Settings) -> None:
     text = json.dumps(dataclasses.asdict(settings)).encode()
     if not storage.create(_uri(tables_uri), text):
         agreed(tables_uri, settings.key_fingerprint, settings.age_decimals)
+
+
+def public_age(exact: str, decimals: int) -> str:
+    """Return the SQL of the age that may stand in ``cohort/``, years.
+
+    Whole-day ages beside a date near the scan's would give a birth date away, so ages are rounded;
+    over 89 they are one category, 45 CFR 164.514(b)(2)(i)(C).
+
+    Args:
+        exact: SQL expression of the age, years; null gives null.
+        decimals: 1 for a tenth of a year, 0 for whole years.
+    """
+    over = f"{exact} > {OLDEST_YEARS}"
+    return f"CASE WHEN {over} THEN {TOP_CODED_YEARS} ELSE round({exact}, {decimals}) END"
+
+
+def public_flags(kept: str, exact: str) -> str:
+    """Return the SQL of sorted flags, with the one that says that the age was changed."""
+    over = f"CASE WHEN {exact} > {OLDEST_YEARS} THEN ['{_FLAG}'] ELSE []::VARCHAR[] END"
+    return f"list_sort(list_concat([flag FOR flag IN {kept} IF flag <> '{_FLAG}'], {over}))"
 
 
 def _uri(tables_uri: str) -> str:

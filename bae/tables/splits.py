@@ -5,8 +5,6 @@ nights it was read, and however it grows. The price is that the shares are only 
 chance makes them; bae/tables/NOTES.md says how even that is.
 """
 
-from __future__ import annotations
-
 import duckdb
 
 SPLIT_SHARES = {"train": 0.70, "validation": 0.15, "test": 0.15}

@@ -1,7 +1,5 @@
 """A model's card for readers: ``card.md``, made of ``card.json`` alone (Mitchell et al. 2019)."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Mapping, Sequence
 from typing import Any

@@ -33,7 +33,7 @@ def without_margin(grey_N1HW: Tensor, size: tuple[int, int]) -> Tensor:
 def augment(
     grey_N1HW: Tensor, config: Fit, generator: torch.Generator, size: tuple[int, int] | None = None
 ) -> Tensor:
-    """Mirror, turn, resize, shift and re-light each picture a little; move its box's edges.
+    """Mirror, turn, resize, shift and re-light each image a little; move its box's edges.
 
     A mirrored view is still a possible view of a person (the skeleton is nearly
     symmetric and the age evidence has no side), so nothing is swapped with it.
@@ -151,15 +151,15 @@ class Training:
         """Bring back what ``save`` wrote."""
         tensors = safetensors.torch.load_file(folder / "training.safetensors")
 
-        def part(name: str) -> dict[str, Tensor]:
+        def below(name: str) -> dict[str, Tensor]:
             start = f"{name}."
             return {k[len(start) :]: v for k, v in tensors.items() if k.startswith(start)}
 
-        self.network.load_state_dict(part("network"))
+        self.network.load_state_dict(below("network"))
         if self.averaged is not None:
-            self.averaged.load_state_dict(part("averaged"))
+            self.averaged.load_state_dict(below("averaged"))
         state: dict[int, dict[str, Tensor]] = {}
-        for key, tensor in part("optimizer").items():
+        for key, tensor in below("optimizer").items():
             index, _, name = key.partition(".")
             state.setdefault(int(index), {})[name] = tensor
         groups = self.optimizer.state_dict()["param_groups"]

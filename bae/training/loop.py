@@ -4,8 +4,6 @@ Ray Train 2.60's version 2: there is no ``restore``; the same run name and stora
 path bring back the last checkpoint (``train.get_checkpoint`` inside the worker).
 """
 
-from __future__ import annotations
-
 import json
 import math
 import tempfile

@@ -3,8 +3,6 @@
 The steps both training jobs share; ``loop`` knows how to train, this knows on what.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 import time
@@ -37,8 +35,6 @@ class Plan:
         model_uri: the model folder; for a regressor it holds a localizer, unless the recipe
             takes whole views.
         weights_uri: see ``bae.method.weights.imagenet``.
-        workers: training processes, a number or the least and the most (elastic).
-        gpus: GPUs of each worker, 0 or 1; None: 1 where the cluster has enough.
         card: the card to extend: empty, or the localizer's for a regressor.
         imagenet: what the trunk starts from, None for a random start.
         scans: rows of the scans table for ``train`` and ``validation``.
@@ -48,21 +44,12 @@ class Plan:
     tables_uri: str
     model_uri: str
     weights_uri: str | None
-    workers: int | tuple[int, int]
-    gpus: int | None
     card: model.Card
     imagenet: dict[str, torch.Tensor] | None
     scans: dict[str, pa.Table]
 
 
-def plan(
-    task: Task,
-    tables_uri: str,
-    model_uri: str,
-    weights_uri: str | None,
-    workers: int | tuple[int, int],
-    gpus: int | None,
-) -> Plan:
+def plan(task: Task, tables_uri: str, model_uri: str, weights_uri: str | None) -> Plan:
     """Check what is asked for and gather what it needs; writes nothing.
 
     Raises:
@@ -74,8 +61,6 @@ def plan(
         tables_uri=tables_uri,
         model_uri=model_uri,
         weights_uri=weights_uri,
-        workers=workers,
-        gpus=gpus,
         card=_card(task, model_uri),
         imagenet=weights.imagenet(task.section.trunk, task.section.weights, weights_uri),
         scans={
@@ -102,11 +87,17 @@ def _card(task: Task, model_uri: str) -> model.Card:
 
 def train(
     planned: Plan,
+    workers: int | tuple[int, int],
+    gpus: int | None,
     on_samples: OnPart,
     on_epoch: Callable[[dict[str, float]], None],
     on_scored: OnPart,
 ) -> model.Card:
     """Prepare samples, train, calibrate a regressor, and write weights and card.
+
+    Args:
+        workers: training processes, a number or the least and the most (elastic).
+        gpus: GPUs of each worker, 0 or 1; None: 1 where the cluster has enough.
 
     Raises:
         RunError: training failed; the same call goes on from the last checkpoint.
@@ -114,7 +105,7 @@ def train(
     start = time.monotonic()
     scans, task = planned.scans, planned.task
     checkpoints = storage.join(planned.model_uri, "checkpoints")
-    use_gpu = resources.gpus_for_training(planned.workers, planned.gpus)
+    use_gpu = resources.gpus_for_training(workers, gpus)
     files = samples.prepare(
         task, planned.tables_uri, planned.model_uri, planned.card, scans, on_samples
     )
@@ -126,7 +117,7 @@ def train(
         rows=counts["train"],
         checkpoints_uri=checkpoints,
         run_name=_run_name(planned),
-        workers=planned.workers,
+        workers=workers,
         use_gpu=use_gpu,
         imagenet=planned.imagenet,
         ages=(float(ages.mean()), max(float(ages.std()), 1.0)),

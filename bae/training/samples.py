@@ -1,4 +1,4 @@
-"""Training samples: prepared pictures kept beside the tables, so no epoch decodes again.
+"""Training samples: prepared images kept beside the tables, so no epoch decodes again.
 
 ::
 
@@ -7,12 +7,10 @@
 From top to bottom: parts of the archive to files (``prepare``), a scan to rows (``Samples``),
 files to a dataset (``opened``), its rows to batches on the device (``batches``).
 
-The key is a digest of what the pictures depend on: recipe sections, localizer weights,
+The key is a digest of what the images depend on: recipe sections, localizer weights,
 and the object versions. A change of any gives another folder; nothing is ever stale. A
 file that is not whole is made again, and of each network's folders only the newest few stay.
 """
-
-from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -132,9 +130,9 @@ class Samples(kept.KeptStep):
                     "view": name,
                     "male": male,
                     "age_years": age,
-                    "image": image.to_bytes(picture),
+                    "image": image.to_bytes(grey),
                 }
-                for name, picture in zip(names, inputs, strict=True)
+                for name, grey in zip(names, inputs, strict=True)
             ]
         return pa.Table.from_pylist(rows, schema=SCHEMA)
 

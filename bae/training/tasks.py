@@ -3,8 +3,6 @@
 Shape suffixes: N views or crops, H, W of the input, C age groups, B one-year bins.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -126,16 +124,16 @@ def _group_loss(network: nn.Module, batch: Batch) -> Tensor:
 
 
 def _group_answer(network: nn.Module, batch: Batch) -> Tensor:
-    probabilities_NC: Tensor = network(batch.grey_N1HW)[0].float().softmax(dim=1)
-    return probabilities_NC
+    probabilities_NK: Tensor = network(batch.grey_N1HW)[0].float().softmax(dim=1)
+    return probabilities_NK
 
 
 def _group_score(
-    answers_NC: NDArray[np.float32], ages: NDArray[np.float32], groups: NDArray[np.int64]
+    answers_NK: NDArray[np.float32], ages: NDArray[np.float32], groups: NDArray[np.int64]
 ) -> dict[str, float]:
-    likelihood = np.clip(answers_NC[np.arange(len(groups)), groups], 1e-12, 1)
+    likelihood = np.clip(answers_NK[np.arange(len(groups)), groups], 1e-12, 1)
     cross_entropy = float(-np.log(likelihood).mean())
-    accuracy = float((answers_NC.argmax(axis=1) == groups).mean())
+    accuracy = float((answers_NK.argmax(axis=1) == groups).mean())
     return {"score": cross_entropy, "cross_entropy": cross_entropy, "accuracy": accuracy}
 
 

@@ -1,7 +1,5 @@
 """Training curves for the tools that people watch them with: TensorBoard and MLflow."""
 
-from __future__ import annotations
-
 import os
 import tempfile
 from collections.abc import Callable, Iterator

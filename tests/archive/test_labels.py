@@ -60,7 +60,7 @@ def test_the_object_beats_the_patient(tmp_path: Path) -> None:
     assert labels.apply(known, URI, SCAN).age_years == 63
 
 
-def test_everything_a_label_may_say(tmp_path: Path) -> None:
+def test_every_column_of_a_labels_file_is_applied(tmp_path: Path) -> None:
     """Age from dates, sex, view, pixel size, patient; solved flags go away."""
     text = (
         "key,birth_date,scan_date,sex,view,pixel_mm,patient\n"

@@ -70,10 +70,12 @@ def test_a_big_endian_tiff_is_read() -> None:
     fields = [(256, 3, 256), (257, 3, 1024), (258, 3, 16), (259, 3, 1), (262, 3, 1), (273, 4, 134)]
     fields += [(277, 3, 1), (278, 3, 1024), (279, 4, 256 * 1024 * 2)]
     entries = b"".join(
-        tag.to_bytes(2) + kind.to_bytes(2) + (1).to_bytes(4)
+        tag.to_bytes(2)
+        + kind.to_bytes(2)
+        + (1).to_bytes(4)
         + (value.to_bytes(2) + b"\0\0" if kind == 3 else value.to_bytes(4))
         for tag, kind, value in fields
-    )  # fmt: skip
+    )
     directory = len(fields).to_bytes(2) + entries + bytes(4)
     data = (header + directory).ljust(134, b"\0") + dicoms.real_counts().astype(">u2").tobytes()
     [(_, scan)] = objects.scans("x", data)
@@ -137,7 +139,7 @@ def test_bad_pictures_are_refused_with_their_code(case: str) -> None:
     assert outcomes(data) == {"": code}
 
 
-def test_the_content_and_not_the_name_decides() -> None:
+def test_the_content_and_not_the_name_decides_the_format() -> None:
     """A DICOM object called .png is DICOM."""
     [(_, scan)] = objects.scans("scan.png", dicoms.scan())
     assert isinstance(scan, Scan)

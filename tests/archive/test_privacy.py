@@ -179,11 +179,21 @@ def test_no_text_of_a_bad_header_is_shown(
                 ds.add_new(keyword, "LO", "QZXV")
             data = dicoms.encode(ds)
     recwarn.clear()
+    caplog.clear()  # of what pydicom said when the object was made
     with caplog.at_level(logging.DEBUG):
         shown = _shown(data)
     written = shown + caplog.text + "".join(capfd.readouterr())
     written += "".join(str(warning.message) for warning in recwarn)
     assert "QZXV" not in written
+
+
+def test_pydicom_may_speak_again_after_decoding() -> None:
+    """A notebook's own use of pydicom is not silenced, neither by a scan nor by a refusal."""
+    logger = logging.getLogger("pydicom")
+    before = logger.level
+    for data in (dicoms.scan(), dicoms.scan()[:300]):
+        _shown(data)
+        assert logger.level == before < logging.CRITICAL
 
 
 def test_what_pydicom_says_of_a_value_is_dropped() -> None:

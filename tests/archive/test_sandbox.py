@@ -115,8 +115,14 @@ def test_the_limit_is_per_file_not_per_object() -> None:
 
 def test_the_child_knows_no_key(monkeypatch: pytest.MonkeyPatch) -> None:
     """Credentials, token and pseudonym key stay with the worker."""
-    keys = ("AWS_SECRET_ACCESS_KEY", "AWS_WEB_IDENTITY_TOKEN_FILE", "BAE_PSEUDONYM_KEY",
-            "BAE_PSEUDONYM_KEY_FILE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH")  # fmt: skip
+    keys = (
+        "AWS_SECRET_ACCESS_KEY",
+        "AWS_WEB_IDENTITY_TOKEN_FILE",
+        "BAE_PSEUDONYM_KEY",
+        "BAE_PSEUDONYM_KEY_FILE",
+        "RAY_AUTH_TOKEN",
+        "RAY_AUTH_TOKEN_PATH",
+    )
     for name in keys:
         monkeypatch.setenv(name, "hush")
     with Decoder(reader="tests.fakes.unruly") as decoder:
@@ -229,8 +235,8 @@ def test_a_part_with_a_hanging_object_is_done_and_its_neighbours_are_read(
 
 def test_shared_memory_gives_back_a_large_object_and_keeps_a_small_one() -> None:
     """Pages go after an object over the bound, not after the small ones behind it."""
-    large = sandbox._KEPT_BYTES + 1
-    shared = sandbox._Shared()
+    large = sandbox.KEPT_BYTES + 1
+    shared = sandbox.Shared()
     shared.grow(large)
     shared.view(large)[:] = bytes(large)
     shared.shed()

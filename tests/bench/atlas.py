@@ -25,8 +25,10 @@ def main(scans: int = 16) -> None:
     def say(way: str, points: NDArray[np.float64]) -> None:
         spread = spread_mm(points)
         parts = {"all": limb | True, "trunk and head": ~limb, "limbs": limb}
-        print(f"  {way:<12}", *(f"{n} {np.sqrt((spread[p] ** 2).mean()):5.1f}"
-                                for n, p in parts.items()))  # fmt: skip
+        print(
+            f"  {way:<12}",
+            *(f"{n} {np.sqrt((spread[p] ** 2).mean()):5.1f}" for n, p in parts.items()),
+        )
 
     for view, word in enumerate(("anterior", "posterior")):
         views = [(s.views[view].counts, (s.pixel_mm, s.pixel_mm)) for s in people]
@@ -44,8 +46,9 @@ def main(scans: int = 16) -> None:
             say(way, points)
         mean = points.mean(axis=0)
         ones = np.ones((len(names), 1))
-        best = [np.hstack([p, ones]) @ np.linalg.lstsq(np.hstack([p, ones]), mean)[0]
-                for p in points]  # fmt: skip
+        best = [
+            np.hstack([p, ones]) @ np.linalg.lstsq(np.hstack([p, ones]), mean)[0] for p in points
+        ]
         say("best affine", np.array(best))
 
 

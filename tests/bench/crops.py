@@ -38,10 +38,16 @@ def _decoded(scans: pa.Table) -> list[Decoded]:
                 name = f"{row['source_uri']}!/{member}" if member else row["source_uri"]
                 if name == row["object_uri"]:
                     found.append(
-                        Decoded(object_uri=name, source_uri=row["source_uri"], etag=row["etag"],
-                                size_bytes=0, scan_id=row["scan_id"],
-                                patient_key=row["patient_key"], outcome=outcome)
-                    )  # fmt: skip
+                        Decoded(
+                            object_uri=name,
+                            source_uri=row["source_uri"],
+                            etag=row["etag"],
+                            size_bytes=0,
+                            scan_id=row["scan_id"],
+                            patient_key=row["patient_key"],
+                            outcome=outcome,
+                        )
+                    )
     return found
 
 
@@ -67,10 +73,15 @@ def _crops(
         age, male = known[scan_id]
         inputs = network_inputs(views, task.size, task.pair, task.fit.box_jitter)
         rows += [
-            {"scan_id": scan_id, "view": view.view, "male": male, "age_years": age,
-             "image": image.to_bytes(picture)}
+            {
+                "scan_id": scan_id,
+                "view": view.view,
+                "male": male,
+                "age_years": age,
+                "image": image.to_bytes(picture),
+            }
             for view, picture in zip(views, inputs, strict=True)
-        ]  # fmt: skip
+        ]
     return pa.Table.from_pylist(rows, schema=samples.SCHEMA)
 
 
@@ -79,9 +90,12 @@ def _trained(task: tasks.Task, train: pa.Table, validation: pa.Table) -> tuple:
     ages = train["age_years"].to_numpy()
     with tempfile.TemporaryDirectory() as folder:
         assignment = loop.Assignment(
-            task=task, rows=train.num_rows, checkpoints_uri=folder, run_name="bench",
+            task=task,
+            rows=train.num_rows,
+            checkpoints_uri=folder,
+            run_name="bench",
             ages=(float(ages.mean()), float(ages.std())),
-        )  # fmt: skip
+        )
         datasets = {k: ray.data.from_arrow(v).materialize() for k, v in data.items()}
         return loop.train(assignment, datasets)
 
@@ -99,10 +113,16 @@ def _accuracy(
 
 def _area(regions: dict[str, list[LocalizedView]]) -> float:
     """Return the mean share of the view inside the box."""
-    return float(np.mean([
-        (box.x1 - box.x0) * (box.y1 - box.y0) / view.grey.numel()
-        for views in regions.values() for view in views for box in view.boxes[:1]
-    ]))  # fmt: skip
+    return float(
+        np.mean(
+            [
+                (box.x1 - box.x0) * (box.y1 - box.y0) / view.grey.numel()
+                for views in regions.values()
+                for view in views
+                for box in view.boxes[:1]
+            ]
+        )
+    )
 
 
 def _overlap(
@@ -136,9 +156,11 @@ def main() -> None:
     items = {split: _decoded(table) for split, table in scans.items()}
     half = {item.scan_id: int(item.patient_key, 16) % 2 for item in items["train"]}
     whole = samples.Samples(
-        cache=kept.Cache(uri="", schema=samples.SCHEMA), task=tasks.localizer(recipe),
-        known=known, model_uri=None,
-    )  # fmt: skip
+        cache=kept.Cache(uri="", schema=samples.SCHEMA),
+        task=tasks.localizer(recipe),
+        known=known,
+        model_uri=None,
+    )
     whole.load()
     views = {split: whole.rows(items[split]) for split in items}
     sides = np.array([half[scan_id] for scan_id in views["train"]["scan_id"].to_pylist()])
@@ -148,19 +170,24 @@ def main() -> None:
         crossed: dict[str, list[LocalizedView]] = {}
         for side in (0, 1):
             network, _ = _trained(
-                tasks.localizer(recipe), views["train"].filter(pa.array(sides != side)),
+                tasks.localizer(recipe),
+                views["train"].filter(pa.array(sides != side)),
                 views["validation"],
-            )  # fmt: skip
+            )
             uri = f"{folder}/{side}"
             model.save_part(uri, model.Card(recipe=recipe, parts={}), "localizer", network, {})
             left_out = [item for item in items["train"] if half[item.scan_id] == side]
             crossed |= _regions(uri, recipe, left_out)
-        print("accuracy of the age group: in-sample "
-              f"{_accuracy(in_sample, known, edges):.3f}, cross-fitted "
-              f"{_accuracy(crossed, known, edges):.3f}, validation "
-              f"{_accuracy(new, known, edges):.3f}")  # fmt: skip
-        print(f"share of the view inside the box: in-sample {_area(in_sample):.3f}, cross-fitted "
-              f"{_area(crossed):.3f}, validation {_area(new):.3f}")  # fmt: skip
+        print(
+            "accuracy of the age group: in-sample "
+            f"{_accuracy(in_sample, known, edges):.3f}, cross-fitted "
+            f"{_accuracy(crossed, known, edges):.3f}, validation "
+            f"{_accuracy(new, known, edges):.3f}"
+        )
+        print(
+            f"share of the view inside the box: in-sample {_area(in_sample):.3f}, cross-fitted "
+            f"{_area(crossed):.3f}, validation {_area(new):.3f}"
+        )
         median, low = _overlap(in_sample, crossed)
         print(f"in-sample against cross-fitted boxes: IoU median {median:.2f}, 5 % below {low:.2f}")
         for name, regions in (("in-sample", in_sample), ("cross-fitted", crossed)):
@@ -169,8 +196,10 @@ def main() -> None:
             )
             best = min(metrics["mae_years"] for metrics in history)
             last = history[-1]["mae_years"]
-            print(f"regressor on {name} crops: validation error {best:.2f} years "
-                  f"(last epoch {last:.2f})")  # fmt: skip
+            print(
+                f"regressor on {name} crops: validation error {best:.2f} years "
+                f"(last epoch {last:.2f})"
+            )
 
 
 if __name__ == "__main__":

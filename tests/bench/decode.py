@@ -40,8 +40,10 @@ def main() -> None:
             cpu = cost_ms(here, time.process_time)[1]
             wall, child = cost_ms(here, time.perf_counter)[0], cost_ms(there, time.perf_counter)[0]
             name = str(uid.UID(syntax).keyword)
-            print(f"{name:<34}{len(data) // 1024:>6}{cpu:>9.1f}{wall:>9.1f}{child:>9.1f}"
-                  f"{child - wall:>7.1f}")  # fmt: skip
+            print(
+                f"{name:<34}{len(data) // 1024:>6}{cpu:>9.1f}{wall:>9.1f}{child:>9.1f}"
+                f"{child - wall:>7.1f}"
+            )
 
 
 if __name__ == "__main__":

@@ -74,8 +74,10 @@ def main() -> None:
         for name, (localizer, regressor) in ways.items():
             predictor = answering(options.model, localizer, regressor)
             answers[name] = [one for scan in scans for one in predictor.predict([scan])]
-    print(f"{len(scans)} scans; years from plain float32: median, 99 %, within 0.1;"
-          " overlap of boxes: median, 5 %")  # fmt: skip
+    print(
+        f"{len(scans)} scans; years from plain float32: median, 99 %, within 0.1;"
+        " overlap of boxes: median, 5 %"
+    )
     for name, found in answers.items():
         print(f"{name:22}{compare(found, answers['plain float32'])}")
 

@@ -78,8 +78,11 @@ def _table(shapes: Sequence[tuple[int, int]], seconds: float) -> None:
     with tempfile.TemporaryDirectory(prefix="bae-scaling-") as folder, session.session():
         for actors, gpus_each in shapes:
             got, best = _rate(Path(folder), actors, gpus_each, seconds)
-            print(f"{actors:8}{actors * gpus_each:8}{got:10.0f}{best:10.0f}{got / best:8.2f}"
-                  f"{got * 8 * 3600:14,.0f}", flush=True)  # fmt: skip
+            print(
+                f"{actors:8}{actors * gpus_each:8}{got:10.0f}{best:10.0f}{got / best:8.2f}"
+                f"{got * 8 * 3600:14,.0f}",
+                flush=True,
+            )
 
 
 def _on_cluster(nodes: int, shapes: str, seconds: float) -> None:
@@ -108,9 +111,10 @@ def _memory(sizes: Sequence[int]) -> None:
             archive = storage.join(str(home), f"archive-{size}")
             stages.write_copies(archive, objects, size)
             command = night.predict_command(archive, f"{home}/tables-{size}", model_uri)
-            with subprocess.Popen(
-                command, stdout=subprocess.DEVNULL
-            ) as job, meter.measured(job.pid) as cost:  # fmt: skip
+            with (
+                subprocess.Popen(command, stdout=subprocess.DEVNULL) as job,
+                meter.measured(job.pid) as cost,
+            ):
                 if job.wait():
                     raise SystemExit("the job failed")
             print(f"{size:8}{cost.peak_bytes / 1e9:9.2f}{cost.wall_s:8.0f}", flush=True)

@@ -90,7 +90,7 @@ def make_scans(root: str, scans: int) -> dict[str, Any]:
     opened_s = time.monotonic() - start
     per_part = -(-scans // len(run.parts()))
     for number, first in enumerate(range(0, scans, per_part)):
-        run.stage(number, _staged(first, min(first + per_part, scans)))
+        run.store(number, _staged(first, min(first + per_part, scans)))
     start = time.monotonic()
     publish.finish(run)
     return {"open_run_s": opened_s, "publish_s": time.monotonic() - start}
@@ -137,9 +137,12 @@ def make_ages(root: str, rows: int) -> dict[str, Any]:
         # five nights by one model, then the same scans by another
         model, first = f"model-{night // 5}", night % 5 * (rows // nights)
         parameters = {
-            "start": first, "stop": first + rows // nights, "model": model,
-            "run": f"run{night:02d}", "night": night,
-        }  # fmt: skip
+            "start": first,
+            "stop": first + rows // nights,
+            "model": model,
+            "run": f"run{night:02d}",
+            "night": night,
+        }
         found = duckdb.sql(_AGES, params=parameters).to_arrow_reader(65536)
         schema = contract.SCHEMAS["cohort/ages"]
         batches = (
@@ -190,12 +193,19 @@ def heat(root: str, maps: int) -> dict[str, Any]:
     smooth = noise.integers(0, 256, (maps, 32, 10)).cumsum(1) // np.arange(1, 33)[:, None]
     values = [map_.tobytes() for map_ in smooth.astype(np.uint8)]
     columns = {
-        "scan_id": [f"{n:032x}" for n in range(maps)], "model_id": ["m"] * maps,
-        "object_version": [1] * maps, "view": ["anterior"] * maps,
-        "view_index": [0] * maps, "age_group": [0] * maps,
-        "heat": values, "rows": [32] * maps, "columns": [10] * maps, "heat_min": [0.0] * maps,
-        "heat_max": [1.0] * maps, "run_id": ["r"] * maps,
-    }  # fmt: skip
+        "scan_id": [f"{n:032x}" for n in range(maps)],
+        "model_id": ["m"] * maps,
+        "object_version": [1] * maps,
+        "view": ["anterior"] * maps,
+        "view_index": [0] * maps,
+        "age_group": [0] * maps,
+        "heat": values,
+        "rows": [32] * maps,
+        "columns": [10] * maps,
+        "heat_min": [0.0] * maps,
+        "heat_max": [1.0] * maps,
+        "run_id": ["r"] * maps,
+    }
     rows = pa.table(columns, schema=contract.SCHEMAS["cohort/heatmaps"])
     publish._commit(root, "cohort/heatmaps", None, "r", None, iter(rows.to_batches()))
     publish._commit(root, "cohort/ages", None, "r", None, iter(()))

@@ -9,6 +9,14 @@ from bae import recipes
 from bae.bench import meter, night
 from jobs.benchmark import _table, _values, main
 
+SMALL_PARTS = """
+import sys
+from bae.tables import runs
+import {module} as job
+runs.PART_OBJECTS = 8
+sys.exit(job.main(sys.argv[1:]))
+"""
+
 
 def test_meter_counts_cpu_time_of_children_and_not_sleep() -> None:
     """A child that computes for a while is seen, waiting is not."""
@@ -35,13 +43,18 @@ def test_steady_state_counts_no_view_that_was_done_before_it_began() -> None:
 
 @pytest.mark.parametrize(
     ("flags", "lacking", "reason"),
-    [(["--matrix", "wide"], (), "--matrix must be COLUMNSxROWS"),
-     ([], ("psutil",), "pip install -e .[bench]")],
-)  # fmt: skip
+    [
+        (["--matrix", "wide"], (), "--matrix must be COLUMNSxROWS"),
+        ([], ("psutil",), "pip install -e .[bench]"),
+    ],
+)
 def test_wrong_use_gets_one_sentence(
-    flags: list[str], lacking: tuple[str, ...], reason: str,
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch,
-) -> None:  # fmt: skip
+    flags: list[str],
+    lacking: tuple[str, ...],
+    reason: str,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """Exit code 2 before anything is measured, also where the extra is not installed."""
     there = importlib.util.find_spec
     monkeypatch.setattr(
@@ -55,18 +68,44 @@ def test_wrong_use_gets_one_sentence(
 
 @pytest.mark.ray
 @pytest.mark.slow
-def test_table_and_json_have_every_row(local_ray: None) -> None:
+def test_table_and_json_have_every_row(local_ray: None, monkeypatch: pytest.MonkeyPatch) -> None:
     """Bare networks, job, loop and each stage, with the ratios that the README states."""
     settings = night.Settings(
-        views=512, recipe=recipes.recipe("small", ["localizer.width=48", "localizer.height=96"]),
+        views=64,
+        recipe=recipes.recipe("small", ["localizer.width=48", "localizer.height=96"]),
         repeats=1,
-    )  # fmt: skip
+    )
+    command = night.predict_command
+
+    def with_small_parts(*places: str) -> list[str]:
+        python, _, module, *flags = command(*places)
+        return [python, "-c", SMALL_PARTS.format(module=module), *flags]
+
+    monkeypatch.setattr(night, "predict_command", with_small_parts)
     result = night.run(settings)
     values, table = _values(result), _table(result)
-    for key in ("bare_views_per_s", "job_views_per_s", "loop_views_per_s", "job_per_bare",
-                "job_per_loop", "device", "precision", "matrix"):  # fmt: skip
+    for key in (
+        "bare_views_per_s",
+        "job_views_per_s",
+        "loop_views_per_s",
+        "job_per_bare",
+        "job_per_loop",
+        "device",
+        "precision",
+        "matrix",
+    ):
         assert key in values
-    for stage in ("list", "fetch", "decode RLELossless", "prepare", "localize", "heat map",
-                  "boxes", "crop", "regress", "write"):  # fmt: skip
+    for stage in (
+        "list",
+        "fetch",
+        "decode RLELossless",
+        "prepare",
+        "localize",
+        "heat map",
+        "boxes",
+        "crop",
+        "regress",
+        "write",
+    ):
         assert result.row(stage), stage
         assert f"\n{stage} " in table

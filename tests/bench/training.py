@@ -29,10 +29,15 @@ def _dataset(shape: tuple[int, int, int], views: int) -> ray.data.Dataset:
     """Random pictures in the form of a training cache, in the object store."""
     rng = np.random.default_rng(0)
     rows = [
-        {"scan_id": str(i), "view": "anterior", "male": float(i % 2), "age_years": 40 + i % 40,
-         "image": rng.integers(0, 255, np.prod(shape), np.uint8).tobytes()}
+        {
+            "scan_id": str(i),
+            "view": "anterior",
+            "male": float(i % 2),
+            "age_years": 40 + i % 40,
+            "image": rng.integers(0, 255, np.prod(shape), np.uint8).tobytes(),
+        }
         for i in range(views)
-    ]  # fmt: skip
+    ]
     return ray.data.from_arrow(pa.Table.from_pylist(rows, schema=samples.SCHEMA)).materialize()
 
 
@@ -83,9 +88,12 @@ def main() -> None:
                 bare.append(_bare(task, steps, device))
                 with tempfile.TemporaryDirectory() as folder:
                     assignment = loop.Assignment(
-                        task=task, rows=options.views, checkpoints_uri=folder,
-                        run_name="bench", use_gpu=bool(gpu),
-                    )  # fmt: skip
+                        task=task,
+                        rows=options.views,
+                        checkpoints_uri=folder,
+                        run_name="bench",
+                        use_gpu=bool(gpu),
+                    )
                     _, history = loop.train(assignment, data)
                 # the first epoch warms up
                 job += [m["train_views"] / m["train_seconds"] for m in history[1:]]

@@ -26,19 +26,27 @@ EDGES = (40.0, 50.0, 60.0, 70.0, 80.0)
 def _ages(*rows: tuple[str, str | None, float | None, float]) -> pa.Table:
     return pa.Table.from_pylist(
         [
-            {"scan_id": name, "sex": sex, "age_years": age,
-             "predicted_age_years": (age or 50.0) + gap}
+            {
+                "scan_id": name,
+                "sex": sex,
+                "age_years": age,
+                "predicted_age_years": (age or 50.0) + gap,
+            }
             for name, sex, age, gap in rows
         ]
-    )  # fmt: skip
+    )
 
 
 def test_typical_is_the_scan_with_the_median_error() -> None:
     """Of three, the middle one, whatever the sign; a group nobody is in stays empty."""
     ages = _ages(
-        ("a", "F", 45, -1.0), ("b", "F", 41, 9.0), ("c", "F", 49.9, -4.0),
-        ("d", "M", 80.0, 2.0), ("e", None, 45, 0.0), ("f", "F", None, 0.0),
-    )  # fmt: skip
+        ("a", "F", 45, -1.0),
+        ("b", "F", 41, 9.0),
+        ("c", "F", 49.9, -4.0),
+        ("d", "M", 80.0, 2.0),
+        ("e", None, 45, 0.0),
+        ("f", "F", None, 0.0),
+    )
     assert figure3.typical(ages, EDGES) == ["c", None, None, None, None, None, None, "d"]
 
 
@@ -66,17 +74,20 @@ def archive(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, list[str]]:
             assert isinstance(scan, Scan)
             items.append(
                 intake.Decoded(
-                    object_uri=entry["object_uri"], source_uri=entry["object_uri"],
-                    etag=entry["etag"], size_bytes=entry["size_bytes"],
+                    object_uri=entry["object_uri"],
+                    source_uri=entry["object_uri"],
+                    etag=entry["etag"],
+                    size_bytes=entry["size_bytes"],
                     scan_id=privacy.scan_id(key, scan.identity),
-                    patient_key=privacy.patient_key(key, scan.identity), outcome=scan,
+                    patient_key=privacy.patient_key(key, scan.identity),
+                    outcome=scan,
                 )
-            )  # fmt: skip
+            )
     run = runs.open_run(tables_uri, place, "made-up", storage.list_objects(place))
     rows = pipeline_rows.staged(
         items, [_prediction(i, item) for i, item in enumerate(items)], "made-up"
     )
-    run.stage(0, rows)
+    run.store(0, rows)
     publish.finish(run, lambda: None)
     assert len(names) == len(items)
     return tables_uri, [item.scan_id for item in items]
@@ -85,11 +96,15 @@ def archive(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, list[str]]:
 def _prediction(number: int, item: intake.Decoded) -> Prediction:
     assert isinstance(item.outcome, Scan)
     return Prediction(
-        age_years=50.0 + number, low_years=None, high_years=None, spread_years=0.0,
+        age_years=50.0 + number,
+        low_years=None,
+        high_years=None,
+        spread_years=0.0,
         view_ages_years=(),
-        group=1, probabilities=np.full(4, 0.25, np.float32),
+        group=1,
+        probabilities=np.full(4, 0.25, np.float32),
         views=tuple(_found(number, i, view) for i, view in enumerate(item.outcome.views)),
-    )  # fmt: skip
+    )
 
 
 def _found(number: int, index: int, view: View) -> LocalizedView:
@@ -98,9 +113,15 @@ def _found(number: int, index: int, view: View) -> LocalizedView:
     heat = np.arange(12, dtype=np.uint8).reshape(4, 3) * 20 + number + 10 * index
     box = Box(5 + index, 10 + number, 40, 90, 0.5)
     return LocalizedView(
-        view=view.name, group=1, probabilities=np.full(4, 0.25, np.float32), heat=heat,
-        heat_min=0.0, heat_max=1.0, boxes=[box], grey=torch.zeros(1, 1),
-    )  # fmt: skip
+        view=view.name,
+        group=1,
+        probabilities=np.full(4, 0.25, np.float32),
+        heat=heat,
+        heat_min=0.0,
+        heat_max=1.0,
+        boxes=[box],
+        grey=torch.zeros(1, 1),
+    )
 
 
 def test_panels_join_counts_heat_and_box_of_one_view(archive: tuple[str, list[str]]) -> None:
@@ -171,9 +192,13 @@ def _panels(
 def _panel(box: Box, **changes: object) -> panels.RegionPanel:
     counts = np.random.default_rng(0).poisson(20, (200, 50)).astype(np.uint16)
     panel = panels.RegionPanel(
-        title="t", view="posterior", counts=counts, box=box,
-        heat=np.arange(40, dtype=np.uint8).reshape(10, 4) * 6, pixel_mm=(4.0, 2.0),
-    )  # fmt: skip
+        title="t",
+        view="posterior",
+        counts=counts,
+        box=box,
+        heat=np.arange(40, dtype=np.uint8).reshape(10, 4) * 6,
+        pixel_mm=(4.0, 2.0),
+    )
     return replace(panel, **changes)  # type: ignore[arg-type]
 
 

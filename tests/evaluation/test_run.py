@@ -60,24 +60,34 @@ def test_phantom_archive_is_found_above_its_objects(tmp_path: Path) -> None:
     """At any depth, with each phantom's number; nothing for an archive of patients."""
     root = tmp_path / "archive"
     uris = [f"{root}/a/b/1.dcm", f"{root}/c/2.dcm"]
-    assert archive.phantom_archive(uris) == {}
+    assert archive.cohort_of(uris) is None
     (root / "_phantom").mkdir(parents=True)
     about = {"limit_mae_years": 1.9, "truth": "_phantom/truth.parquet"}
     (root / "_phantom" / "phantom.json").write_text(json.dumps(about))
-    truth = {"scan": [7, 3], "objects": [["a/b/1.dcm"], ["c/2.dcm", "c/3.dcm"]]}
+    truth = {
+        "scan": [7, 3],
+        "objects": [["a/b/1.dcm"], ["c/2.dcm", "c/3.dcm"]],
+        "mistake": ["", ""],
+    }
     pq.write_table(pa.table(truth), root / "_phantom" / "truth.parquet")
-    found = archive.phantom_archive(uris)
-    assert found["limit_mae_years"] == 1.9
-    assert archive.phantom_numbers(found, uris) == [3, 7]
-    assert archive.phantom_archive([*uris, "/elsewhere/3.dcm"]) == {}
+    found = archive.cohort_of(uris)
+    assert found is not None and found.about["limit_mae_years"] == 1.9
+    assert found.scans_of(uris) == [3, 7]
+    assert archive.cohort_of([*uris, "/elsewhere/3.dcm"]) is None
 
 
 @pytest.mark.slow
 def test_one_models_pages_and_figures_are_written(tmp_path: Path) -> None:
     """Each figure as vector and PNG; the facts are those of the scorecard."""
     facts = run.describe(GOOD, EDGES, pages.Output(str(tmp_path)))
-    assert facts["figures"] == ["figure4", "error_by_group", "bland_altman", "age_bias",
-                                "reliability", "coverage"]  # fmt: skip
+    assert facts["figures"] == [
+        "figure4",
+        "error_by_group",
+        "bland_altman",
+        "age_bias",
+        "reliability",
+        "coverage",
+    ]
     for name in facts["figures"]:
         assert (tmp_path / "good" / f"{name}.pdf").read_bytes().startswith(b"%PDF")
         assert (tmp_path / "good" / f"{name}.png").read_bytes().startswith(b"\x89PNG")

@@ -82,7 +82,7 @@ def test_summary_is_plain_values_with_uncorrected_errors() -> None:
     assert found["patients"] == 60
 
 
-def test_model_without_localizer_has_no_sureness() -> None:
+def test_model_without_localizer_has_no_reliability_curve_and_no_temperature() -> None:
     """Table 1's other methods know no age groups."""
     table = outcomes(20)
     index = table.schema.get_field_index("group_probabilities")

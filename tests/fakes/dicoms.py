@@ -174,13 +174,18 @@ def _extended(frame: Counts, ds: Dataset) -> bytes:
 def _rle(frame: Counts, ds: Dataset) -> bytes:
     return bytes(
         get_encoder(uid.RLELossless).encode(
-            frame.view(f"u{frame.dtype.itemsize}"), encoding_plugin="pydicom",
-            rows=frame.shape[0], columns=frame.shape[1],
-            samples_per_pixel=1, number_of_frames=1, bits_allocated=frame.dtype.itemsize * 8,
-            bits_stored=frame.dtype.itemsize * 8, pixel_representation=0,
+            frame.view(f"u{frame.dtype.itemsize}"),
+            encoding_plugin="pydicom",
+            rows=frame.shape[0],
+            columns=frame.shape[1],
+            samples_per_pixel=1,
+            number_of_frames=1,
+            bits_allocated=frame.dtype.itemsize * 8,
+            bits_stored=frame.dtype.itemsize * 8,
+            pixel_representation=0,
             photometric_interpretation="MONOCHROME2",
         )
-    )  # fmt: skip
+    )
 
 
 def _openjpeg(frame: Counts, ds: Dataset) -> bytes:
@@ -225,18 +230,29 @@ ENCODERS: dict[str, Callable[[Counts, Dataset], bytes]] = {
 LOSSLESS = [
     str(syntax)
     for syntax in (
-        uid.ImplicitVRLittleEndian, uid.ExplicitVRLittleEndian, uid.ExplicitVRBigEndian,
-        uid.DeflatedExplicitVRLittleEndian, uid.RLELossless, uid.JPEGLossless,
-        uid.JPEGLosslessSV1, uid.JPEGLSLossless, uid.JPEG2000Lossless, uid.HTJ2KLossless,
+        uid.ImplicitVRLittleEndian,
+        uid.ExplicitVRLittleEndian,
+        uid.ExplicitVRBigEndian,
+        uid.DeflatedExplicitVRLittleEndian,
+        uid.RLELossless,
+        uid.JPEGLossless,
+        uid.JPEGLosslessSV1,
+        uid.JPEGLSLossless,
+        uid.JPEG2000Lossless,
+        uid.HTJ2KLossless,
         uid.HTJ2KLosslessRPCL,
     )
-]  # fmt: skip
+]
 LOSSY = [
     str(syntax)
     for syntax in (
-        uid.JPEGBaseline8Bit, uid.JPEGExtended12Bit, uid.JPEGLSNearLossless, uid.JPEG2000, uid.HTJ2K
+        uid.JPEGBaseline8Bit,
+        uid.JPEGExtended12Bit,
+        uid.JPEGLSNearLossless,
+        uid.JPEG2000,
+        uid.HTJ2K,
     )
-]  # fmt: skip
+]
 
 
 def encode(ds: FileDataset) -> bytes:

@@ -1,6 +1,7 @@
-"""A scoring job that something happens to: ``python -m tests.fakes.faulty_night FAULT -- FLAGS``.
+"""A scoring job that something happens to: ``python -m tests.fakes.faulty_night FAULTS -- FLAGS``.
 
-It runs ``jobs.predict`` with small parts, and meanwhile kills what it is told to.
+It runs ``jobs.predict`` with small parts, and meanwhile kills what it is told to, one after
+the other.
 """
 
 from __future__ import annotations
@@ -17,13 +18,14 @@ from jobs import predict
 
 
 def main() -> int:
-    """Run the job with the fault named first."""
-    fault, flags = sys.argv[1], sys.argv[3:]
-    runs.PART_OBJECTS = 4
+    """Run the job with the faults named first."""
+    end = sys.argv.index("--")
+    faults, flags = sys.argv[1:end], sys.argv[end + 1 :]
+    runs.PART_OBJECTS = 2
     tables_uri = flags[flags.index("--tables") + 1]
-    cluster = _three_nodes() if fault == "node" else None
-    if fault not in ("none", "node"):
-        threading.Thread(target=_strike, args=(fault, Path(tables_uri)), daemon=True).start()
+    cluster = _three_nodes() if "node" in faults else None
+    if faults and cluster is None:
+        threading.Thread(target=_strike, args=(faults, Path(tables_uri)), daemon=True).start()
     if cluster is not None:
         threading.Thread(
             target=_remove_a_node, args=(cluster, Path(tables_uri)), daemon=True
@@ -68,18 +70,23 @@ def _remove_a_node(cluster, tables: Path) -> None:  # type: ignore[no-untyped-de
     _say("removed a node")
 
 
-def _strike(fault: str, tables: Path) -> None:
-    if fault == "driver":
-        _wait_for_parts(tables, 5)
-        os.kill(os.getpid(), signal.SIGKILL)
-    if fault == "actor":
-        _wait_for_parts(tables, 2)
-    word = {"decoder": "_decode_part", "actor": "_Actor"}[fault]
+def _strike(faults: list[str], tables: Path) -> None:
+    for fault in faults:
+        if fault == "driver":
+            _wait_for_parts(tables, 5)
+            os.kill(os.getpid(), signal.SIGKILL)
+        if fault == "actor":
+            _wait_for_parts(tables, 2)
+        _kill_worker({"decoder": "_decode_part", "actor": "_Actor"}[fault])
+        _say(f"killed {fault}")
+
+
+def _kill_worker(word: str) -> None:
+    """Wait for a worker whose title holds a word and kill it."""
     while True:
         for pid, title in _ray_workers():
             if word in title:
                 os.kill(pid, signal.SIGKILL)
-                _say(f"killed {fault}")
                 return
         time.sleep(0.005)
 

@@ -53,11 +53,16 @@ def publish_nights(root: str, scans: int, nights: int = 1, refused: int = 0) -> 
     for night, run in enumerate(names):
         start, stop = scans * night // nights, scans * (night + 1) // nights
         shift = 0.5 if 0 < night == nights - 1 else 0.0
-        values = {"start": start, "stop": stop, "run": run, "model": MODEL, "shift": shift,
-                  "night": night}  # fmt: skip
+        values = {
+            "start": start,
+            "stop": stop,
+            "run": run,
+            "model": MODEL,
+            "shift": shift,
+            "night": night,
+        }
         found = duckdb.sql(_SCANS, params=values).to_arrow_table()
-        some = {"start": night * refused, "stop": (night + 1) * refused, "run": run,
-                "night": night}  # fmt: skip
+        some = {"start": night * refused, "stop": (night + 1) * refused, "run": run, "night": night}
         _commit(root, "restricted/rejects", run, duckdb.sql(_REJECTS, params=some).to_arrow_table())
         for name in ("restricted/scans", "cohort/ages"):
             _commit(root, name, run, found)
@@ -72,8 +77,14 @@ def _maps(scans: pa.Table, seed: int) -> Iterator[pa.RecordBatch]:
     for batch in scans.to_batches(8192):
         for index, view in enumerate(("anterior", "posterior")):
             heat = noise.integers(0, 256, (batch.num_rows, ROWS, COLUMNS), np.uint8)
-            fixed = {"view": view, "view_index": index, "heat_min": 0.0, "heat_max": 1.0,
-                     "rows": ROWS, "columns": COLUMNS}  # fmt: skip
+            fixed = {
+                "view": view,
+                "view_index": index,
+                "heat_min": 0.0,
+                "heat_max": 1.0,
+                "rows": ROWS,
+                "columns": COLUMNS,
+            }
             yield pa.record_batch(
                 [
                     pa.array([fixed[f.name]] * batch.num_rows, f.type)

@@ -13,10 +13,18 @@ from tests.fakes import dicoms
 
 TEXT_VRS = {"AE", "CS", "LO", "LT", "PN", "SH", "ST", "UC", "UR", "UT"}
 KEPT = {
-    "SpecificCharacterSet", "Modality", "ImageType", "PhotometricInterpretation",
-    "BurnedInAnnotation", "PatientSex", "LossyImageCompression", "CodeValue", "CodeMeaning",
-    "CodingSchemeDesignator", "Manufacturer",
-}  # fmt: skip
+    "SpecificCharacterSet",
+    "Modality",
+    "ImageType",
+    "PhotometricInterpretation",
+    "BurnedInAnnotation",
+    "PatientSex",
+    "LossyImageCompression",
+    "CodeValue",
+    "CodeMeaning",
+    "CodingSchemeDesignator",
+    "Manufacturer",
+}
 """Elements that decide whether the object is read at all."""
 
 DAY, BIRTH = "20110115", "19500601"

@@ -80,18 +80,39 @@ class Cluster:
             where += ["--dashboard-host", "127.0.0.1", "--ray-client-server-port", str(free_port())]
             where += ["--temp-dir", str(self.folder), "--include-dashboard", "true"]
         command = [
-            RAY, "start", *where, "--block", "--num-cpus", str(cpus), "--num-gpus", "0",
-            "--node-ip-address", "127.0.0.1", "--object-store-memory", str(200 * 2**20),
-            "--metrics-export-port", str(metrics_port), "--disable-usage-stats",
-            "--dashboard-agent-listen-port", str(free_port()),
+            RAY,
+            "start",
+            *where,
+            "--block",
+            "--num-cpus",
+            str(cpus),
+            "--num-gpus",
+            "0",
+            "--node-ip-address",
+            "127.0.0.1",
+            "--object-store-memory",
+            str(200 * 2**20),
+            "--metrics-export-port",
+            str(metrics_port),
+            "--disable-usage-stats",
+            "--dashboard-agent-listen-port",
+            str(free_port()),
             # any free ports: two nodes of one machine would take the same ones
-            "--min-worker-port", "0", "--max-worker-port", "0", *flags,
-        ]  # fmt: skip
+            "--min-worker-port",
+            "0",
+            "--max-worker-port",
+            "0",
+            *flags,
+        ]
         with (self.folder / f"node-{len(self.nodes)}.log").open("wb") as log:
             process = subprocess.Popen(
-                command, env=self.environment, cwd=ROOT, stdout=log, stderr=log,
+                command,
+                env=self.environment,
+                cwd=ROOT,
+                stdout=log,
+                stderr=log,
                 start_new_session=True,
-            )  # fmt: skip
+            )
         self.nodes.append(Node(process, metrics_port))
         wait_for(lambda: self._there() >= len([n for n in self.nodes if n.process.poll() is None]))
         return self.nodes[-1]
@@ -123,13 +144,26 @@ class Cluster:
     ) -> subprocess.Popen[str]:
         """Begin ``ray job submit``; the job's lines come out of it."""
         command = [
-            RAY, "job", "submit", "--address", self.dashboard, "--working-dir", str(ROOT),
-            *flags, "--", sys.executable, *words,
-        ]  # fmt: skip
+            RAY,
+            "job",
+            "submit",
+            "--address",
+            self.dashboard,
+            "--working-dir",
+            str(ROOT),
+            *flags,
+            "--",
+            sys.executable,
+            *words,
+        ]
         return subprocess.Popen(
-            command, env=self.environment | (environment or {}), cwd=ROOT, text=True,
-            stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-        )  # fmt: skip
+            command,
+            env=self.environment | (environment or {}),
+            cwd=ROOT,
+            text=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )
 
     def job(self, *words: str) -> subprocess.CompletedProcess[str]:
         """Run another ``ray job`` command: stop, status, logs."""

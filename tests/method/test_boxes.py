@@ -32,9 +32,11 @@ def test_enlarged_map_equals_torch_bilinear(
     heat = _heat(given_heat)
     rows, columns = max(rows, heat.shape[0]), max(columns, heat.shape[1])
     expected = torch.nn.functional.interpolate(
-        torch.tensor(heat, dtype=torch.float32)[None, None], (rows, columns),
-        mode="bilinear", align_corners=False,
-    )[0, 0].numpy()  # fmt: skip
+        torch.tensor(heat, dtype=torch.float32)[None, None],
+        (rows, columns),
+        mode="bilinear",
+        align_corners=False,
+    )[0, 0].numpy()
     np.testing.assert_allclose(method_boxes.enlarge(heat, (rows, columns)), expected, atol=2e-3)
 
 
@@ -129,10 +131,15 @@ def test_crop_has_the_stored_scans_pixels() -> None:
     view = View(name="anterior", counts=counts)
     grey = image.window(image.to_tensor(view.counts), Windowing(percentile=100, power=1))
     found = LocalizedView(
-        view="anterior", group=0, probabilities=np.ones(4, np.float32), grey=grey,
-        heat=np.zeros((2, 2), np.uint8), heat_min=0, heat_max=1,
+        view="anterior",
+        group=0,
+        probabilities=np.ones(4, np.float32),
+        grey=grey,
+        heat=np.zeros((2, 2), np.uint8),
+        heat_min=0,
+        heat_max=1,
         boxes=[scan.Box(5, 30, 33, 90, 0.5)],
-    )  # fmt: skip
+    )
     back = np.rint(found.crop().numpy() * counts.max()).astype(np.uint16)
     np.testing.assert_array_equal(back, counts[30:90, 5:33])
 

@@ -72,10 +72,16 @@ def test_quantile_of_several_scans_weighs_patients_alike() -> None:
     scores = np.abs(predicted)
     got = conformal_quantile(scores, keys, 0.9)
     share = {
-        s: np.mean([np.mean([x <= s for x, k in zip(scores, keys, strict=True) if k == key])
-                    for key in set(keys)]) * 30 / 31
+        s: np.mean(
+            [
+                np.mean([x <= s for x, k in zip(scores, keys, strict=True) if k == key])
+                for key in set(keys)
+            ]
+        )
+        * 30
+        / 31
         for s in scores
-    }  # fmt: skip
+    }
     assert got == min(s for s in scores if share[s] >= 0.9)
 
 
@@ -127,7 +133,7 @@ def test_bias_is_taken_out_of_patients_it_was_not_fitted_on() -> None:
     assert after == pytest.approx(0, abs=0.03)
 
 
-def test_model_that_follows_no_age_is_not_corrected() -> None:
+def test_model_whose_answers_do_not_depend_on_age_is_not_corrected() -> None:
     """Dividing by a slope of nothing would invent ages."""
     age = np.linspace(40, 80, 50)
     fitted = calibration.fit(age, 60 + 0 * age, 0 * age, [str(n) for n in range(50)])
@@ -149,9 +155,11 @@ def _holds(fitted: calibration.Calibration, found: dict[str, NDArray[np.generic]
 
 def _fit(found: dict[str, NDArray[np.generic]]) -> calibration.Calibration:
     return calibration.fit(
-        found["age_years"], found["predicted_age_years"], found["spread_years"],
+        found["age_years"],
+        found["predicted_age_years"],
+        found["spread_years"],
         [str(patient) for patient in found["patient"]],
-    )  # fmt: skip
+    )
 
 
 def test_the_interval_holds_for_phantoms_it_was_not_fitted_on() -> None:

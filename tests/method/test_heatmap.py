@@ -15,13 +15,13 @@ def test_heatmap_equals_autograd_gradcam(trunk: str) -> None:
     torch.manual_seed(0)
     config = recipes.Localizer(trunk=trunk, weights="none", width=64, height=160)
     network = Localizer(config).eval()
-    scores_NC, features_NKVU = network(torch.rand(3, 1, 160, 64))
+    scores_NK, features_NFVU = network(torch.rand(3, 1, 160, 64))
     group_N = torch.tensor([0, 3, 1])
-    chosen = scores_NC[torch.arange(3), group_N].sum()
-    (gradient_NKVU,) = torch.autograd.grad(chosen, features_NKVU)
-    w_NK = gradient_NKVU.mean(dim=(2, 3))  # Eq. (1)
-    expected = (w_NK[:, :, None, None] * features_NKVU).sum(dim=1)  # Eq. (2), no ReLU
-    got = class_heatmap(features_NKVU, network.head.weight, group_N)
+    chosen = scores_NK[torch.arange(3), group_N].sum()
+    (gradient_NFVU,) = torch.autograd.grad(chosen, features_NFVU)
+    w_NF = gradient_NFVU.mean(dim=(2, 3))  # Eq. (1)
+    expected = (w_NF[:, :, None, None] * features_NFVU).sum(dim=1)  # Eq. (2), no ReLU
+    got = class_heatmap(features_NFVU, network.head.weight, group_N)
     torch.testing.assert_close(got, expected, rtol=1e-4, atol=1e-6)
     assert (got < 0).any(), "without a ReLU some heat is negative"
 

@@ -53,9 +53,14 @@ def test_calibration_comes_back_and_makes_another_model(whole: Path, tmp_path: P
     card = model.load_card(str(folder))
     assert card.calibration is None
     calibration = Calibration(
-        patients=20, scans=30, factor=2.5, floor_years=1.0, temperature=1.2,
-        bias_slope=0.8, bias_intercept_years=12.0,
-    )  # fmt: skip
+        patients=20,
+        scans=30,
+        factor=2.5,
+        floor_years=1.0,
+        temperature=1.2,
+        bias_slope=0.8,
+        bias_intercept_years=12.0,
+    )
     calibrated = replace(card, calibration=calibration, validation={"mae_years": {"value": 5.0}})
     model.save_card(str(folder), calibrated)
     assert model.load_card(str(folder)) == calibrated

@@ -31,8 +31,10 @@ def test_paper_regressor_has_the_papers_layers() -> None:
     assert kinds == [nn.Linear, nn.ReLU, nn.Dropout] * 2 + [nn.Linear]
     linear = [layer for layer in network.head if isinstance(layer, nn.Linear)]
     assert [(layer.in_features, layer.out_features) for layer in linear] == [
-        (2048 + 32, 1024), (1024, 1024), (1024, 1)
-    ]  # fmt: skip
+        (2048 + 32, 1024),
+        (1024, 1024),
+        (1024, 1),
+    ]
     assert [layer.p for layer in network.head if isinstance(layer, nn.Dropout)] == [0.2, 0.2]
     # torchvision's InceptionV3 without auxiliary classifier and fc has 21,785,568 parameters
     assert sum(p.numel() for p in network.trunk.parameters()) == 21_785_568
@@ -78,8 +80,9 @@ def test_grey_equals_three_equal_channels_of_torchvision() -> None:
     torch.manual_seed(0)
     trunk = Trunk("resnet50").eval()
     whole = torchvision.models.resnet50(weights=None).eval()
-    whole.load_state_dict({k.removeprefix("body."): v for k, v in trunk.state_dict().items()},
-                          strict=False)  # fmt: skip
+    whole.load_state_dict(
+        {k.removeprefix("body."): v for k, v in trunk.state_dict().items()}, strict=False
+    )
     whole.fc = nn.Identity()
     grey = torch.rand(1, 1, 96, 64)
     normal = torchvision.transforms.Normalize((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
@@ -114,7 +117,7 @@ def test_ensemble_is_monte_carlo_dropout_of_the_head() -> None:
     torch.testing.assert_close(thinned[:, :2].std(0), drawn.std(0), rtol=0.5, atol=0)
 
 
-def test_ensemble_without_dropout_is_of_one_mind() -> None:
+def test_ensemble_without_dropout_always_gives_the_same_answer() -> None:
     """Every member gives the network's answer."""
     config = recipes.recipe("small", ["regressor.dropout=0"]).regressor
     network = Regressor(config).eval()

@@ -72,9 +72,14 @@ def test_interval_is_the_validation_error_either_way(predictor: Predictor) -> No
 def test_interval_of_a_calibrated_model_follows_the_ensemble(predictor: Predictor) -> None:
     """Half width = factor x (spread + floor); a scan's spread does not depend on its company."""
     calibration = Calibration(
-        patients=99, scans=99, factor=1.5, floor_years=2.0, temperature=2.0,
-        bias_slope=1.0, bias_intercept_years=0.0,
-    )  # fmt: skip
+        patients=99,
+        scans=99,
+        factor=1.5,
+        floor_years=2.0,
+        temperature=2.0,
+        bias_slope=1.0,
+        bias_intercept_years=0.0,
+    )
     card = replace(predictor.card, calibration=calibration)
     calibrated = Predictor(predictor.localizer, predictor.regressor, card)
     scans = [_scan(_view("anterior", seed), sex=sex) for seed, sex in ((1, "F"), (2, None))]

@@ -79,9 +79,12 @@ def test_mean_variance_loss_is_what_the_paper_writes() -> None:
     table = scores
     task = tasks.regressor(recipes.recipe("small_multi_input_vgg16"))
     batch = tasks.Batch(
-        grey_N1HW=torch.zeros(3, 1, 2, 2), male_N=torch.zeros(3), age_N=torch.tensor(ages),
-        group_N=torch.zeros(3, dtype=torch.int64), scan_ids=["a", "b", "c"],
-    )  # fmt: skip
+        grey_N1HW=torch.zeros(3, 1, 2, 2),
+        male_N=torch.zeros(3),
+        age_N=torch.tensor(ages),
+        group_N=torch.zeros(3, dtype=torch.int64),
+        scan_ids=["a", "b", "c"],
+    )
     assert float(task.loss(Fixed(), batch)) == pytest.approx(total / 3, rel=1e-5)
 
 

@@ -33,7 +33,7 @@ def _mirror(folder: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> dict[st
 
 
 @pytest.mark.parametrize("name", sorted(BUILD))
-def test_every_tensor_but_the_replaced_heads_arrives(
+def test_every_tensor_is_loaded_except_those_of_the_replaced_heads(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """All of the file's tensors, less classifier and auxiliary classifier."""

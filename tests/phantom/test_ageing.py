@@ -28,7 +28,7 @@ def test_the_limit_is_what_numeric_integration_gives() -> None:
     assert ageing.limit_mae_years((40, 80), sd) == pytest.approx(error, abs=0.005)
 
 
-def test_the_limit_is_what_drawing_people_gives() -> None:
+def test_the_known_limit_agrees_with_simulated_people() -> None:
     """Two hundred thousand people, each guessed at the median of those of like latent age."""
     rng = np.random.default_rng(0)
     age = rng.uniform(40, 80, 200_000)
@@ -187,8 +187,9 @@ def test_old_and_young_cohorts_differ_as_published() -> None:
                 name: counts[int(r) - 3 : int(r) + 4, int(c) - 2 : int(c) + 3].mean()
                 for name, (c, r) in places.items()
             }
-            people.append([np.log(means[name] / means["thigh"]) for name in ("skull", "sternum",
-                                                                            "knee")])  # fmt: skip
+            people.append(
+                [np.log(means[name] / means["thigh"]) for name in ("skull", "sternum", "knee")]
+            )
         logs.append(np.array(people))
     change = logs[1].mean(axis=0) - logs[0].mean(axis=0)
     error = np.sqrt(sum(log.var(axis=0) / len(log) for log in logs))

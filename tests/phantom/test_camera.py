@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 
+from bae.method import boxes
 from bae.phantom.anatomy import solids
-from bae.phantom.camera import Camera, enlarged, project
+from bae.phantom.camera import Camera, project
 
 CAMERA = Camera(scatter=0.0)
 SHAPE = (CAMERA.rows, CAMERA.columns)
@@ -81,7 +82,7 @@ def test_scatter_moves_counts_without_making_any() -> None:
 def test_enlarging_is_linear_between_pixel_middles() -> None:
     """A ramp stays a ramp."""
     ramp = np.add.outer(np.arange(8.0), 2 * np.arange(6.0)).astype(np.float32)
-    large = enlarged(ramp, 32, 24)
+    large = boxes.enlarge(ramp, (32, 24))
     assert np.diff(large[4:-4, 10]) == pytest.approx(0.25, abs=1e-5)
     assert np.diff(large[10, 4:-4]) == pytest.approx(0.5, abs=1e-5)
 

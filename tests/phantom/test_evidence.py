@@ -27,9 +27,12 @@ def test_information_is_what_the_dense_inverse_gives() -> None:
     rng = np.random.default_rng(0)
     shape = (2, 4, 5)
     some = evidence.Evidence(
-        expected_vYX=rng.uniform(1, 9, shape), change_vYX=rng.normal(size=shape),
-        causes_PN=rng.normal(size=(40, 7)).astype(np.float32), pixel=4.0, top=0.0,
-    )  # fmt: skip
+        expected_vYX=rng.uniform(1, 9, shape),
+        change_vYX=rng.normal(size=shape),
+        causes_PN=rng.normal(size=(40, 7)).astype(np.float32),
+        pixel=4.0,
+        top=0.0,
+    )
     seen = rng.choice([0.0, 0.3, 1.0], shape)
     used = seen.ravel() > 0
     covariance = np.diag((some.expected_vYX.ravel() / np.maximum(seen.ravel(), 1e-9))[used])
@@ -102,7 +105,9 @@ def test_other_matrices_give_the_same_box_the_same_information(scan3: evidence.E
     assert one == pytest.approx(two, rel=0.02)
 
 
-def test_a_part_never_says_more_than_the_whole(scan3: evidence.Evidence) -> None:
+def test_a_part_of_the_picture_never_has_more_information_than_the_whole(
+    scan3: evidence.Evidence,
+) -> None:
     """More pixels, more information; all pixels, all of it; legs say less than the trunk."""
     whole = scan3.information()
     assert scan3.information(scan3.shares({"anterior": WHOLE, "posterior": WHOLE})) == (

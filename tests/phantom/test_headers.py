@@ -131,11 +131,13 @@ def test_no_mistakes_without_asking(scan: PhantomScan) -> None:
 @pytest.mark.parametrize(
     ("kind", "code"),
     [
-        ("object empty", "object_empty"), ("not a picture", "format_unknown"),
-        ("wrong modality", "other_modality"), ("static view", "static_view"),
+        ("object empty", "object_empty"),
+        ("not a picture", "format_unknown"),
+        ("wrong modality", "other_modality"),
+        ("static view", "static_view"),
         ("picture empty", "image_empty"),
     ],
-)  # fmt: skip
+)
 def test_mistakes_are_refused_for_what_they_are(scan: PhantomScan, kind: str, code: str) -> None:
     """The reader names the mistake that was made."""
     packed = _spoilt(scan, kind)

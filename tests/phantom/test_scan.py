@@ -97,14 +97,27 @@ def test_the_whole_body_lies_in_the_picture(scans: list[PhantomScan]) -> None:
 @pytest.mark.parametrize(
     ("part", "view", "least"),
     [
-        ("manubrium", 0, 3.0), ("sternum body", 0, 1.8), ("nose", 0, 2.5), ("maxilla", 0, 2.0),
-        ("left humeral head", 0, 1.6), ("right humeral head", 0, 1.6), ("skull vault", 0, 1.2),
-        ("left medial knee", 0, 1.3), ("right patella", 0, 1.3),
-        ("T8 body", 1, 3.0), ("L3 body", 1, 2.2), ("S1 body", 1, 1.8), ("C6 body", 1, 1.8),
-        ("left sacroiliac", 1, 2.0), ("right sacroiliac", 1, 2.0), ("left rib 8", 1, 1.1),
-        ("left scapula spine", 1, 1.5), ("right ischium", 1, 1.1), ("left heel", 1, 1.1),
+        ("manubrium", 0, 3.0),
+        ("sternum body", 0, 1.8),
+        ("nose", 0, 2.5),
+        ("maxilla", 0, 2.0),
+        ("left humeral head", 0, 1.6),
+        ("right humeral head", 0, 1.6),
+        ("skull vault", 0, 1.2),
+        ("left medial knee", 0, 1.3),
+        ("right patella", 0, 1.3),
+        ("T8 body", 1, 3.0),
+        ("L3 body", 1, 2.2),
+        ("S1 body", 1, 1.8),
+        ("C6 body", 1, 1.8),
+        ("left sacroiliac", 1, 2.0),
+        ("right sacroiliac", 1, 2.0),
+        ("left rib 8", 1, 1.1),
+        ("left scapula spine", 1, 1.5),
+        ("right ischium", 1, 1.1),
+        ("left heel", 1, 1.1),
     ],
-)  # fmt: skip
+)
 def test_named_bones_stand_out_at_their_landmarks(
     scans: list[PhantomScan], part: str, view: int, least: float
 ) -> None:
@@ -135,9 +148,14 @@ def test_anterior_shows_sternum_and_face_posterior_spine_and_sacroiliac_joints()
     front, back = surfaces(placed, who.build, CAMERA.xs, CAMERA.zs)
     nothing, one = np.zeros(SHAPE, np.float32), np.ones(SHAPE, np.float32)
     for part, view in (
-        ("sternum body", 0), ("nose", 0), ("left patella", 0),
-        ("T8 body", 1), ("L3 body", 1), ("left sacroiliac", 1), ("left kidney", 1),
-    ):  # fmt: skip
+        ("sternum body", 0),
+        ("nose", 0),
+        ("left patella", 0),
+        ("T8 body", 1),
+        ("L3 body", 1),
+        ("left sacroiliac", 1),
+        ("left kidney", 1),
+    ):
         chosen = bones.part == bones.names.index(part)
         pair = project(
             CAMERA, placed.points[chosen], bones.weight[chosen], front, back, nothing, one
@@ -228,9 +246,16 @@ def test_the_papers_export_size_is_written() -> None:
 
 @pytest.mark.parametrize(
     "wrong",
-    [{"ages": (80.0, 40.0)}, {"ages": (5.0, 40.0)}, {"columns": 10}, {"rows": 300},
-     {"mistakes": 1.5}, {"mistakes": float("nan")}, {"latent_sd_years": 0.0}],
-)  # fmt: skip
+    [
+        {"ages": (80.0, 40.0)},
+        {"ages": (5.0, 40.0)},
+        {"columns": 10},
+        {"rows": 300},
+        {"mistakes": 1.5},
+        {"mistakes": float("nan")},
+        {"latent_sd_years": 0.0},
+    ],
+)
 def test_impossible_cohorts_are_refused(wrong: dict[str, float]) -> None:
     """One sentence, before anything is made."""
     with pytest.raises(UseError):
@@ -244,7 +269,7 @@ def test_vertebrae_do_not_overlap() -> None:
         assert upper - lower == pytest.approx((size + next_size) / 2)
 
 
-def test_a_focus_shows_where_it_lies() -> None:
+def test_an_arthritic_focus_brightens_the_place_where_it_lies() -> None:
     """An arthritic knee gains most at the knee, by a third of what is there or more."""
     who = replace(visit(0, 0, CONFIG), foci=())
     focus = Focus(
@@ -265,7 +290,7 @@ def test_contact_sheet_is_dark_on_white() -> None:
     views = [np.zeros((100, 40), np.uint16), np.zeros((100, 40), np.uint16)]
     for view in views:
         view[20:80, 15:25] = 90
-    panel = sheet.SheetPanel(title="x", views=views)
+    panel = ("x", views)
     figure = sheet.contact_sheet([panel, panel], 2, panel)
     image = figure.axes[0].images[0]
     assert image.cmap.name == "gray_r"

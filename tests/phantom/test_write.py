@@ -67,10 +67,13 @@ def test_archive_does_not_depend_on_workers_nor_scan_k_on_n(
 @pytest.mark.parametrize(
     "flags",
     [
-        ["--scans", "0"], ["--scans", "3", "--matrix", "256"], ["--scans", "3", "--seed", "-1"],
-        ["--scans", "three"], ["--scans", "3", "--workers", "0"],
+        ["--scans", "0"],
+        ["--scans", "3", "--matrix", "256"],
+        ["--scans", "3", "--seed", "-1"],
+        ["--scans", "three"],
+        ["--scans", "3", "--workers", "0"],
     ],
-)  # fmt: skip
+)
 def test_wrong_flags_end_with_two(flags: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     """One sentence, nothing written, before Ray starts."""
     with pytest.raises(SystemExit) as end:

@@ -83,8 +83,13 @@ def test_steps_keep_their_names() -> None:
     """Years of metrics carry them, so each class declares its own."""
     assert all("name" in vars(step) for step in STEPS)
     assert NAMES == [
-        "Index", "Score", "Outcomes", "Thumbnails", "LocalizerSamples", "RegressorSamples"
-    ]  # fmt: skip
+        "Index",
+        "Score",
+        "Outcomes",
+        "Thumbnails",
+        "LocalizerSamples",
+        "RegressorSamples",
+    ]
 
 
 def test_alerts_and_dashboard_ask_for_declared_steps() -> None:
@@ -159,7 +164,7 @@ def test_a_parts_rows_are_counted(counts: Counter[tuple[str, ...]]) -> None:
     assert over - under == pytest.approx(sum(gaps), rel=1e-5)
 
 
-def test_nothing_known_counts_nothing(counts: Counter[tuple[str, ...]]) -> None:
+def test_without_ages_refusals_and_scans_no_counter_moves(counts: Counter[tuple[str, ...]]) -> None:
     """No ages, no refusals, no scans: no counter moves, and none is asked to by zero."""
     monitoring.stored("Score", 0, contract.STAGED.empty_table())
     monitoring.stored("LocalizerSamples", 3, pa.table({"image": [b"1"]}))
@@ -171,9 +176,11 @@ def test_nothing_known_counts_nothing(counts: Counter[tuple[str, ...]]) -> None:
     [(None, "done"), (RunError("no room"), "failed"), (UseError("no place"), "refused")],
 )
 def test_the_end_of_a_job_is_counted_on_its_cluster(
-    error: Exception | None, outcome: str,
-    counts: Counter[tuple[str, ...]], monkeypatch: pytest.MonkeyPatch,
-) -> None:  # fmt: skip
+    error: Exception | None,
+    outcome: str,
+    counts: Counter[tuple[str, ...]],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """Only there; and the error stays what it was."""
     from contextlib import nullcontext
 

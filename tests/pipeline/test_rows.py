@@ -19,31 +19,52 @@ from bae.tables.runs import Run
 RUN = Run(tables_uri="t", run_id="r", archive_uri="a")
 VIEW = View(name="posterior", counts=np.ones((10, 4), np.uint16))
 SCAN = Scan(
-    views=(VIEW,), identity=Identity(patient="p", study="", instance="i"), pixel_mm=(2.0, 3.0),
-    sex="M", age_years=92.5, age_source="birth_date", flags=("b", "a"),
-)  # fmt: skip
+    views=(VIEW,),
+    identity=Identity(patient="p", study="", instance="i"),
+    pixel_mm=(2.0, 3.0),
+    sex="M",
+    age_years=92.5,
+    age_source="birth_date",
+    flags=("b", "a"),
+)
 
 
 def _decoded(outcome: Scan | ScanError) -> Decoded:
     return Decoded(
-        object_uri="/a/x.dcm", source_uri="/a/x.dcm", etag="e", size_bytes=9,
-        scan_id="s" * 32, patient_key="p" * 32, outcome=outcome,
-    )  # fmt: skip
+        object_uri="/a/x.dcm",
+        source_uri="/a/x.dcm",
+        etag="e",
+        size_bytes=9,
+        scan_id="s" * 32,
+        patient_key="p" * 32,
+        outcome=outcome,
+    )
 
 
 def _prediction(age: float) -> Prediction:
     import torch
 
     view = LocalizedView(
-        view="posterior", group=2, probabilities=np.array([0.1, 0.2, 0.7], np.float32),
-        heat=np.arange(6, dtype=np.uint8).reshape(3, 2), heat_min=-1.0, heat_max=2.0,
-        boxes=[Box(1, 2, 3, 7, 0.5), Box(0, 8, 1, 9, 0.1)], grey=torch.zeros(10, 4),
-    )  # fmt: skip
+        view="posterior",
+        group=2,
+        probabilities=np.array([0.1, 0.2, 0.7], np.float32),
+        heat=np.arange(6, dtype=np.uint8).reshape(3, 2),
+        heat_min=-1.0,
+        heat_max=2.0,
+        boxes=[Box(1, 2, 3, 7, 0.5), Box(0, 8, 1, 9, 0.1)],
+        grey=torch.zeros(10, 4),
+    )
     return Prediction(
-        age_years=age, spread_years=1.0, low_years=age - 5, high_years=age + 5,
-        view_ages_years=(age,), group=2, probabilities=view.probabilities, views=(view,),
+        age_years=age,
+        spread_years=1.0,
+        low_years=age - 5,
+        high_years=age + 5,
+        view_ages_years=(age,),
+        group=2,
+        probabilities=view.probabilities,
+        views=(view,),
         flags=("c",),
-    )  # fmt: skip
+    )
 
 
 def test_row_has_boxes_in_mm_and_heat_row_by_row() -> None:

@@ -30,8 +30,11 @@ PLACE = Path(tempfile.gettempdir()) / "bae-release"
 MODIFIED_S = 1_767_225_600
 """Modification time of every object: part of a local object's etag."""
 SETTINGS = [
-    "localizer.width=48", "localizer.height=96", "regressor.width=48", "regressor.height=64",
-]  # fmt: skip
+    "localizer.width=48",
+    "localizer.height=96",
+    "regressor.width=48",
+    "regressor.height=64",
+]
 
 
 def write_archive(folder: Path, numbers: range) -> None:

@@ -41,7 +41,7 @@ def newest(place: str) -> list[dict[str, Any]]:
 
 def test_model_that_scored_last_is_chosen(place: str) -> None:
     """And of it the last run; runs of the other model are not among the nights."""
-    connection = counts.connect(place)
+    connection = counts.open_tables(place)
     assert counts.choose(connection).model_id == "three"
     ages = delta.read(place, "cohort/ages").to_pylist()
     other = {row["run_id"] for row in ages if row["model_id"] == "one"}
@@ -52,7 +52,7 @@ def test_model_that_scored_last_is_chosen(place: str) -> None:
 
 def test_totals_and_errors_equal_a_loop(place: str, newest: list[dict[str, Any]]) -> None:
     """Scans, people, error, bias, spread, coverage, and the mean predictor's error."""
-    connection = counts.connect(place)
+    connection = counts.open_tables(place)
     counts.choose(connection, "one")
     found = counts.totals(connection)
     assert found["scans"] == len(newest)
@@ -78,7 +78,7 @@ def test_held_out_error_has_the_interval_of_a_plain_bootstrap(
     place: str, newest: list[dict[str, Any]]
 ) -> None:
     """Drawn here person by person with Python's own random numbers."""
-    connection = counts.connect(place)
+    connection = counts.open_tables(place)
     counts.choose(connection, "one")
     found = counts.held_out_mae(connection)
     people = defaultdict(list)
@@ -87,10 +87,11 @@ def test_held_out_error_has_the_interval_of_a_plain_bootstrap(
             people[row["patient_key"]].append(abs(row["age_gap_years"]))
     draw = random.Random(0)
     means = [
-        statistics.mean(gap for gaps in draw.choices(list(people.values()), k=len(people))
-                        for gap in gaps)
+        statistics.mean(
+            gap for gaps in draw.choices(list(people.values()), k=len(people)) for gap in gaps
+        )
         for _ in range(4000)
-    ]  # fmt: skip
+    ]
     assert found is not None
     assert found.value == pytest.approx(
         statistics.mean(g for gaps in people.values() for g in gaps)
@@ -103,7 +104,7 @@ def test_held_out_error_has_the_interval_of_a_plain_bootstrap(
 
 def test_groups_cells_and_bins_equal_a_loop(place: str, newest: list[dict[str, Any]]) -> None:
     """Every scan once, quantiles as numpy has them."""
-    connection = counts.connect(place)
+    connection = counts.open_tables(place)
     counts.choose(connection, "one")
     groups = defaultdict(list)
     for row in newest:
@@ -126,7 +127,7 @@ def test_outliers_are_the_largest_gaps_with_their_objects(
     place: str, newest: list[dict[str, Any]]
 ) -> None:
     """Farthest first; each with place, boxes and heat maps of the newest version."""
-    connection = counts.connect(place)
+    connection = counts.open_tables(place)
     choice = counts.choose(connection, "one")
     found = counts.outliers(connection, choice, 7)
     expected = sorted(newest, key=lambda r: (-abs(r["age_gap_years"]), r["scan_id"]))[:7]
@@ -145,7 +146,7 @@ def _mend(root: str, uri: str) -> None:
     row["scan"]["scan_id"] = row["age"]["scan_id"] = "f" * 32
     listing = like.set_column(0, "object_uri", [[uri]])
     run = runs.open_run(root, rows.ARCHIVE, "one", listing)
-    run.stage(0, pa.Table.from_pylist([row], schema=contract.STAGED))
+    run.store(0, pa.Table.from_pylist([row], schema=contract.STAGED))
     publish.finish(run)
 
 
@@ -153,12 +154,12 @@ def test_refusals_count_objects_once_and_forget_replaced_ones(tmp_path: Any) -> 
     """Two models refuse one object: one refusal. A readable replacement takes it back."""
     root = str(tmp_path)
     rows.night(root, rows.listing(range(1, 61)), "one")
-    connection = counts.connect(root)
+    connection = counts.open_tables(root)
     choice = counts.choose(connection)
     [refused] = counts.refusals(connection, choice)
     assert (refused["code"], refused["objects"], refused["in_run"]) == ("broken", 3, 3)
     _mend(root, f"{rows.ARCHIVE}/DOE^JANE/0000020.dcm")
-    connection = counts.connect(root)
+    connection = counts.open_tables(root)
     choice = counts.choose(connection)
     [refused] = counts.refusals(connection, choice)
     assert (refused["objects"], refused["in_run"]) == (2, 0)
@@ -168,7 +169,7 @@ def test_an_earlier_run_shows_the_cohort_as_it_was(place: str) -> None:
     """Rows of later runs are left out."""
     ages = delta.read(place, "cohort/ages").to_pylist()
     first = min((r["predicted_at"], r["run_id"]) for r in ages if r["model_id"] == "one")[1]
-    connection = counts.connect(place)
+    connection = counts.open_tables(place)
     counts.choose(connection, "one", first)
     assert counts.totals(connection)["scans"] == sum(row["run_id"] == first for row in ages)
     assert counts.nights(connection)[-1]["run_id"] == first
@@ -177,6 +178,6 @@ def test_an_earlier_run_shows_the_cohort_as_it_was(place: str) -> None:
 def test_unknown_run_and_missing_tables_are_named(place: str, tmp_path: Any) -> None:
     """One sentence each."""
     with pytest.raises(UseError, match="no run 19990101"):
-        counts.choose(counts.connect(place), "one", "19990101")
+        counts.choose(counts.open_tables(place), "one", "19990101")
     with pytest.raises(UseError, match="no tables at"):
-        counts.connect(str(tmp_path / "nowhere"))
+        counts.open_tables(str(tmp_path / "nowhere"))

@@ -58,7 +58,7 @@ def test_series_of_tables_equal_a_loop(tmp_path: Path) -> None:
     """Age gap, refusals, and the centre of heat as scipy's centre of mass finds it."""
     root = str(tmp_path)
     runs = many_rows.publish_nights(root, 60, nights=3, refused=4)
-    connection = counts.connect(root)
+    connection = counts.open_tables(root)
     counts.choose(connection)
     nights = counts.nights(connection)
     gaps, rejected = drift.gap_series(nights), drift.reject_series(nights)

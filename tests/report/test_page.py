@@ -92,10 +92,14 @@ def page(scored: str) -> Page:
     card.mkdir(exist_ok=True)
     (card / "card.json").write_text(
         json.dumps(
-            {"model_id": "one", "intended_use": "research", "recipe": {"region": {"gamma": 150.0}},
-             "parts": {"regressor": {"metrics": {"validation_mae_years": 3.25}}}}
+            {
+                "model_id": "one",
+                "intended_use": "research",
+                "recipe": {"region": {"gamma": 150.0}},
+                "parts": {"regressor": {"metrics": {"validation_mae_years": 3.25}}},
+            }
         )
-    )  # fmt: skip
+    )
     return Page(report_page.build(scored, str(card)))
 
 

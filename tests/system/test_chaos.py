@@ -4,9 +4,7 @@ import pytest
 
 from tests import chaos
 
-pytestmark = [
-    pytest.mark.chaos, pytest.mark.cluster, pytest.mark.s3, pytest.mark.timeout(2400),
-]  # fmt: skip
+pytestmark = [pytest.mark.chaos, pytest.mark.cluster, pytest.mark.s3, pytest.mark.timeout(2400)]
 
 
 def test_a_night_in_which_everything_dies_ends_with_the_same_rows() -> None:

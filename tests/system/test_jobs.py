@@ -13,8 +13,11 @@ import pydicom
 import pytest
 
 from bae import storage
+from bae.evaluation import run
+from bae.evaluation.regions import examine
 from bae.tables import contract, delta
 from jobs import demo
+from tests.fakes import tiny
 
 ROOT = Path(__file__).parents[2]
 JOBS = [
@@ -29,11 +32,6 @@ JOBS = [
     "maintain",
     "report",
 ]
-TINY = [
-    "--recipe", "small", "--set", "localizer.width=48", "--set", "localizer.height=96",
-    "--set", "regressor.width=48", "--set", "regressor.height=64",
-    "--set", "fit_localizer.epochs=2", "--set", "fit_regressor.epochs=2",
-]  # fmt: skip
 
 
 def _job(name: str, *flags: str) -> int:
@@ -56,8 +54,9 @@ def test_help_shows_an_example_that_the_parser_takes(
     from jobs import command
 
     parsed = {}
-    monkeypatch.setattr(command, "run", lambda parser, job, argv: parsed.update(
-        vars(parser.parse_args(argv))) or 0)  # fmt: skip
+    monkeypatch.setattr(
+        command, "run", lambda parser, job, argv: parsed.update(vars(parser.parse_args(argv))) or 0
+    )
     assert _job(name, *example[3:]) == 0
     assert parsed
 
@@ -83,7 +82,7 @@ def _wrong(name: str, flags: list[str], words: str, capsys: pytest.CaptureFixtur
         ("train_localizer", ["--recipe", "small"], "run jobs.index"),
         ("train_localizer", ["--recipies", "small"], "unrecognized arguments"),
     ],
-)  # fmt: skip
+)
 def test_wrong_training_gets_one_sentence_and_writes_nothing(
     name: str, flags: list[str], words: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -141,7 +140,7 @@ def chain(tmp_path_factory: pytest.TempPathFactory, local_ray: None) -> Path:
     Path(archive, "cut.dcm").write_bytes(good[: len(good) // 2])
     places = ["--archive", archive, "--tables", tables_]
     assert _job("index", *places) == 0
-    training = ["--tables", tables_, "--model", model, *TINY]
+    training = ["--tables", tables_, "--model", model, *tiny.FLAGS]
     assert _job("train_localizer", *training) == 0
     assert _job("predict", *places, "--model", model) == 2, "no regressor yet"
     assert _job("train_regressor", *training) == 0
@@ -254,9 +253,10 @@ def test_tables_hold_what_the_predictor_says(chain: Path) -> None:
                 stored, (row["rows"], row["columns"]), predictor.recipe.region
             )
             kept = [
-                b for b in boxes
+                b
+                for b in boxes
                 if (b["scan_id"], b["view_index"]) == (row["scan_id"], heat["view_index"])
-            ]  # fmt: skip
+            ]
             kept.sort(key=lambda b: b["box_index"])
             assert [(b.x0, b.y0, b.x1, b.y1) for b in again] == [
                 (b["x0"], b["y0"], b["x1"], b["y1"]) for b in kept
@@ -309,17 +309,29 @@ def test_models_card_says_what_it_was_trained_on(chain: Path) -> None:
     assert {group["by"] for group in found["subgroups"]} == {"all", "sex", "age", "vendor", "view"}
     assert card["calibration"]["patients"] == found["patients"]
     page = (chain / "model" / "card.md").read_text()
-    for words in ("Intended use and limits", card["model_id"], "sha256", "share of women",
-                  "Coverage", "Calibration", '"height": 96'):  # fmt: skip
+    for words in (
+        "Intended use and limits",
+        card["model_id"],
+        "sha256",
+        "share of women",
+        "Coverage",
+        "Calibration",
+        '"height": 96',
+    ):
         assert words in page
     assert str(chain) not in page
     assert {"bae", "torch", "ray", "pydicom"} <= set(card["versions"])
     assert str(chain) not in text
     names = sorted(p.name for p in (chain / "model").iterdir())
     assert names == [
-        "card.json", "card.md", "localizer.safetensors", "localizer_learning_curve.png",
-        "regressor.safetensors", "regressor_learning_curve.png", "tensorboard",
-    ]  # fmt: skip
+        "card.json",
+        "card.md",
+        "localizer.safetensors",
+        "localizer_learning_curve.png",
+        "regressor.safetensors",
+        "regressor_learning_curve.png",
+        "tensorboard",
+    ]
 
 
 @pytest.mark.ray
@@ -345,9 +357,14 @@ def test_model_and_cohort_hold_no_identity_of_the_archive(chain: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.ray
 def test_evaluation_shows_the_held_out_patients(
-    chain: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    chain: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Table 1 as the tables have it, all links alive, and a second run that scores nothing."""
+    monkeypatch.setattr(run, "NOISE_PAIRS", 3)
+    monkeypatch.setattr(examine, "MOST_CHECKS", 3)
     place, out = str(chain / "tables"), tmp_path / "out"
     flags = ["--tables", place, "--model", str(chain / "model"), "--out", str(out)]
     assert _job("evaluate", *flags) == 0
@@ -356,9 +373,10 @@ def test_evaluation_shows_the_held_out_patients(
     assert rows[0]["method"] == "always the mean age"
     assert rows[-1]["method"] == "known limit of the phantoms"
     ages = [
-        row for row in delta.read(place, "cohort/ages").to_pylist()
+        row
+        for row in delta.read(place, "cohort/ages").to_pylist()
         if row["split"] == "test" and row["age_gap_years"] is not None
-    ]  # fmt: skip
+    ]
     mine = next(row for row in rows if row["model_id"])
     assert mine["scans"] == len(ages)
     mae = np.mean([abs(row["age_gap_years"]) for row in ages])

@@ -87,13 +87,27 @@ def test_nothing_planted_leaves_the_restricted_folder(room: Path) -> None:
     shutil.move(room / "archive" / "labels" / "labels.csv", labels_file)
     environment = {k: v for k, v in os.environ.items() if not k.startswith(("BAE_", "RAY_"))}
     done = subprocess.run(
-        [sys.executable, "-m", "jobs.predict", "--archive", str(room / "archive"),
-         "--tables", str(room / "tables"), "--model", str(room / "model"),
-         "--labels", str(labels_file), "--max-rejected", "1"],
-        capture_output=True, cwd=ROOT,
+        [
+            sys.executable,
+            "-m",
+            "jobs.predict",
+            "--archive",
+            str(room / "archive"),
+            "--tables",
+            str(room / "tables"),
+            "--model",
+            str(room / "model"),
+            "--labels",
+            str(labels_file),
+            "--max-rejected",
+            "1",
+        ],
+        capture_output=True,
+        cwd=ROOT,
         env=environment | {"RAY_TMPDIR": str(room / "ray"), "BAE_LOG": "json"},
-        timeout=240, check=False,
-    )  # fmt: skip
+        timeout=240,
+        check=False,
+    )
     assert done.returncode == 0, done.stderr.decode()
     summary = done.stdout.decode()
     assert re.search(r"scored +3 scans", summary), summary

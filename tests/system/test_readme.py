@@ -16,7 +16,7 @@ COMMANDS = sorted(
 )
 
 
-def test_there_are_commands_to_check() -> None:
+def test_the_readme_has_commands_to_check() -> None:
     """The pattern above still finds them."""
     assert len(COMMANDS) >= 4
 
@@ -26,8 +26,9 @@ def test_command_has_flags_that_its_job_takes(line: str, monkeypatch: pytest.Mon
     """Each pasteable line parses."""
     words = shlex.split(line)
     parsed = {}
-    monkeypatch.setattr(command, "run", lambda parser, job, argv: parsed.update(
-        vars(parser.parse_args(argv))) or 0)  # fmt: skip
+    monkeypatch.setattr(
+        command, "run", lambda parser, job, argv: parsed.update(vars(parser.parse_args(argv))) or 0
+    )
     importlib.import_module(words[2]).main(words[3:])
     assert parsed
 

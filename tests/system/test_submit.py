@@ -1,28 +1,35 @@
-"""Every job through ``ray job submit``, on a real head and worker with a token."""
+"""Jobs through ``ray job submit``, on a real head and worker with a token."""
 
 from __future__ import annotations
 
 import json
 import re
+import subprocess
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
-from bae import storage
+from bae import phantom, storage
+from bae.phantom import write
 from bae.pipeline import monitoring
 from bae.tables import delta, runs
-from tests.fakes import ray_cluster
+from tests.fakes import ray_cluster, tiny
 
 pytestmark = [pytest.mark.cluster, pytest.mark.slow, pytest.mark.timeout(2400)]
 
 SCANS = 24
-TINY = [
-    "--recipe", "small", "--set", "localizer.width=48", "--set", "localizer.height=96",
-    "--set", "regressor.width=48", "--set", "regressor.height=64",
-    "--set", "fit_localizer.epochs=1", "--set", "fit_regressor.epochs=1",
-]  # fmt: skip
+ONE_AFTER_THE_OTHER = """
+import importlib, json, sys
+from bae.pipeline import session
+with session.session():
+    for name, flags in json.loads(sys.argv[1]).items():
+        if code := importlib.import_module(f"jobs.{name}").main(flags):
+            sys.exit(code)
+"""
+"""Runs jobs by name and flags in one process, which has to connect to the cluster once."""
 
 
 @pytest.fixture(scope="module")
@@ -36,21 +43,17 @@ def cluster() -> Iterator[ray_cluster.Cluster]:
 
 @pytest.fixture(scope="module")
 def places(cluster: ray_cluster.Cluster, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Archive, scans table and model, each made by a submitted job."""
+    """An archive, its scans table and a model, made by the jobs in one submission."""
     folder = tmp_path_factory.mktemp("submitted")
-    archive, made = ["--archive", str(folder / "archive")], ["--tables", str(folder / "tables")]
-    model = ["--model", str(folder / "model")]
-    _ends_well(cluster, "jobs.phantom", *archive, "--scans", str(SCANS))
+    config = phantom.PhantomConfig(columns=128, rows=512)
+    write.write_piece(f"{folder}/archive", 0, SCANS, 0, config)
     storage.write_bytes(f"{folder}/archive/broken.dcm", b"no scan")
-    _ends_well(cluster, "jobs.index", *archive, *made)
-    _ends_well(cluster, "jobs.train_localizer", *made, *model, *TINY)
-    _ends_well(cluster, "jobs.train_regressor", *made, *model, *TINY)
-    return folder
-
-
-def _ends_well(cluster: ray_cluster.Cluster, *words: str) -> None:
-    done = cluster.submit("-m", *words)
+    archive, made = ["--archive", str(folder / "archive")], ["--tables", str(folder / "tables")]
+    training = [*made, "--model", str(folder / "model"), *tiny.FLAGS]
+    jobs = {"index": [*archive, *made], "train_localizer": training, "train_regressor": training}
+    done = cluster.submit("-c", ONE_AFTER_THE_OTHER, json.dumps(jobs))
     assert done.returncode == 0, done.stdout
+    return folder
 
 
 def _flags(places: Path) -> list[str]:
@@ -78,61 +81,100 @@ def test_a_gpu_that_is_not_there_is_one_clear_error(
     assert not runs.unfinished(str(places / "tables"))
 
 
-def test_a_stopped_night_goes_on_and_its_id_is_a_lock(
-    cluster: ray_cluster.Cluster, places: Path
-) -> None:
-    """``ray job stop`` releases the tables; the next night finishes the run; ids are used once."""
+@dataclass
+class Nights:
+    """What came of three nights; before the second a worker with a GPU joined.
+
+    Attributes:
+        begun: the run that the first night began.
+        stopped: output of the first night, which ``ray job stop`` ended.
+        released: whether the first night gave the tables back.
+        scored: how many ages it had published.
+        second: the night that followed, under an id of its own.
+        metrics: our metrics that the cluster exported meanwhile.
+        again: a night under the second one's id.
+    """
+
+    begun: runs.Run
+    stopped: str
+    released: bool
+    scored: int
+    second: subprocess.CompletedProcess[str]
+    metrics: set[str]
+    again: subprocess.CompletedProcess[str]
+
+    def said(self, words: str) -> dict[str, object]:
+        """Return the second night's line of JSON whose message holds some words."""
+        lines = (line for line in self.second.stdout.splitlines() if line.startswith('{"time"'))
+        return next(found for line in lines if words in (found := json.loads(line))["message"])
+
+
+@pytest.fixture(scope="module")
+def nights(cluster: ray_cluster.Cluster, places: Path) -> Nights:
+    """All three."""
     made = str(places / "tables")
-    first = cluster.start(
-        "-m", "jobs.predict", *_flags(places), flags=("--submission-id", "night-1")
-    )
+
+    def start(name: str) -> subprocess.Popen[str]:
+        flags = ("--submission-id", name)
+        return cluster.start("-m", "jobs.predict", *_flags(places), flags=flags)
+
+    first = start("night-1")
     ray_cluster.wait_for(lambda: runs.unfinished(made))
     assert cluster.job("stop", "night-1").returncode == 0
-    out, _ = first.communicate(timeout=600)
-    assert "Job 'night-1' was stopped" in out
-    assert "interrupted: the same command goes on where this one stopped" in out
+    stopped, _ = first.communicate(timeout=600)
     lease = max((places / "tables" / "restricted" / "lease").iterdir())
-    assert json.loads(lease.read_text())["released"]
+    released = json.loads(lease.read_text())["released"]
     [begun] = runs.unfinished(made)
-    assert delta.read(made, "cohort/ages").num_rows == 0
+    scored = delta.read(made, "cohort/ages").num_rows
 
-    second = cluster.start(
-        "-m", "jobs.predict", *_flags(places), flags=("--submission-id", "night-2")
-    )
+    cluster.add(1, "--num-gpus", "1")
+    second = start("night-2")
     seen: set[str] = set()
     while second.poll() is None:
         seen |= set(re.findall(r"^ray_bae_\w+", cluster.metrics(), re.MULTILINE))
         time.sleep(0.3)
-    out, errors = second.communicate()
-    assert second.returncode == 0, out + errors
+    ended = subprocess.CompletedProcess(second.args, second.returncode, *second.communicate())
+    third = start("night-2")
+    again = subprocess.CompletedProcess(third.args, third.wait(), *third.communicate())
+    return Nights(begun, stopped, released, scored, ended, seen, again)
+
+
+def test_a_stopped_night_releases_the_tables(nights: Nights) -> None:
+    """``ray job stop``; nothing is published."""
+    assert "Job 'night-1' was stopped" in nights.stopped
+    assert "interrupted: the same command goes on where this one stopped" in nights.stopped
+    assert nights.released
+    assert nights.scored == 0
+
+
+def test_the_next_night_finishes_the_run(nights: Nights, places: Path) -> None:
+    """Under its run id; every object is scored or refused."""
+    assert nights.second.returncode == 0, nights.second.stdout + nights.second.stderr
+    made = str(places / "tables")
     ages = delta.read(made, "cohort/ages")
     assert ages.num_rows == SCANS
-    assert set(ages["run_id"].to_pylist()) == {begun.run_id}
+    assert set(ages["run_id"].to_pylist()) == {nights.begun.run_id}
     assert delta.read(made, "cohort/boxes").num_rows >= SCANS
     assert set(delta.read(made, "restricted/rejects")["code"].to_pylist()) == {"format_unknown"}
-
-    lines = [json.loads(line) for line in out.splitlines() if line.startswith('{"time"')]
-    published = next(line for line in lines if line["message"] == "published")
-    assert published["run_id"] == begun.run_id
+    published = nights.said("published")
+    assert published["message"] == "published"
+    assert published["run_id"] == nights.begun.run_id
     assert published["job"] == "predict"
     assert published["scans"] == SCANS
 
+
+def test_what_the_dashboard_and_the_alerts_read_is_exported(nights: Nights) -> None:
+    """Every metric of ours, while a night runs."""
     ours = {f"ray_{name}_total" for name in monitoring.COUNTERS} | {f"ray_{monitoring.PARTS_LEFT}"}
-    assert seen >= ours, "what the dashboard and the alerts read is exported"
-
-    again = cluster.submit(
-        "-m", "jobs.predict", *_flags(places), flags=("--submission-id", "night-2")
-    )
-    assert again.returncode != 0
-    assert "night-2 already exists" in again.stderr
+    assert nights.metrics >= ours
 
 
-def test_a_gpu_that_is_there_is_used(cluster: ray_cluster.Cluster, places: Path) -> None:
+def test_a_submission_id_is_taken_once(nights: Nights) -> None:
+    """It is a lock for the night."""
+    assert nights.again.returncode != 0
+    assert "night-2 already exists" in nights.again.stderr
+
+
+def test_a_gpu_that_is_there_is_used(nights: Nights) -> None:
     """Without a flag the model goes to it; this one is only said to be there."""
-    cluster.add(1, "--num-gpus", "1")
-    flags = [*_flags(places), "--tables", str(places / "on-a-gpu")]
-    done = cluster.submit("-m", "jobs.predict", *flags)
-    assert done.returncode == 0, done.stdout + done.stderr
-    begun = next(line for line in done.stdout.splitlines() if "objects to read" in line)
-    assert json.loads(begun)["gpus"] == 1.0
-    assert delta.read(str(places / "on-a-gpu"), "cohort/ages").num_rows == SCANS
+    assert nights.said("objects to read")["gpus"] == 1.0

@@ -60,7 +60,7 @@ def _after_new_model(root: str) -> None:
 def _unfinished(root: str, archive: str, model_id: str | None) -> runs.Run:
     run = runs.open_run(root, archive, model_id, OBJECTS, part_objects=16)
     for number, part in list(run.remaining().items())[:2]:
-        run.stage(number, rows.staged(part, model_id))
+        run.store(number, rows.staged(part, model_id))
     return run
 
 
@@ -86,7 +86,7 @@ def _orphan_file(root: str) -> None:
 def _half_published(root: str) -> None:
     run = runs.open_run(root, ARCHIVE, "m22", OBJECTS)
     for number, part in run.remaining().items():
-        run.stage(number, rows.staged(part, "m22"))
+        run.store(number, rows.staged(part, "m22"))
     left = [3]
 
     def die() -> None:
@@ -132,7 +132,7 @@ def test_an_unfinished_run_goes_on_after_an_erasure(tmp_path: Path) -> None:
     _erase(root, 3)
     assert len(run.remaining()) == 3
     for number, part in run.remaining().items():
-        run.stage(number, rows.staged(part, "m22"))
+        run.store(number, rows.staged(part, "m22"))
     publish.finish(run)
     assert delta.read(root, "cohort/ages").num_rows == 2 * 57 - 2
 

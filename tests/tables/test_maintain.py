@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pyarrow as pa
@@ -14,6 +15,21 @@ from bae.tables import contract, current, delta, erase, maintain, query, runs
 from tests.fakes import rows
 
 ARCHIVE = "/an/archive/that/was/emptied"
+
+
+@pytest.fixture(scope="module")
+def made_tables(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tables of ``twelve_nights``."""
+    root = tmp_path_factory.mktemp("tables")
+    for start in range(1, 120, 10):
+        rows.night(str(root), rows.listing(range(start, start + 10)), "m1")
+    return root
+
+
+@pytest.fixture
+def twelve_nights(made_tables: Path, tmp_path: Path) -> str:
+    """Tables of twelve nights that a test may change."""
+    return str(shutil.copytree(made_tables, tmp_path / "tables"))
 
 
 def test_a_scan_gone_from_the_archive_is_marked_and_unmarked_when_back(tmp_path: Path) -> None:
@@ -124,13 +140,11 @@ def test_erasure_says_what_the_archive_still_holds(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_compaction_keeps_every_row_and_sorts(tmp_path: Path) -> None:
+def test_compaction_keeps_every_row_and_sorts(twelve_nights: str) -> None:
     """Many nights' files become one; publishing goes on."""
     import pyarrow.parquet as pq
 
-    root = str(tmp_path)
-    for start in range(1, 120, 10):
-        rows.night(root, rows.listing(range(start, start + 10)), "m1")
+    root = twelve_nights
     before = rows.content(root)
     assert maintain.compact(root)["cohort/ages"] == (12, 1)
     assert maintain.compact(root) == {}
@@ -143,11 +157,9 @@ def test_compaction_keeps_every_row_and_sorts(tmp_path: Path) -> None:
     assert delta.read(root, "cohort/ages").num_rows == 133
 
 
-def test_an_old_version_is_readable_when_its_files_are_gone(tmp_path: Path) -> None:
+def test_an_old_version_is_readable_when_its_files_are_gone(twelve_nights: str) -> None:
     """Vacuum keeps replaced files for a month by default; a version needs them no longer."""
-    root = str(tmp_path)
-    for start in range(1, 120, 10):
-        rows.night(root, rows.listing(range(start, start + 10)), "m1")
+    root = twelve_nights
     maintain.compact(root)
     assert maintain.vacuum(root) == 0
     fourth = "SELECT count(*), count(DISTINCT scan_id) FROM ages"
@@ -159,11 +171,9 @@ def test_an_old_version_is_readable_when_its_files_are_gone(tmp_path: Path) -> N
     assert query.connect(root, version=4).sql(fourth).fetchall() == [(36, 36)]
 
 
-def test_compaction_beside_a_publish_loses_nothing(tmp_path: Path) -> None:
+def test_compaction_beside_a_publish_loses_nothing(twelve_nights: str) -> None:
     """Rows that came while files were put together are still there, once."""
-    root = str(tmp_path)
-    for start in range(1, 120, 10):
-        rows.night(root, rows.listing(range(start, start + 10)), "m1")
+    root = twelve_nights
     published = False
 
     def meanwhile() -> None:
@@ -230,20 +240,20 @@ def test_the_erase_job_prints_what_it_did(
 
 
 def test_the_maintain_job_puts_files_together(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    twelve_nights: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """And refuses to delete what readers of today need."""
     from jobs import maintain
 
-    root = str(tmp_path)
-    for start in range(1, 100, 10):
-        rows.night(root, rows.listing(range(start, start + 10)), "m1")
+    root = twelve_nights
     assert maintain.main(["--tables", root]) == 0
-    assert "cohort/ages              10 files put together into 1" in capsys.readouterr().out
+    assert "cohort/ages              12 files put together into 1" in capsys.readouterr().out
     assert maintain.main(["--tables", root, "--keep-days", "0"]) == 2
 
 
-def test_upkeep_waits_for_no_lease(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_maintenance_and_erasure_refuse_while_a_run_holds_the_tables(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     """While a run holds the tables, both jobs say so and change nothing."""
     from bae.tables import lease
     from jobs import erase, maintain

@@ -131,7 +131,7 @@ def test_an_unaccounted_object_stops_the_publish(tmp_path: Path) -> None:
     objects = rows.listing(range(1, 30))
     run = runs.open_run(root, rows.ARCHIVE, None, objects, part_objects=10)
     for number, part in run.parts().items():
-        run.stage(number, rows.staged(part.slice(1) if number == 1 else part))
+        run.store(number, rows.staged(part.slice(1) if number == 1 else part))
     with pytest.raises(RunError, match="1 objects"):
         publish.finish(run)
 
@@ -218,7 +218,7 @@ def test_ages_in_the_open_are_rounded_and_over_89_one_category(tmp_path: Path) -
     staged = rows.staged(objects, "m1").to_pylist()
     staged[0]["scan"]["age_years"], staged[1]["scan"]["age_years"] = 95.0, 63.2697
     run = runs.open_run(str(tmp_path), rows.ARCHIVE, "m1", objects)
-    run.stage(0, pa.Table.from_pylist(staged, schema=contract.STAGED))
+    run.store(0, pa.Table.from_pylist(staged, schema=contract.STAGED))
     publish.finish(run)
     exact = delta.read(str(tmp_path), "restricted/scans")["age_years"].to_pylist()
     assert sorted(exact) == [63.2697, 95.0]
@@ -275,7 +275,7 @@ def _staged_run(
     todo = runs.todo(root, rows.listing(numbers) if objects is None else objects, "m1")
     run = runs.open_run(root, archive, "m1", todo, part_objects=16)
     for number, part in run.remaining().items():
-        run.stage(number, rows.staged(part, "m1"))
+        run.store(number, rows.staged(part, "m1"))
     return run
 
 

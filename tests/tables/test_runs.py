@@ -60,7 +60,7 @@ def test_a_refusal_by_one_model_leaves_the_scan_to_another(tmp_path: Path) -> No
     for row in staged:
         row["reject"] = {"stage": "score", "code": "no_region", "message": "m", "model_id": "m1"}
     run = runs.open_run(root, rows.ARCHIVE, "m1", objects)
-    run.stage(0, pa.Table.from_pylist(staged, schema=contract.STAGED))
+    run.store(0, pa.Table.from_pylist(staged, schema=contract.STAGED))
 
     publish.finish(run)
     assert _left(root, objects, "m1") == []
@@ -80,7 +80,7 @@ def test_a_zip_is_left_until_all_its_members_are_scored(tmp_path: Path) -> None:
             row |= {"source_uri": entry["object_uri"], "etag": entry["etag"]}
             members.append(row | {"object_uri": f"{entry['object_uri']}!/{number}"})
         run = runs.open_run(root, rows.ARCHIVE, "m1", objects)
-        run.stage(0, pa.Table.from_pylist(members, schema=contract.STAGED))
+        run.store(0, pa.Table.from_pylist(members, schema=contract.STAGED))
         publish.finish(run)
 
     stage(None)
@@ -95,7 +95,7 @@ def test_a_broken_run_goes_on_with_the_missing_parts(tmp_path: Path) -> None:
     root, objects = str(tmp_path), rows.listing(range(1, 100))
     first = runs.open_run(root, rows.ARCHIVE, "m1", objects, part_objects=10)
     for number, part in list(first.remaining().items())[:4]:
-        first.stage(number, rows.staged(part, "m1"))
+        first.store(number, rows.staged(part, "m1"))
     again = runs.open_run(root, rows.ARCHIVE, "m1", objects, part_objects=10)
     assert again == first
     assert sorted(again.remaining()) == [4, 5, 6, 7, 8, 9]
@@ -127,9 +127,9 @@ def test_a_part_must_account_for_its_objects(tmp_path: Path) -> None:
     objects = rows.listing(range(1, 5))
     run = runs.open_run(str(tmp_path), rows.ARCHIVE, None, objects)
     with pytest.raises(TablesError):
-        run.stage(0, objects)
+        run.store(0, objects)
     assert run.staged() == set()
-    run.stage(0, rows.staged(objects.slice(1)))
+    run.store(0, rows.staged(objects.slice(1)))
     with pytest.raises(RunError, match="1 objects"):
         publish.finish(run)
 

@@ -15,9 +15,14 @@ from bae.training import fit, tasks
 
 SMALL = recipes.recipe(
     "small",
-    ["localizer.width=32", "localizer.height=48", "regressor.width=32", "regressor.height=48",
-     "fit_regressor.box_jitter=0"],
-)  # fmt: skip
+    [
+        "localizer.width=32",
+        "localizer.height=48",
+        "regressor.width=32",
+        "regressor.height=48",
+        "fit_regressor.box_jitter=0",
+    ],
+)
 HOW = recipes.Fit(epochs=4, batch_size=8, learning_rate=1e-3, patience=9)
 REGRESS = replace(tasks.regressor(SMALL), fit=HOW)
 
@@ -31,9 +36,14 @@ def _batches(seed: int = 0, count: int = 3) -> list[tasks.Batch]:
         grey = (ages / 100).view(8, 1, 1, 1) * torch.rand(8, 1, 48, 32, generator=rng)
         groups = ((ages - 40) / 10).long()
         batches.append(
-            tasks.Batch(grey_N1HW=grey, male_N=torch.zeros(8), age_N=ages, group_N=groups,
-                      scan_ids=[f"s{i}" for i in range(8)])
-        )  # fmt: skip
+            tasks.Batch(
+                grey_N1HW=grey,
+                male_N=torch.zeros(8),
+                age_N=ages,
+                group_N=groups,
+                scan_ids=[f"s{i}" for i in range(8)],
+            )
+        )
     return batches
 
 
@@ -117,9 +127,9 @@ def test_rotation_keeps_right_angles_in_pixels() -> None:
     y, x = np.mgrid[:200, :60]
     disc = (((y - 60) ** 2 + (x - 30) ** 2) < 12**2).astype(np.float32)
     how = recipes.Fit(mirror=0, rotate_degrees=15, scale=0, shift=0, intensity=0)
-    turned = fit.augment(
-        torch.tensor(disc)[None, None], how, torch.Generator().manual_seed(3)
-    )[0, 0].numpy()  # fmt: skip
+    turned = fit.augment(torch.tensor(disc)[None, None], how, torch.Generator().manual_seed(3))[
+        0, 0
+    ].numpy()
     rows, columns = np.nonzero(turned > 0.5)
     assert abs(rows.mean() - 60) + abs(columns.mean() - 30) > 2, "it did turn"
     height, width = np.ptp(rows) + 1, np.ptp(columns) + 1
@@ -144,8 +154,13 @@ def test_interval_half_width_covers_nine_tenths_of_the_errors() -> None:
             return torch.zeros(len(crop))
 
     ages = torch.arange(1.0, 20.0)  # 19 errors of 1 to 19: rank 18
-    batch = tasks.Batch(grey_N1HW=torch.zeros(19, 1, 2, 2), male_N=torch.zeros(19), age_N=ages,
-                      group_N=torch.zeros(19, dtype=torch.int64), scan_ids=["s"] * 19)  # fmt: skip
+    batch = tasks.Batch(
+        grey_N1HW=torch.zeros(19, 1, 2, 2),
+        male_N=torch.zeros(19),
+        age_N=ages,
+        group_N=torch.zeros(19, dtype=torch.int64),
+        scan_ids=["s"] * 19,
+    )
     result = fit.evaluate(Constant(), [batch], REGRESS)
     assert result["error_90_years"] == 18
     assert result["mae_years"] == pytest.approx(10)
@@ -165,7 +180,7 @@ def _ramp(axis: int) -> torch.Tensor:
     return line.expand(400, 1, *size).contiguous()
 
 
-def test_without_augmentation_a_sample_is_its_middle() -> None:
+def test_without_augmentation_a_sample_is_cropped_to_its_middle() -> None:
     """The margin is there for the jitter only."""
     sample = _ramp(0)[:1] * _ramp(1)[:1]
     same = fit.augment(sample, STILL, torch.Generator(), (40, 30))

@@ -6,10 +6,14 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
+import torch
+from torch import nn
 
 from tests import chaos
 from tests.fakes import fault_proxy, ray_cluster, s3_server, train_once
@@ -17,48 +21,79 @@ from tests.fakes import fault_proxy, ray_cluster, s3_server, train_once
 ROOT = Path(__file__).parents[2]
 
 
-def _process(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+def _process(folder: Path | str, *arguments: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "tests.fakes.train_once", str(folder), *arguments]
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
 
 
-@pytest.mark.ray
-@pytest.mark.slow
-@pytest.mark.timeout(900)  # three processes, each with a Ray of its own
-def test_ended_training_goes_on_and_comes_to_the_same_as_an_undisturbed_one(
-    tmp_path: Path, local_ray: None
-) -> None:
-    """Ctrl-C in the first epoch, SIGKILL after the second: the same losses to 1e-6."""
-    undisturbed = [m["train_loss"] for m in train_once.train(tmp_path / "whole")]
-    stopped = _process(tmp_path / "broken", "--end-at-epoch", "1", "--signal", "SIGINT")
-    assert stopped.returncode == -signal.SIGINT
-    assert stopped.stderr.splitlines()[-1] == "KeyboardInterrupt"  # not swallowed by Ray Train
-    killed = _process(tmp_path / "broken", "--end-at-epoch", "2")
-    assert killed.returncode == -signal.SIGKILL
-    again = _process(tmp_path / "broken")
-    assert again.returncode == 0, again.stderr
-    losses = json.loads(again.stdout.splitlines()[-1])
-    assert len(losses) == 4
-    np.testing.assert_allclose(losses, undisturbed, rtol=0, atol=1e-6)
+@dataclass
+class Trained:
+    """A training that nothing happened to.
+
+    Attributes:
+        network: what it returned.
+        history: and the metrics of its epochs.
+        seen: epochs in the order in which the caller was told of them.
+        validation: the rows that it was scored on.
+    """
+
+    network: nn.Module
+    history: list[dict[str, float]]
+    seen: list[float]
+    validation: pd.DataFrame
 
 
-@pytest.mark.slow
-@pytest.mark.ray
-def test_training_learns_and_keeps_its_best_epoch(tmp_path: Path, local_ray: None) -> None:
-    """The returned network belongs to the epoch with the best score."""
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory, local_ray: None) -> Trained:
+    """The training that all others are compared with."""
     from bae.training import loop
 
     seen: list[float] = []
     data = {split: train_once.dataset(split) for split in train_once.ROWS}
-    network, history = loop.train(
-        train_once.assignment(tmp_path), data, lambda metrics: seen.append(metrics["epoch"])
-    )
-    assert seen == [1, 2, 3, 4]
+    assigned = train_once.assignment(tmp_path_factory.mktemp("whole"))
+    network, history = loop.train(assigned, data, lambda m: seen.append(m["epoch"]))
+    return Trained(network, history, seen, data["validation"].to_pandas())
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+@pytest.mark.timeout(900)  # two processes, each with a Ray of its own
+def test_ended_training_goes_on_and_comes_to_the_same_as_an_undisturbed_one(
+    tmp_path: Path, undisturbed: Trained
+) -> None:
+    """Ctrl-C and SIGKILL to the job, SIGKILL to its worker: the same losses to 1e-6."""
+    stopped = _process(tmp_path, "--end-at-epoch", "1", "--signal", "SIGINT")
+    assert stopped.returncode == -signal.SIGINT
+    assert stopped.stderr.splitlines()[-1] == "KeyboardInterrupt"  # not swallowed by Ray Train
+    killed = _process(tmp_path, "--end-at-epoch", "2")
+    assert killed.returncode == -signal.SIGKILL
+
+    seen: list[float] = []
+    lost: list[int] = []
+
+    def kill_the_worker_once(metrics: dict[str, float]) -> None:
+        seen.append(metrics["epoch"])
+        if not lost:
+            for process in ray_cluster.workers_below(os.getpid(), "RayTrainWorker"):
+                lost.append(process.pid)
+                process.kill()
+
+    history = train_once.train(tmp_path, on_epoch=kill_the_worker_once)
+    assert lost
+    assert seen[0] > 1, "it went on"
+    assert [m["epoch"] for m in history] == [1, 2, 3, 4]
+    losses, expected = ([m["train_loss"] for m in h] for h in (history, undisturbed.history))
+    np.testing.assert_allclose(losses, expected, rtol=0, atol=1e-6)
+
+
+@pytest.mark.slow
+@pytest.mark.ray
+def test_training_learns_and_keeps_its_best_epoch(undisturbed: Trained) -> None:
+    """The returned network belongs to the epoch with the best score."""
+    assert undisturbed.seen == [1, 2, 3, 4]
+    history, table, network = undisturbed.history, undisturbed.validation, undisturbed.network
     assert history[-1]["train_loss"] < history[0]["train_loss"]
     best = min(m["score"] for m in history)
-    import torch
-
-    table = data["validation"].to_pandas()
     pictures = np.stack([np.frombuffer(b, np.uint8).reshape(1, 32, 32) for b in table["image"]])
     network.eval()
     with torch.inference_mode():
@@ -91,21 +126,58 @@ def test_training_that_fails_gives_one_sentence(tmp_path: Path, local_ray: None)
     assert len(str(caught.value).splitlines()) == 1
 
 
+@dataclass
+class InStep:
+    """Two trainings whose steps go over all pictures, without randomness and batch norm.
+
+    Attributes:
+        elastic: history of one to four workers, as many as there is room for.
+        fixed: and of one worker, or of two where the elastic training was one.
+    """
+
+    elastic: list[dict[str, float]]
+    fixed: list[dict[str, float]]
+
+
+@pytest.fixture(scope="module")
+def in_step(tmp_path_factory: pytest.TempPathFactory, local_ray: None) -> InStep:
+    """Both trainings."""
+
+    def history(workers: int | tuple[int, int]) -> list[dict[str, float]]:
+        folder = tmp_path_factory.mktemp("in-step")
+        settings = train_once.FULL_BATCH
+        return train_once.train(folder, workers=workers, settings=settings, batch_norm=False)
+
+    elastic = history((1, 4))
+    return InStep(elastic, history(2 if elastic[0]["workers"] == 1 else 1))
+
+
 @pytest.mark.ray
 @pytest.mark.slow
-def test_two_workers_give_the_same_model_as_one(tmp_path: Path, local_ray: None) -> None:
-    """Steps over all pictures, no randomness, no batch norm: only the order of sums differs.
+def test_several_workers_give_the_same_model_as_one(in_step: InStep) -> None:
+    """Only the order of sums differs.
 
     Any other training shuffles differently for two workers and agrees in distribution
     only.
     """
-    one, two = (
-        train_once.train(tmp_path / str(i), workers=workers, settings=train_once.FULL_BATCH)
-        for i, workers in enumerate((1, 2))
+    one, several = sorted((in_step.elastic, in_step.fixed), key=lambda h: h[0]["workers"])
+    count = several[0]["workers"]
+    assert one[0]["workers"] == 1 < count
+    assert [m["train_views"] for m in several] == [m["train_views"] / count for m in one]
+    assert [m["mae_years"] for m in several] == pytest.approx(
+        [m["mae_years"] for m in one], abs=1e-3
     )
-    assert [m["train_views"] for m in two] == [m["train_views"] / 2 for m in one]
-    assert [m["mae_years"] for m in two] == pytest.approx([m["mae_years"] for m in one], abs=1e-3)
     assert abs(one[0]["mae_years"] - one[-1]["mae_years"]) > 0.01  # it did learn something
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+def test_elastic_training_takes_what_the_cluster_has_and_says_so(in_step: InStep) -> None:
+    """One to four workers where fewer than five CPUs are: one CPU stays with Ray Data."""
+    from bae.pipeline import resources
+
+    fits = min(4, resources.cpus() - 1)
+    assert {m["workers"] for m in in_step.elastic} == {fits}
 
 
 @pytest.mark.ray
@@ -116,12 +188,12 @@ def test_a_full_store_is_one_error_and_the_last_checkpoint_stays_whole(
     """Room for two checkpoints, then more room and the same call: it goes on, not anew."""
     from bae.errors import RunError
 
-    mount = ["mount", "-t", "tmpfs", "-o", "size=180m", "tmpfs", str(tmp_path)]
+    mount = ["mount", "-t", "tmpfs", "-o", "size=9m", "tmpfs", str(tmp_path)]
     if subprocess.run(mount, capture_output=True, check=False).returncode:
         pytest.skip("mounting a small file system needs root")
     try:
         with pytest.raises(RunError, match="No space left") as caught:
-            train_once.train(tmp_path)
+            train_once.train(tmp_path, max_failures=0)
         assert len(str(caught.value).splitlines()) == 1
         assert "last checkpoint is whole" in str(caught.value)
         subprocess.run(["mount", "-o", "remount,size=1g", str(tmp_path)], check=True)
@@ -131,37 +203,6 @@ def test_a_full_store_is_one_error_and_the_last_checkpoint_stays_whole(
         assert seen[0] > 1  # the first epoch's checkpoint was there
     finally:
         subprocess.run(["umount", "-l", str(tmp_path)], check=False)
-
-
-@pytest.mark.slow
-@pytest.mark.ray
-def test_a_lost_worker_is_replaced(tmp_path: Path, local_ray: None) -> None:
-    """SIGKILL to the training worker after the first epoch: all four epochs are there."""
-    killed: list[int] = []
-
-    def kill_once(metrics: dict[str, float]) -> None:
-        if not killed:
-            for process in ray_cluster.workers_below(os.getpid(), "RayTrainWorker"):
-                killed.append(process.pid)
-                process.kill()
-
-    history = train_once.train(tmp_path, on_epoch=kill_once)
-    assert killed
-    assert [m["epoch"] for m in history] == [1, 2, 3, 4]
-
-
-@pytest.mark.ray
-@pytest.mark.slow
-def test_elastic_training_takes_what_the_cluster_has_and_says_so(
-    tmp_path: Path, local_ray: None
-) -> None:
-    """One to four workers where fewer than five CPUs are: one CPU stays with Ray Data."""
-    from bae.pipeline import resources
-
-    fits = min(4, resources.cpus() - 1)
-    settings = [*train_once.SETTINGS, "fit_regressor.epochs=1"]
-    history = train_once.train(tmp_path, workers=(1, 4), settings=settings)
-    assert [m["workers"] for m in history] == [fits]
 
 
 @pytest.mark.ray
@@ -176,9 +217,13 @@ def test_a_store_that_stays_away_is_one_error_and_training_goes_on_when_it_is_ba
     command = [sys.executable, "-m", "tests.fakes.train_once", place, "--epochs", "6"]
     environment = os.environ | s3_server.environment(proxy.endpoint)
     process = subprocess.Popen(
-        [*command, "--max-failures", "0"], cwd=ROOT, env=environment, text=True,
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-    )  # fmt: skip
+        [*command, "--max-failures", "0"],
+        cwd=ROOT,
+        env=environment,
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
     for name, value in s3.environment().items():  # we look past the proxy
         monkeypatch.setenv(name, value)
     while not chaos.epochs_stored(place):
@@ -191,9 +236,6 @@ def test_a_store_that_stays_away_is_one_error_and_training_goes_on_when_it_is_ba
     assert "the last checkpoint is whole, the same command goes on from it" in last
     before = chaos.epochs_stored(place)
     assert 1 <= before < 6
-    again = subprocess.run(
-        command, cwd=ROOT, env=os.environ | s3.environment(), capture_output=True, text=True,
-        check=False,
-    )  # fmt: skip
+    again = _process(place, "--epochs", "6")
     assert again.returncode == 0, again.stderr
     assert len(json.loads(again.stdout.splitlines()[-1])) == 6

@@ -19,7 +19,7 @@ def _rows() -> pa.Table:
     return pa.Table.from_pylist([ROW] * 50, schema=samples.SCHEMA)
 
 
-def test_a_stored_part_is_held(tmp_path: Path) -> None:
+def test_a_stored_part_is_not_made_again(tmp_path: Path) -> None:
     """What was written whole is not made again; what was never written is."""
     cache = _cache(tmp_path)
     cache.store(3, _rows())
@@ -55,6 +55,8 @@ def test_only_the_newest_sets_of_a_part_stay(tmp_path: Path) -> None:
     os.utime(current.file(0), (1, 1))  # used again: old, and yet the one in use
     assert current.drop_others(kept=2) == 2
     assert {path.name for path in tmp_path.iterdir()} == {
-        "localizer-a", "localizer-d", "regressor-x"
-    }  # fmt: skip
+        "localizer-a",
+        "localizer-d",
+        "regressor-x",
+    }
     assert _cache(tmp_path, "localizer-z").drop_others() == 0

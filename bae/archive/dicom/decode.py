@@ -1,7 +1,5 @@
 """DICOM bytes to a ``Scan``: parse, select, choose views, decode, check the counts."""
 
-from __future__ import annotations
-
 import hashlib
 import io
 import logging
@@ -27,11 +25,11 @@ from bae.scan import FEMALE, MALE, Identity, Scan, View
 LARGEST_INFLATED_BYTES = 1 << 28
 """Deflated objects are unpacked up to here (256 MiB)."""
 
-_PLACEHOLDERS = {
-    "", "0", "00", "000", "0000", "00000000", "1", "ANON", "ANONYM", "ANONYMIZED", "ANONYMISED",
-    "ANONYMOUS", "DEFAULT", "DELETED", "DUMMY", "NA", "N/A", "NAME", "NOID", "NONE", "NULL",
-    "PATIENT", "PATIENTID", "REMOVED", "TEST", "UNKNOWN", "XXX", "XXXX", "XXXXX",
-}  # fmt: skip
+_PLACEHOLDERS = (
+    "0 00 000 0000 00000000 1 NA N/A NAME NOID NONE NULL XXX XXXX XXXXX "
+    "ANON ANONYM ANONYMIZED ANONYMISED ANONYMOUS DEFAULT DELETED DUMMY "
+    "PATIENT PATIENTID REMOVED TEST UNKNOWN"
+)
 """Patient IDs that stand for nobody: taken as one patient they would tie strangers together."""
 
 
@@ -112,10 +110,15 @@ def references(data: bytes) -> tuple[Dataset, list[int]]:
 @contextmanager
 def quiet() -> Iterator[None]:
     """Keep pydicom's warnings from logs and consoles: they quote values of the header."""
-    logging.getLogger("pydicom").setLevel(logging.CRITICAL)
-    with warnings.catch_warnings(), pydicom.config.disable_value_validation():
-        warnings.simplefilter("ignore")
-        yield
+    logger = logging.getLogger("pydicom")
+    level = logger.level
+    logger.setLevel(logging.CRITICAL)
+    try:
+        with warnings.catch_warnings(), pydicom.config.disable_value_validation():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.setLevel(level)
 
 
 @contextmanager
@@ -207,14 +210,9 @@ def _age(ds: Dataset) -> tuple[float | None, str | None, set[str]]:
 
     Patient's Age truncates, so it may lie up to a year below the exact age.
     """
-    flags: set[str] = set()
-    stated = dates.parse_age(header.text(ds, "PatientAge"))
-    exact = _exact_age(ds)
-    for age in (stated, exact):
-        if age is not None and not dates.plausible(age):
-            flags.add("age_implausible")
-    stated = stated if stated is not None and dates.plausible(stated) else None
-    exact = exact if exact is not None and dates.plausible(exact) else None
+    found = dates.parse_age(header.text(ds, "PatientAge")), _exact_age(ds)
+    stated, exact = (age if age is not None and dates.plausible(age) else None for age in found)
+    flags = {"age_implausible"} if (stated, exact) != found else set()
     if exact is not None:
         if stated is not None and not -1 < exact - stated < 2:
             flags.add("age_disagrees")
@@ -234,7 +232,7 @@ def _exact_age(ds: Dataset) -> float | None:
 
 def _identity(ds: Dataset, data: bytes) -> Identity:
     patient, issuer = header.text(ds, "PatientID"), header.text(ds, "IssuerOfPatientID")
-    known = patient.upper().replace(" ", "") not in _PLACEHOLDERS
+    known = patient.upper().replace(" ", "") not in ("", *_PLACEHOLDERS.split())
     return Identity(
         patient=f"{issuer}\0{patient}" if known else "",
         study=header.text(ds, "StudyInstanceUID"),

@@ -5,24 +5,15 @@ absent, since hospital headers always have some. Nothing here trusts a number; b
 are ``bae.archive.dicom.rules``'s business.
 """
 
-from __future__ import annotations
-
 import math
-import struct
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
 from pydicom.dataset import Dataset
-from pydicom.multival import MultiValue
+from pydicom.multival import ConstrainedList
 
 from bae.scan import ANTERIOR, POSTERIOR, UNKNOWN
-
-_UNREADABLE = (
-    ArithmeticError, AttributeError, EOFError, LookupError, NotImplementedError, RecursionError,
-    TypeError, ValueError, struct.error,
-)  # fmt: skip
-"""What pydicom raises when it cannot convert the value of a damaged element."""
 
 _ANGLE_TOLERANCE_DEGREES = 5.0
 
@@ -33,11 +24,8 @@ class Header:
 
     Attributes:
         syntax: Transfer Syntax UID, empty where the file has no meta header.
-        sop_class: SOP Class UID.
-        modality: Modality, upper case.
-        image_type: values of Image Type, upper case.
+        modality, image_type: upper case.
         rows, columns, frames, samples: 0 where absent (frames and samples: 1).
-        photometric: Photometric Interpretation.
         bits_allocated, bits_stored, high_bit: 0 where absent.
         signed: Pixel Representation is 1.
         slope, intercept: Rescale or Real World Value Mapping; 1 and 0 where absent.
@@ -83,12 +71,7 @@ class Header:
 
 
 def read(ds: Dataset, syntax: str) -> Header:
-    """Collect what the header says.
-
-    Args:
-        ds: a parsed data set.
-        syntax: Transfer Syntax UID, empty where not known.
-    """
+    """Collect what a data set says; ``syntax`` is empty where not known."""
     slope, intercept = _rescale(ds)
     detectors = items(ds, "DetectorInformationSequence")
     named = [_view(item) for item in detectors]
@@ -131,21 +114,21 @@ def manufacturer(ds: Dataset) -> str:
     found = set(words(text(ds, "Manufacturer")))
     if not found:
         return "unknown"
-    for name, known in _MANUFACTURERS.items():
-        if found & set(known):
-            return name
-    return "other"
+    known = _MANUFACTURERS.items()
+    return next((name for name, some in known if found & set(some.split())), "other")
 
 
 def values(ds: Dataset, keyword: str) -> list[Any]:
     """Return all values of an element; none where absent, empty or unreadable."""
     try:
         value = ds[keyword].value if keyword in ds else None
-    except _UNREADABLE:
+    except MemoryError:
+        raise
+    except Exception:  # pydicom lists none for a value that it cannot convert
         return []
     if value is None or (isinstance(value, str | bytes) and not value):
         return []
-    return list(value) if isinstance(value, MultiValue | list | tuple) else [value]
+    return list(value) if isinstance(value, ConstrainedList | list | tuple) else [value]
 
 
 def text(ds: Dataset, keyword: str) -> str:
@@ -162,17 +145,7 @@ def integer(ds: Dataset, keyword: str, default: int) -> int:
 
 def items(ds: Dataset, keyword: str) -> list[Dataset]:
     """Return the items of a sequence; none where absent or not a sequence."""
-    return [item for item in values(ds, keyword) if isinstance(item, Dataset)] or _sequence(
-        ds, keyword
-    )
-
-
-def _sequence(ds: Dataset, keyword: str) -> list[Dataset]:
-    try:
-        value = ds[keyword].value if keyword in ds else None
-        return [item for item in value or () if isinstance(item, Dataset)]
-    except _UNREADABLE:
-        return []
+    return [item for item in values(ds, keyword) if isinstance(item, Dataset)]
 
 
 def _number(value: object) -> float | None:
@@ -195,16 +168,10 @@ def _integers(ds: Dataset, keyword: str) -> tuple[int, ...]:
 
 def _rescale(ds: Dataset) -> tuple[float, float]:
     """Return slope and intercept: PS3.3 C.11.1 (Modality LUT), else C.7.6.16.2.11."""
-    for source, slope, intercept in (
-        (ds, "RescaleSlope", "RescaleIntercept"),
-        *(
-            (item, "RealWorldValueSlope", "RealWorldValueIntercept")
-            for item in items(ds, "RealWorldValueMappingSequence")[:1]
-        ),
-    ):
-        slopes, intercepts = _numbers(source, slope), _numbers(source, intercept)
-        if slopes:
-            return slopes[0], intercepts[0] if intercepts else 0.0
+    mapping = items(ds, "RealWorldValueMappingSequence")[:1]
+    for source, kind in ((ds, "Rescale"), *((item, "RealWorldValue") for item in mapping)):
+        if slopes := _numbers(source, f"{kind}Slope"):
+            return slopes[0], next(iter(_numbers(source, f"{kind}Intercept")), 0.0)
     return 1.0, 0.0
 
 
@@ -244,10 +211,8 @@ def _ranges(window: Dataset) -> tuple[tuple[float, float], ...]:
     """Return the keV ranges of an energy window, PS3.3 C.8.4.10."""
     ranges = []
     for item in items(window, "EnergyWindowRangeSequence"):
-        low, high = (
-            _numbers(item, "EnergyWindowLowerLimit"),
-            _numbers(item, "EnergyWindowUpperLimit"),
-        )
+        low = _numbers(item, "EnergyWindowLowerLimit")
+        high = _numbers(item, "EnergyWindowUpperLimit")
         if low and high and high[0] > low[0]:
             ranges.append((low[0], high[0]))
     return tuple(ranges)
@@ -272,38 +237,48 @@ NO_HEADER = read(Dataset(), "")
 """What a file without any header says."""
 
 
-_VIEW_CODES = {
-    "399321004": ANTERIOR, "G-5215": ANTERIOR, "399001007": POSTERIOR, "G-5216": POSTERIOR,
-}  # fmt: skip
+_VIEW_CODES = {ANTERIOR: "399321004 G-5215", POSTERIOR: "399001007 G-5216"}
 """PS3.16 CID 26 (Nuclear Medicine Projections) in SNOMED CT and in its older form."""
 
-_VIEW_WORDS = {"ANT": ANTERIOR, "ANTERIOR": ANTERIOR, "POST": POSTERIOR, "POSTERIOR": POSTERIOR}
+_VIEW_WORDS = {ANTERIOR: "ANT ANTERIOR", POSTERIOR: "POST POSTERIOR"}
 
-_TECHNETIUM = "Tc-99m"
 _NUCLIDE_CODES = {
-    "72454006": _TECHNETIUM, "C-163A8": _TECHNETIUM,
-    "1368003": "I-131", "C-114B1": "I-131", "21572004": "I-123", "C-114A4": "I-123",
-    "68630002": "I-125", "C-114A6": "I-125", "56609000": "In-111", "C-145A4": "In-111",
-    "2008008": "Ga-67", "C-131A2": "Ga-67", "60057003": "Tl-201", "C-138A9": "Tl-201",
-    "77004003": "F-18", "C-111A1": "F-18", "447553000": "Lu-177", "419804008": "Sm-153",
-    "24853006": "Ra-223", "7770004": "Sr-89", "80751004": "Xe-133", "81716009": "Kr-81m",
-}  # fmt: skip
+    "Tc-99m": "72454006 C-163A8",
+    "I-131": "1368003 C-114B1",
+    "I-123": "21572004 C-114A4",
+    "I-125": "68630002 C-114A6",
+    "In-111": "56609000 C-145A4",
+    "Ga-67": "2008008 C-131A2",
+    "Tl-201": "60057003 C-138A9",
+    "F-18": "77004003 C-111A1",
+    "Lu-177": "447553000",
+    "Sm-153": "419804008",
+    "Ra-223": "24853006",
+    "Sr-89": "7770004",
+    "Xe-133": "80751004",
+    "Kr-81m": "81716009",
+}
 """PS3.16 CID 18 (Isotopes in Radiopharmaceuticals), the ones a gamma camera meets."""
 
 _NUCLIDE_WORDS = {
-    "TC99M": _TECHNETIUM, "99MTC": _TECHNETIUM, "TECHNETIUM": _TECHNETIUM, "I131": "I-131",
-    "131I": "I-131", "I123": "I-123", "123I": "I-123", "IN111": "In-111", "111IN": "In-111",
-    "GA67": "Ga-67", "67GA": "Ga-67", "TL201": "Tl-201", "201TL": "Tl-201", "LU177": "Lu-177",
-    "177LU": "Lu-177", "F18": "F-18", "18F": "F-18", "XE133": "Xe-133", "133XE": "Xe-133",
-}  # fmt: skip
+    "Tc-99m": "TC99M 99MTC TECHNETIUM",
+    "I-131": "I131 131I",
+    "I-123": "I123 123I",
+    "In-111": "IN111 111IN",
+    "Ga-67": "GA67 67GA",
+    "Tl-201": "TL201 201TL",
+    "Lu-177": "LU177 177LU",
+    "F-18": "F18 18F",
+    "Xe-133": "XE133 133XE",
+}
 
 _MANUFACTURERS = {
-    "GE": ("GE", "GEMS", "GENERAL", "ELSCINT", "SMV", "SOPHA"),
-    "Siemens": ("SIEMENS", "CTI"),
-    "Philips": ("PHILIPS", "ADAC", "PICKER", "MARCONI"),
-    "Mediso": ("MEDISO",),
-    "Canon": ("TOSHIBA", "CANON"),
-    "Spectrum Dynamics": ("SPECTRUM",),
+    "GE": "GE GEMS GENERAL ELSCINT SMV SOPHA",
+    "Siemens": "SIEMENS CTI",
+    "Philips": "PHILIPS ADAC PICKER MARCONI",
+    "Mediso": "MEDISO",
+    "Canon": "TOSHIBA CANON",
+    "Spectrum Dynamics": "SPECTRUM",
 }
 """Today's name of the maker to words in Manufacturer, forerunners included."""
 
@@ -313,14 +288,21 @@ def words(text: str) -> list[str]:
     return "".join(c if c.isalnum() else " " for c in text.upper()).split()
 
 
+def _named(table: dict[str, str], word: str) -> str | None:
+    """Return the name beside which a table has the word."""
+    return next((name for name, known in table.items() if word in known.split()), None)
+
+
 def view(code: str, meaning: str) -> str:
     """Name a view by its code, else by what the code is said to mean."""
     spoken = " ".join(words(meaning)).removesuffix(" PROJECTION").removesuffix(" VIEW")
-    return _VIEW_CODES.get(code) or _VIEW_WORDS.get(spoken, UNKNOWN)
+    return _named(_VIEW_CODES, code) or _named(_VIEW_WORDS, spoken) or UNKNOWN
 
 
 def nuclide(code: str, meaning: str) -> str | None:
     """Name a radionuclide by its code, else by what the code is said to mean."""
+    if name := _named(_NUCLIDE_CODES, code):
+        return name
     spoken = "".join(words(meaning))
-    named = (name for word, name in _NUCLIDE_WORDS.items() if word in spoken)
-    return _NUCLIDE_CODES.get(code) or next(named, None)
+    known = _NUCLIDE_WORDS.items()
+    return next((name for name, some in known if any(w in spoken for w in some.split())), None)

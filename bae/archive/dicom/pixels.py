@@ -6,8 +6,6 @@ inside the frame are compared with the header's, so that a small file cannot ask
 much memory.
 """
 
-from __future__ import annotations
-
 import struct
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -36,7 +34,6 @@ class Frame:
         kind: which decoder.
         rows, columns, samples: its size.
         bits: depth of a sample.
-        signed: whether samples are signed.
     """
 
     kind: str
@@ -44,7 +41,6 @@ class Frame:
     columns: int
     samples: int
     bits: int
-    signed: bool = False
 
 
 _DECODERS: dict[str, Callable[[bytes], Numbers]] = {
@@ -71,15 +67,22 @@ def decode(ds: Dataset, header: Header, wanted: Sequence[int]) -> NDArray[np.int
     """
     _check_layout(header)
     if "PixelData" not in ds:
-        raise ScanError("pixels_missing", _no_pixels(ds))
+        real = "FloatPixelData" in ds or "DoubleFloatPixelData" in ds
+        what = (
+            "pixels are stored as floating-point numbers"
+            if real
+            else "there is no Pixel Data element"
+        )
+        raise ScanError("pixels_missing", what)
     element = ds["PixelData"]
     data = element.value
     if not isinstance(data, bytes) or not data:
         raise ScanError("pixels_missing", "the Pixel Data element is empty")
-    if _encapsulated(header.syntax, element.is_undefined_length, data):
+    compressed = header.syntax.startswith("1.2.840.10008.1.2.4")
+    # a sequence of fragments, PS3.5 A.4
+    if element.is_undefined_length or (compressed and data[:4] == b"\xfe\xff\x00\xe0"):
         frames = _encapsulated_frames(data, header, wanted)
-        decoded = [_decode_frame(frame, header) for frame in frames]
-        return np.stack(decoded)
+        return np.stack([_decode_frame(frame, header) for frame in frames])
     return _native(data, header, wanted, words=element.VR == "OW")
 
 
@@ -99,40 +102,21 @@ def _check_layout(header: Header) -> None:
         )
 
 
-def _no_pixels(ds: Dataset) -> str:
-    for keyword in ("FloatPixelData", "DoubleFloatPixelData"):
-        if keyword in ds:
-            return "pixels are stored as floating-point numbers"
-    return "there is no Pixel Data element"
-
-
-def _encapsulated(syntax: str, undefined_length: bool, data: bytes) -> bool:
-    """Say whether Pixel Data is a sequence of fragments (PS3.5 A.4)."""
-    return undefined_length or (
-        syntax.startswith("1.2.840.10008.1.2.4") and data[:4] == b"\xfe\xff\x00\xe0"
-    )
-
-
 def _native(
     data: bytes, header: Header, wanted: Sequence[int], *, words: bool
 ) -> NDArray[np.integer]:
     size = header.bits_allocated // 8
     per_frame = header.rows * header.columns
-    if len(data) < per_frame * size * header.frames:
-        raise ScanError(
-            "pixels_short",
-            f"{len(data)} bytes of pixel data, expected {per_frame * size * header.frames}",
-        )
+    expected = per_frame * size * header.frames
+    if len(data) < expected:
+        raise ScanError("pixels_short", f"{len(data)} bytes of pixel data, expected {expected}")
     big = header.syntax == ExplicitVRBigEndian
     if big and words and size == 1:  # PS3.5 8.1.2: bytes are swapped in pairs inside words
         data = np.frombuffer(data[: len(data) // 2 * 2], ">u2").astype("<u2").tobytes()
     kind = np.dtype(f"{'>' if big else '<'}u{size}")
-    shape = (header.rows, header.columns)
-    frames = [
-        np.frombuffer(data, kind, per_frame, offset=f * per_frame * size).reshape(shape)
-        for f in wanted
-    ]
-    return _resolved(np.stack(frames).astype(kind.newbyteorder("=")), header)
+    stored = np.frombuffer(data, kind, per_frame * header.frames)
+    frames = stored.reshape(header.frames, header.rows, header.columns)[list(wanted)]
+    return _resolved(frames.astype(kind.newbyteorder("=")), header)
 
 
 def _encapsulated_frames(data: bytes, header: Header, wanted: Sequence[int]) -> list[bytes]:
@@ -275,6 +259,4 @@ def _describe_jpeg2000(frame: bytes) -> Frame | None:
     if tiles > 65535:
         raise ScanError("pixels_broken", f"JPEG 2000 data of {tiles} tiles, at most 65535 exist")
     kind = "HTJ2K" if capability & 0x4000 else "JPEG 2000"
-    return Frame(
-        kind, height - top, width - left, samples, (depth & 0x7F) + 1, signed=bool(depth & 0x80)
-    )
+    return Frame(kind, height - top, width - left, samples, (depth & 0x7F) + 1)

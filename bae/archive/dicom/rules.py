@@ -5,10 +5,8 @@ is not among them (it says CHEST on whole-body scans), nor is the SOP class of i
 (archives hold Secondary Captures with Modality NM).
 """
 
-from __future__ import annotations
-
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable
+from dataclasses import replace
 
 from bae.archive.dicom.header import NO_HEADER, Header
 from bae.errors import ScanError
@@ -29,13 +27,12 @@ DYNAMIC_TYPES = {"DYNAMIC", "GATED"}
 WHOLE_BODY = "WHOLE BODY"
 
 BONE_NUCLIDES = {"Tc-99m"}
-OTHER_TRACERS = {
-    "MIBI", "SESTAMIBI", "TETROFOSMIN", "MYOVIEW", "CARDIOLITE", "PERTECHNETATE", "DTPA", "MAG3",
-    "MERTIATIDE", "DMSA", "MAA", "MIBG", "IOBENGUANE", "HMPAO", "EXAMETAZIME", "ECD", "BICISATE",
-    "SULFUR", "SULPHUR", "COLLOID", "NANOCOLLOID", "OCTREOTIDE", "TEKTROTYD", "EDDA", "DOTATATE",
-    "HIDA", "MEBROFENIN", "TECHNEGAS", "BESILESOMAB", "SULESOMAB", "PSMA", "FDG", "IODIDE",
-    "ERYTHROCYTES", "LEUKOCYTES",
-}  # fmt: skip
+OTHER_TRACERS = (
+    "MIBI SESTAMIBI TETROFOSMIN MYOVIEW CARDIOLITE PERTECHNETATE DTPA MAG3 MERTIATIDE DMSA MAA "
+    "MIBG IOBENGUANE HMPAO EXAMETAZIME ECD BICISATE SULFUR SULPHUR COLLOID NANOCOLLOID "
+    "OCTREOTIDE TEKTROTYD EDDA DOTATATE HIDA MEBROFENIN TECHNEGAS BESILESOMAB SULESOMAB PSMA "
+    "FDG IODIDE ERYTHROCYTES LEUKOCYTES"
+)
 """Tracers that a gamma camera images and that are not for bone, as words of their names."""
 
 MOST_FRAMES = 64
@@ -51,19 +48,6 @@ SURE_ASPECT = 2.5
 LEAST_MM, MOST_MM = 800.0, 4000.0
 """Height of the picture: whole-body fields are 1.9-2.4 m, a large static field is 0.54 m."""
 SMALLEST_PIXEL_MM, LARGEST_PIXEL_MM = 0.3, 12.0
-
-
-@dataclass(frozen=True)
-class Rule:
-    """One rule: refuse with a code where ``found`` has something to say.
-
-    Args:
-        code: a key of ``REJECT_CODES``.
-        found: header to what was found, None where the rule is kept.
-    """
-
-    code: str
-    found: Callable[[Header], str | None]
 
 
 def pixel_mm(header: Header) -> tuple[float, float] | None:
@@ -131,7 +115,7 @@ def _other_tracer(header: Header) -> str | None:
     others = sorted(header.nuclides - BONE_NUCLIDES)
     if others:
         return f"the radionuclide is {', '.join(others)}"
-    tracers = sorted(header.tracers & OTHER_TRACERS)
+    tracers = sorted(header.tracers & set(OTHER_TRACERS.split()))
     return f"the tracer is {', '.join(tracers)}" if tracers else None
 
 
@@ -175,22 +159,31 @@ def _size(header: Header) -> str | None:
     return None
 
 
-RULES = (
-    Rule("not_an_image", _no_image),
-    Rule("xray", _xray),
-    Rule("other_modality", _other_modality),
-    Rule("screen_capture", _screen_capture),
-    Rule("spect", _spect),
-    Rule("dynamic_series", _dynamic),
-    Rule("not_emission", _not_emission),
-    Rule("other_tracer", _other_tracer),
-    Rule("size_refused", _size),
-    Rule("static_view", _static_view),
-    Rule("not_whole_body", _matrix),
-)
+RULES: dict[str, Callable[[Header], str | None]] = {
+    "not_an_image": _no_image,
+    "xray": _xray,
+    "other_modality": _other_modality,
+    "screen_capture": _screen_capture,
+    "spect": _spect,
+    "dynamic_series": _dynamic,
+    "not_emission": _not_emission,
+    "other_tracer": _other_tracer,
+    "size_refused": _size,
+    "static_view": _static_view,
+    "not_whole_body": _matrix,
+}
+"""Code of refusal to its rule: what is wrong with a header, None if nothing."""
 
-SHAPE_CODES = {"size_refused", "static_view", "not_whole_body"}
-"""The rules that a picture without a header can be held to."""
+
+def check(header: Header, codes: Iterable[str] = tuple(RULES)) -> None:
+    """Apply the rules in order.
+
+    Raises:
+        ScanError: the first rule that is broken.
+    """
+    for code in codes:
+        if found := RULES[code](header):
+            raise ScanError(code, found)
 
 
 def check_shape(rows: int, columns: int) -> None:
@@ -200,18 +193,7 @@ def check_shape(rows: int, columns: int) -> None:
         ScanError: too large, or not shaped like a standing body.
     """
     shape = replace(NO_HEADER, rows=rows, columns=columns)
-    check(shape, tuple(rule for rule in RULES if rule.code in SHAPE_CODES))
-
-
-def check(header: Header, rules: tuple[Rule, ...] = RULES) -> None:
-    """Apply the rules in order.
-
-    Raises:
-        ScanError: the first rule that is broken.
-    """
-    for rule in rules:
-        if found := rule.found(header):
-            raise ScanError(rule.code, found)
+    check(shape, ("size_refused", "static_view", "not_whole_body"))
 
 
 PHOTOPEAK_KEV = 140.5
@@ -235,7 +217,8 @@ def choose(header: Header) -> tuple[list[tuple[int, str]], set[str]]:
     if not 1 <= frames <= MOST_FRAMES:
         raise ScanError("header_conflict", f"{frames} frames claimed, expected 1 to {MOST_FRAMES}")
     windows = header.window_of_frame or (1,) * frames
-    detectors = header.detector_of_frame or _default_detectors(header)
+    # without the vector, one frame is of one detector; more than one stay unnamed: no detector is 0
+    detectors = header.detector_of_frame or ((1,) if frames == 1 else (0,) * frames)
     if len(windows) != frames or len(detectors) != frames:
         raise ScanError(
             "header_conflict",
@@ -260,15 +243,6 @@ def choose(header: Header) -> tuple[list[tuple[int, str]], set[str]]:
     return named, flags
 
 
-def _default_detectors(header: Header) -> tuple[int, ...]:
-    """Return detector numbers where the vector is absent.
-
-    One frame has one detector. With more, the frame to detector map is not stated,
-    so the frames get numbers that no detector has and stay unnamed.
-    """
-    return (1,) if header.frames == 1 else (0,) * header.frames
-
-
 def _name(header: Header, detector: int) -> str:
     return header.views[detector - 1] if 1 <= detector <= len(header.views) else UNKNOWN
 
@@ -276,18 +250,15 @@ def _name(header: Header, detector: int) -> str:
 def _photopeak(header: Header, windows: tuple[int, ...]) -> int:
     """Return the number of the energy window to read."""
     used = sorted(set(windows))
-    ranges = {
-        number: header.windows_kev[number - 1]
+    known = dict(enumerate(header.windows_kev, start=1))
+    ranges = [
+        (high - low, number, low <= PHOTOPEAK_KEV <= high)
         for number in used
-        if 1 <= number <= len(header.windows_kev) and header.windows_kev[number - 1]
-    }
-    holding = {
-        number: min(high - low for low, high in found if low <= PHOTOPEAK_KEV <= high)
-        for number, found in ranges.items()
-        if any(low <= PHOTOPEAK_KEV <= high for low, high in found)
-    }
-    if holding:  # of a narrow and a wide window round the peak, the narrow one has less scatter
-        return min(holding, key=lambda number: (holding[number], number))
+        for low, high in known.get(number, ())
+    ]
+    # of a narrow and a wide window round the peak, the narrow one has less scatter
+    if holding := [(width, number) for width, number, holds in ranges if holds]:
+        return min(holding)[1]
     if len(used) == 1 and not ranges:
         return used[0]
     what = "none of them holds" if ranges else "their limits are not stated, so none is known for"

@@ -9,8 +9,6 @@ Shape suffixes: R, C rows and columns of a stored view, V, U of a heat map, Y, X
 columns of the frame.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -21,6 +19,7 @@ from matplotlib.image import AxesImage
 from numpy.typing import NDArray
 from scipy import ndimage, optimize
 
+from bae.archive.body import body_cells
 from bae.scan import ANTERIOR, POSTERIOR, SEX_PLURAL
 
 Floats = NDArray[np.float64]
@@ -36,8 +35,6 @@ BLUR_CELLS = 1.5
 """Blur before fitting: bones of two people never lie within a cell."""
 ROUNDS = 2
 """Fits of all scans to their mean; the mean gets sharper once."""
-BODY_SHARE = 0.12
-"""A cell of the smoothed picture above this share of its 90th percentile is body."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -103,13 +100,8 @@ def outline(
 ) -> Placed:
     """Place one view by its outline alone: crown, toes and the middle of the trunk."""
     size_mm = np.array(counts.shape) * np.array(pixel_mm)
-    cells = ndimage.zoom(_root(counts), np.array((128, 32)) / counts.shape, order=1)
-    cells = ndimage.gaussian_filter(cells, 1.0)
-    body = cells > BODY_SHARE * np.percentile(cells, 90)
-    parts, count = ndimage.label(body)
-    if count > 1:
-        body = parts == 1 + np.argmax(np.bincount(parts.ravel())[1:])
-    rows = np.flatnonzero(body.sum(axis=1) >= 2)
+    body = body_cells(counts)
+    rows = np.flatnonzero(body.any(axis=1))
     if not rows.size:
         rows = np.arange(len(body))
     cell_mm = size_mm / body.shape
@@ -229,10 +221,11 @@ def atlas(means: Mapping[tuple[str, str, int], Mean], groups: Sequence[str]) -> 
     """
     figure = Figure(figsize=(1.8 * len(groups) + 0.3, 6.6))
     # two views close together, then a gap
+    widths = ([1, 1, 0.15] * len(groups))[:-1]
+    margins = {"left": 0.04, "right": 0.99, "top": 0.92, "bottom": 0.12}
     grid = figure.add_gridspec(
-        2, 3 * len(groups) - 1, width_ratios=([1, 1, 0.15] * len(groups))[:-1],
-        left=0.04, right=0.99, top=0.92, bottom=0.12, wspace=0.06, hspace=0.1,
-    )  # fmt: skip
+        2, len(widths), width_ratios=widths, wspace=0.06, hspace=0.1, **margins
+    )
     shown = None
     for row, (sex, word) in enumerate(SEX_PLURAL.items()):
         for column in range(3 * len(groups) - 1):
@@ -246,15 +239,16 @@ def atlas(means: Mapping[tuple[str, str, int], Mean], groups: Sequence[str]) -> 
             if column == 0:
                 axis.set_ylabel(word, fontsize=9)
             if row == 0 and column % 3 == 0:
-                axis.annotate(groups[group], (1.03, 1.07), xycoords="axes fraction", ha="center",
-                              fontsize=9)  # fmt: skip
+                axis.annotate(
+                    groups[group], (1.03, 1.07), xycoords="axes fraction", ha="center", fontsize=9
+                )
             if mean is None:
                 axis.set_aspect(FRAME[0] / FRAME[1], "box")
             else:
                 shown = _mean(axis, mean)
     if shown is not None:
-        bar = figure.colorbar(shown, cax=figure.add_axes((0.3, 0.065, 0.4, 0.015)),
-                              orientation="horizontal", alpha=0.75)  # fmt: skip
+        axis = figure.add_axes((0.3, 0.065, 0.4, 0.015))
+        bar = figure.colorbar(shown, cax=axis, orientation="horizontal", alpha=0.75)
         bar.set_label("mean heat, 0-255; lines at 128 (thin) and 192 (thick)", fontsize=7)
         bar.ax.tick_params(labelsize=6)
     return figure
@@ -272,6 +266,7 @@ def _mean(axis: Axes, mean: Mean) -> AxesImage:
     )
     for level, width in ((128, 0.5), (192, 1.1)):
         if mean.heat.min() < level < mean.heat.max():
-            axis.contour(mean.heat, [level], colors="black", extent=extent, origin="upper",
-                         linewidths=width)  # fmt: skip
+            axis.contour(
+                mean.heat, [level], colors="black", extent=extent, origin="upper", linewidths=width
+            )
     return shown

@@ -12,8 +12,6 @@ Both run in float32, since they are measurements.
 Shape suffixes: N views, H, W of the input, V, U of the map, R, C of a stored view.
 """
 
-from __future__ import annotations
-
 import copy
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -106,8 +104,8 @@ def randomisation(predictor: Predictor, views: Sequence[View], seed: int = 0) ->
     recipe = predictor.recipe
     greys = [_grey(predictor, view) for view in views]
     inputs_N1HW = image.prepare(greys, recipe.localizer.height, recipe.localizer.width)
-    scores_NC, _ = predictor.localizer(inputs_N1HW)
-    group_N = scores_NC.argmax(dim=1)
+    scores_NK, _ = predictor.localizer(inputs_N1HW)
+    group_N = scores_NK.argmax(dim=1)
     sizes = [view.counts.shape for view in views]
     trained = _maps(predictor.localizer, inputs_N1HW, group_N)
     # a map of one scan against the next one's: what all bodies have in common
@@ -119,8 +117,8 @@ def randomisation(predictor: Predictor, views: Sequence[View], seed: int = 0) ->
 
 def _maps(localizer: Localizer, inputs_N1HW: Tensor, group_N: Tensor) -> NDArray[np.uint8]:
     """Return (N, V, U) maps of the given groups."""
-    _, features_NKVU = localizer(inputs_N1HW)
-    heat_NVU = class_heatmap(features_NKVU, localizer.head.weight, group_N)
+    _, features_NFVU = localizer(inputs_N1HW)
+    heat_NVU = class_heatmap(features_NFVU, localizer.head.weight, group_N)
     return np.asarray(to_byte_scale(heat_NVU).cpu().numpy())
 
 
@@ -185,7 +183,7 @@ def occlusion(predictor: Predictor, scan: Scan, seed: int = 0) -> Occlusion | No
     """
     views = chosen_views(scan, predictor.recipe)
     greys = [_grey(predictor, view) for view in views]
-    plain, scores_NC = _localized(predictor, views, greys)
+    plain, scores_NK = _localized(predictor, views, greys)
     rng = np.random.default_rng(seed)
     others = [
         method_boxes.elsewhere(found.boxes[0], body_mask(view.counts), rng, CONTROLS)
@@ -198,8 +196,8 @@ def occlusion(predictor: Predictor, scan: Scan, seed: int = 0) -> Occlusion | No
 
     def hurt(choice: Sequence[Box | None]) -> tuple[float, float]:
         hidden = [hide(grey, box) for grey, box in zip(greys, choice, strict=True)]
-        found, new_NC = _localized(predictor, views, hidden)
-        falls = [float(scores_NC[i, plain[i].group] - new_NC[i, plain[i].group]) for i in moved]
+        found, new_NK = _localized(predictor, views, hidden)
+        falls = [float(scores_NK[i, plain[i].group] - new_NK[i, plain[i].group]) for i in moved]
         return float(np.mean(falls)), abs(_age(predictor, scan, found) - age)
 
     region = hurt([plain[i].boxes[0] if i in moved else None for i in range(len(views))])
@@ -234,15 +232,15 @@ def _grey(predictor: Predictor, view: View) -> Tensor:
 def _localized(
     predictor: Predictor, views: Sequence[View], greys: Sequence[Tensor]
 ) -> tuple[list[LocalizedView], Tensor]:
-    """Localize windowed views as they are; and return (N, C) log probabilities.
+    """Localize windowed views as they are; and return (N, K) log probabilities.
 
     ``predictor.localize`` starts from counts: what hides the bladder would change the
     window, and with it every other pixel.
     """
     assert predictor.localizer is not None
     found = localize_windowed(predictor.localizer, predictor.recipe, views, greys)
-    probabilities_NC = torch.from_numpy(np.stack([view.probabilities for view in found]))
-    return found, probabilities_NC.clamp_min(torch.finfo(torch.float32).tiny).log()
+    probabilities_NK = torch.from_numpy(np.stack([view.probabilities for view in found]))
+    return found, probabilities_NK.clamp_min(torch.finfo(torch.float32).tiny).log()
 
 
 def _age(predictor: Predictor, scan: Scan, found: Sequence[LocalizedView]) -> float:

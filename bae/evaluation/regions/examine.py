@@ -3,8 +3,6 @@
 Everything here reads the chosen scans from the archive once more, see ``bae.pipeline.reread``.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -72,8 +70,9 @@ def examine(tables_uri: str, predictor: Predictor, outcomes: pa.Table) -> Region
         return None
     recipe = predictor.recipe
     rows = {row["scan_id"]: row for row in outcomes.to_pylist()}
-    drawn = figure3.draw(outcomes, recipe.localizer.group_edges_years, _reader(
-        tables_uri, predictor, rows))  # fmt: skip
+    drawn = figure3.draw(
+        outcomes, recipe.localizer.group_edges_years, _reader(tables_uri, predictor, rows)
+    )
     # pseudonyms are hashes: their order is chance, and the same for every model
     seen = dict(panels(tables_uri, predictor, sorted(rows)[:MOST_MAPS], rows))
     if not seen:
@@ -170,8 +169,15 @@ def means(
 
 def _row(check: str, what: str, unit: str, values: ArrayLike, patients: Sequence[str]) -> Row:
     mean = metrics.bootstrap(lambda v: [float(v.mean())], [np.asarray(values)], patients)[0]
-    return {"check": check, "what": what, "unit": unit, "value": mean.value, "low": mean.low,
-            "high": mean.high, "scans": len(patients)}  # fmt: skip
+    return {
+        "check": check,
+        "what": what,
+        "unit": unit,
+        "value": mean.value,
+        "low": mean.low,
+        "high": mean.high,
+        "scans": len(patients),
+    }
 
 
 def _randomised(
@@ -228,7 +234,7 @@ def _occluded(
 
 
 def _evidence(seen: Mapping[str, Panels], few: Sequence[str], rows: Mapping[str, Row]) -> list[Row]:
-    cohort = archive.cohort_of(rows[few[0]]["object_uri"])
+    cohort = archive.cohort_of([rows[name]["object_uri"] for name in few])
     if cohort is None:
         return []
     size = (cohort.config.rows, cohort.config.columns)

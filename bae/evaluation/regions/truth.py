@@ -1,7 +1,5 @@
 """Is the region right? What the truth of simulated scans says; see ``bae.phantom.evidence``."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -54,5 +52,9 @@ def kept(
         reader_sd = max(information, 1e-6) ** -0.5
         return limit_mae_years(config.ages, float(np.hypot(config.latent_sd_years, reader_sd)))
 
-    return Kept(region=inside / everything, elsewhere=control,
-                limit_whole_years=limit(everything), limit_region_years=limit(inside))  # fmt: skip
+    return Kept(
+        region=inside / everything,
+        elsewhere=control,
+        limit_whole_years=limit(everything),
+        limit_region_years=limit(inside),
+    )

@@ -4,23 +4,15 @@ Table coordinates, mm: x to the patient's left from the middle of the table, y
 up from the middle of the body, z towards the head from the soles.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from bae.phantom.anatomy.skeleton import HEIGHT_MM, JOINTS, SEGMENTS, Skeleton
+from bae.phantom.anatomy.skeleton import HEIGHT_MM, JOINTS, LIMBS, SEGMENTS, Skeleton
 
 Floats = NDArray[np.float64]
 Floats32 = NDArray[np.float32]
-
-LIMBS = {
-    "arm": ("shoulder", "trunk"), "forearm": ("elbow", "arm"), "hand": ("wrist", "forearm"),
-    "thigh": ("hip", "trunk"), "leg": ("knee", "thigh"), "foot": ("ankle", "leg"),
-}  # fmt: skip
-"""Segment -> (the joint it turns in, the segment it hangs on)."""
 
 TRUNK_PROFILE = np.array(
     [  # z, half width, half depth, y of the middle

@@ -1,7 +1,5 @@
 """Skull, spine, ribs and sternum of the reference skeleton, and organs that show tracer."""
 
-from __future__ import annotations
-
 import numpy as np
 
 from bae.phantom.anatomy.solids import Parts, disc, ellipsoid, tube
@@ -65,7 +63,6 @@ def head() -> Parts:
     # the shell ends where the brow ridge in front and the occiput behind take over
     kept = vault[:, 2] > 1566 + 0.2 * vault[:, 1]
     parts["skull vault"] = ("head", (vault[kept], volume * float(kept.mean())), 6.0)
-    brow = [(-62, 34, 1588), (-40, 70, 1591), (0, 86, 1596), (40, 70, 1591), (62, 34, 1588)]
     brow = [(-62, 34, 1586), (-40, 70, 1590), (0, 86, 1595), (40, 70, 1590), (62, 34, 1586)]
     parts["skull brow"] = ("head", tube(brow, 8.0), 3.0)
     parts["skull base"] = ("head", ellipsoid((0, -4, 1562), (58, 66, 20)), 2.0)

@@ -1,7 +1,5 @@
 """Shoulder girdle, arm, hip bone and leg of the reference skeleton, left side."""
 
-from __future__ import annotations
-
 import numpy as np
 
 from bae.phantom.anatomy.solids import Parts, disc, ellipsoid, sheet, tube

@@ -7,8 +7,6 @@ so that the counts over each bone relative to the thigh match the real scan that
 pydicom-data carries; ``bae.phantom.ageing`` changes it part by part.
 """
 
-from __future__ import annotations
-
 import functools
 from dataclasses import dataclass
 
@@ -20,11 +18,17 @@ from bae.phantom.anatomy.solids import Parts
 
 HEIGHT_MM = 1700.0
 
-SEGMENTS = (
-    "trunk", "head",
-    "left arm", "left forearm", "left hand", "left thigh", "left leg", "left foot",
-    "right arm", "right forearm", "right hand", "right thigh", "right leg", "right foot",
-)  # fmt: skip
+LIMBS = {
+    "arm": ("shoulder", "trunk"),
+    "forearm": ("elbow", "arm"),
+    "hand": ("wrist", "forearm"),
+    "thigh": ("hip", "trunk"),
+    "leg": ("knee", "thigh"),
+    "foot": ("ankle", "leg"),
+}
+"""Segment -> (the joint it turns in, the segment it hangs on)."""
+
+SEGMENTS = ("trunk", "head", *(f"{side} {limb}" for side in ("left", "right") for limb in LIMBS))
 """What moves as one piece."""
 
 JOINTS = {
@@ -61,11 +65,9 @@ class Skeleton:
 @functools.cache
 def skeleton() -> Skeleton:
     """Build the reference skeleton, once per process."""
-    left: Parts = {}
-    for build in (bones_axial.spine, bones_axial.head, bones_axial.thorax, bones_axial.organs):
-        left |= build()
-    for build in (bones_limbs.shoulder, bones_limbs.arm, bones_limbs.hip_bone, bones_limbs.leg):
-        left |= build()
+    axial, limbs = bones_axial, bones_limbs
+    left = axial.spine() | axial.head() | axial.thorax() | axial.organs()
+    left |= limbs.shoulder() | limbs.arm() | limbs.hip_bone() | limbs.leg()
     parts: Parts = {}
     for name, (segment, (points, volume), density) in left.items():
         parts[name] = (segment, (points, volume), density)

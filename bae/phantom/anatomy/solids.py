@@ -8,8 +8,6 @@ cloud looks as smooth as one of several times as many random points.
 Coordinates are in mm: x to the patient's left, y to the front, z to the head.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Soft tissue: the skin's two surfaces over the table and the activity between them."""
 
-from __future__ import annotations
-
 import numpy as np
 from numpy.typing import NDArray
 
@@ -100,9 +98,11 @@ def surfaces(placed: Placed, build: Build, xs: Floats, zs: Floats) -> tuple[Floa
     for start, end, r0, r1 in _limbs(placed, build):
         big = max(r0, r1)
         rows, columns = window(
-            min(start[0], end[0]) - big, max(start[0], end[0]) + big,
-            min(start[2], end[2]) - big, max(start[2], end[2]) + big,
-        )  # fmt: skip
+            min(start[0], end[0]) - big,
+            max(start[0], end[0]) + big,
+            min(start[2], end[2]) - big,
+            max(start[2], end[2]) + big,
+        )
         along = np.array([end[0] - start[0], end[2] - start[2]])
         length2 = float(along @ along)
         px, pz = xs[None, columns] - start[0], zs[rows, None] - start[2]

@@ -1,15 +1,12 @@
-"""Which predictions have no DICOM export yet, and making some of them. No Ray here.
+"""Which predictions have no DICOM export yet, and making them.
 
 An export is two objects, ``<scan_id>-<model_id>-sr.dcm`` and ``-sc.dcm`` (``-2-sr.dcm``
 for the second object of a scan, and so on). The report is written last: a prediction
 without it is exported again, so a killed export is completed by the same call.
 """
 
-from __future__ import annotations
-
 from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -19,12 +16,11 @@ from bae import storage
 from bae.archive.dicom import decode
 from bae.archive.sandbox import Decoder
 from bae.errors import ScanError
+from bae.evaluation.pages import Row
 from bae.pipeline import reread, resources, session
 from bae.report.dicom import picture, source, sr
 from bae.tables import current, delta, lease
 from bae.tables.contract import EXPORTS
-
-Row = dict[str, Any]
 
 REPORT, PICTURE = "sr.dcm", "sc.dcm"
 
@@ -48,12 +44,8 @@ def name(row: Row, model_id: str, kind: str) -> str:
 def missing(tables_uri: str, archive_uri: str, model_id: str, target: str) -> list[Row]:
     """Return the scans of an archive that a model has scored and that have no report yet.
 
-    Args:
-        archive_uri: the archive; its objects that are gone are left out.
-
-    Returns:
-        Of ``restricted/scans`` what ``reread`` asks for, each scan's newest object; objects of
-        one zip file next to each other.
+    Of ``restricted/scans`` what ``reread`` asks for, each scan's newest object that is still
+    there; objects of one zip file next to each other.
     """
     there = set()
     if storage.exists(target):

@@ -1,7 +1,5 @@
 """A prediction as one page to look at: the paper's Figure 3 as a DICOM Secondary Capture."""
 
-from __future__ import annotations
-
 import highdicom as hd
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg

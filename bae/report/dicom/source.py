@@ -5,14 +5,11 @@ UID, so they are as personal as the archive itself. UIDs and dates come from the
 rows, so exporting a prediction twice gives the same bytes.
 """
 
-from __future__ import annotations
-
 import io
 import re
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from pydicom.dataset import Dataset
 from pydicom.uid import (
@@ -27,10 +24,9 @@ from pydicom.uid import (
 from bae.archive import dates
 from bae.archive.dicom import decode, header
 from bae.errors import ScanError
+from bae.evaluation.pages import Row
 from bae.evaluation.panels import RegionPanel, region_panels
 from bae.scan import Scan
-
-Row = dict[str, Any]
 
 MULTI_FRAME = frozenset(
     (

@@ -4,16 +4,15 @@ A Comprehensive SR (PS3.3 A.35.3) with a measurement group for the scan (predict
 interval, TID 1501) and one for each view's region (TID 1410), which refers to the frame.
 """
 
-from __future__ import annotations
-
 import numpy as np
 from highdicom import sr
 from highdicom.coding_schemes import CodingSchemeIdentificationItem
 from pydicom.sr.codedict import codes
 
 from bae.archive.dicom import decode
+from bae.evaluation.pages import Row
 from bae.report.dicom import source
-from bae.report.dicom.source import Page, Row
+from bae.report.dicom.source import Page
 
 SCHEME = "99BAE"
 """Designator of our own codes: private ones begin with 99 (PS3.16 section 8)."""

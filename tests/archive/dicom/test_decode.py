@@ -202,7 +202,7 @@ def test_monochrome1_counts_stay_counts() -> None:
 
 
 REFUSED = {
-    "no pixels": (dicoms.scan()[:-(2 * 2 * 1024 * 256 + 12)], "pixels_missing"),
+    "no pixels": (dicoms.scan()[: -(2 * 2 * 1024 * 256 + 12)], "pixels_missing"),
     "cut off": (dicoms.scan()[:-1000], "pixels_short"),
     "cut off, compressed": (dicoms.scan(syntax=uid.JPEGLosslessSV1)[:-90_000], "object_cut_off"),
     "no header": (b"\0" * 128 + b"DICM", "header_broken"),
@@ -211,7 +211,7 @@ REFUSED = {
     "3 detectors": (dicoms.scan(DetectorVector=[1, 2, 3]), "header_conflict"),
     "slope 0": (dicoms.scan(RescaleSlope="0"), "header_conflict"),
     "slope 1e300": (dicoms.scan(RescaleSlope="1e300"), "header_conflict"),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("case", REFUSED)
@@ -286,7 +286,7 @@ def test_a_deeply_nested_header_is_refused() -> None:
         decode.decode(data[: decode._meta(data)[1]] + item * 10_000)
 
 
-def test_png_is_no_dicom() -> None:
+def test_png_and_dicom_are_told_apart() -> None:
     """The two sniffers do not overlap."""
     assert not decode.sniff(b"\x89PNG\r\n\x1a\n" + bytes(200))
     assert not picture.sniff(dicoms.scan())

@@ -45,9 +45,17 @@ def test_the_day_of_the_scan_is_found(changes: dict[str, Any], years: float) -> 
 
 @pytest.mark.parametrize(
     ("text", "years"),
-    [("042Y", 42.0), ("42Y", 42.0), ("42", 42.0), ("042y", 42.0), (" 42 Y", 42.0),
-     ("006M", 0.5), ("010W", 70 / 365.25), ("100D", 100 / 365.25)],
-)  # fmt: skip
+    [
+        ("042Y", 42.0),
+        ("42Y", 42.0),
+        ("42", 42.0),
+        ("042y", 42.0),
+        (" 42 Y", 42.0),
+        ("006M", 0.5),
+        ("010W", 70 / 365.25),
+        ("100D", 100 / 365.25),
+    ],
+)
 def test_patients_age_is_read_in_every_form(text: str, years: float) -> None:
     """PS3.5 AS and the bare number seen in the wild."""
     age, source, _ = _age(PatientBirthDate="", PatientAge=text)
@@ -55,7 +63,7 @@ def test_patients_age_is_read_in_every_form(text: str, years: float) -> None:
 
 
 @pytest.mark.parametrize("text", ["", "Y", "abc", "-42", "4e1", "042X", "99999Y"])
-def test_what_is_no_age_is_no_age(text: str) -> None:
+def test_text_that_is_not_an_age_gives_no_age(text: str) -> None:
     """Nothing is guessed; the scan is still read."""
     assert _age(PatientBirthDate="", PatientAge=text)[:2] == (None, None)
 
@@ -95,9 +103,16 @@ def test_sex_is_male_female_or_unknown(stored: str, sex: str | None) -> None:
 
 @pytest.mark.parametrize(
     ("written", "name"),
-    [("GE MEDICAL SYSTEMS", "GE"), ("SIEMENS NM", "Siemens"), ("Philips Medical", "Philips"),
-     ("ADAC", "Philips"), ("Image Systems", "other"), ("Mediso", "Mediso"), ("", "unknown")],
-)  # fmt: skip
+    [
+        ("GE MEDICAL SYSTEMS", "GE"),
+        ("SIEMENS NM", "Siemens"),
+        ("Philips Medical", "Philips"),
+        ("ADAC", "Philips"),
+        ("Image Systems", "other"),
+        ("Mediso", "Mediso"),
+        ("", "unknown"),
+    ],
+)
 def test_manufacturer_is_never_free_text(written: str, name: str) -> None:
     """Vendors are mapped to names of ours."""
     assert decode.decode(dicoms.scan(Manufacturer=written)).manufacturer == name
@@ -111,7 +126,7 @@ def test_patients_of_different_issuers_differ() -> None:
 
 
 @pytest.mark.parametrize("placeholder", ["", "0", "ANONYMOUS", "unknown", "N/A"])
-def test_placeholder_patients_are_nobody(placeholder: str) -> None:
+def test_placeholder_patient_ids_count_as_unknown(placeholder: str) -> None:
     """Else all anonymised patients would be one."""
     identity = decode.decode(dicoms.scan(PatientID=placeholder)).identity
     assert identity.patient == ""
@@ -135,7 +150,9 @@ def test_every_date_survives_every_spelling(day: datetime.date) -> None:
 
 
 @given(DATES, DATES)
-def test_age_runs_forward(birth: datetime.date, day: datetime.date) -> None:
+def test_age_grows_by_one_year_per_year_from_birth(
+    birth: datetime.date, day: datetime.date
+) -> None:
     """Zero at birth, negative before, one year per year."""
     age = dates.between(birth, day)
     assert (age >= 0) == (day >= birth)
@@ -144,7 +161,7 @@ def test_age_runs_forward(birth: datetime.date, day: datetime.date) -> None:
 
 @pytest.mark.slow
 @given(st.text(max_size=20))
-def test_no_text_breaks_ages_and_dates(text: str) -> None:
+def test_any_text_is_an_age_a_date_or_nothing(text: str) -> None:
     """Any text is an age, a date or nothing."""
     age, date = dates.parse_age(text), dates.parse_date(text)
     assert age is None or age >= 0
@@ -160,18 +177,39 @@ def test_every_legal_age_string_is_read(number: int, unit: str) -> None:
 
 ELEMENTS = st.dictionaries(
     st.sampled_from(
-        ["Modality", "ImageType", "Rows", "Columns", "NumberOfFrames", "BitsAllocated",
-         "BitsStored", "HighBit", "PixelRepresentation", "SamplesPerPixel", "PixelSpacing",
-         "PhotometricInterpretation", "RescaleSlope", "EnergyWindowVector", "DetectorVector",
-         "PatientAge", "PatientBirthDate", "PatientSex", "Manufacturer", "StartAngle",
-         "FrameIncrementPointer"]
+        [
+            "Modality",
+            "ImageType",
+            "Rows",
+            "Columns",
+            "NumberOfFrames",
+            "BitsAllocated",
+            "BitsStored",
+            "HighBit",
+            "PixelRepresentation",
+            "SamplesPerPixel",
+            "PixelSpacing",
+            "PhotometricInterpretation",
+            "RescaleSlope",
+            "EnergyWindowVector",
+            "DetectorVector",
+            "PatientAge",
+            "PatientBirthDate",
+            "PatientSex",
+            "Manufacturer",
+            "StartAngle",
+            "FrameIncrementPointer",
+        ]
     ),
     st.one_of(
-        st.none(), st.text(max_size=12), st.integers(-(2**40), 2**40), st.floats(),
+        st.none(),
+        st.text(max_size=12),
+        st.integers(-(2**40), 2**40),
+        st.floats(),
         st.lists(st.one_of(st.integers(-3, 70000), st.text(max_size=4)), max_size=5),
     ),
     max_size=8,
-)  # fmt: skip
+)
 
 
 @settings(max_examples=300, deadline=None)

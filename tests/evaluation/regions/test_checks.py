@@ -155,8 +155,8 @@ def test_regions_are_those_of_the_predictor(monkeypatch: pytest.MonkeyPatch) -> 
     scan = _scan(_view(1, (60, 30)))
     (said,) = predictor.predict([scan])
     greys = [checks._grey(predictor, view) for view in scan.views]
-    found, log_NC = checks._localized(predictor, scan.views, greys)
+    found, log_NK = checks._localized(predictor, scan.views, greys)
     assert found[0].boxes == said.views[0].boxes
     assert found[0].group == said.views[0].group
-    np.testing.assert_allclose(log_NC[0].exp(), said.views[0].probabilities, rtol=1e-4)
+    np.testing.assert_allclose(log_NK[0].exp(), said.views[0].probabilities, rtol=1e-4)
     assert checks._age(predictor, scan, found) == pytest.approx(said.age_years, abs=1e-3)

@@ -52,16 +52,25 @@ def indexed(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, pa.Table]:
             names = (privacy.scan_id(key, scan.identity), privacy.patient_key(key, scan.identity))
             items.append(
                 Decoded(
-                    object_uri=entry["object_uri"], source_uri=entry["object_uri"],
-                    etag=entry["etag"], size_bytes=1, scan_id=names[0], patient_key=names[1],
+                    object_uri=entry["object_uri"],
+                    source_uri=entry["object_uri"],
+                    etag=entry["etag"],
+                    size_bytes=1,
+                    scan_id=names[0],
+                    patient_key=names[1],
                     outcome=scan,
                 )
-            )  # fmt: skip
+            )
             outcomes.append(
-                {"scan_id": names[0], "patient_key": names[1], "sex": scan.sex,
-                 "age_years": scan.age_years, "predicted_age_years": 60.0,
-                 "object_uri": entry["object_uri"]}
-            )  # fmt: skip
+                {
+                    "scan_id": names[0],
+                    "patient_key": names[1],
+                    "sex": scan.sex,
+                    "age_years": scan.age_years,
+                    "predicted_age_years": 60.0,
+                    "object_uri": entry["object_uri"],
+                }
+            )
     listing = storage.list_objects(archive)
     fakes_rows.publish_staged(
         tables_uri, archive, listing, staged(items, [None] * len(items), None)
@@ -130,7 +139,7 @@ def test_without_localizer_or_scans_there_is_nothing_to_show(
 def test_scans_find_their_own_truth(indexed: tuple[str, pa.Table]) -> None:
     """By name within the archive, wherever the archive lies; other objects have none."""
     uris = indexed[1]["object_uri"].to_pylist()
-    cohort = phantom_archive.cohort_of(uris[0])
+    cohort = phantom_archive.cohort_of(uris[:1])
     assert cohort is not None
     assert (cohort.seed, cohort.config) == (5, CONFIG)
     told = {k: {name for name, _ in objects(k, seed=5, config=CONFIG)} for k in range(SCANS)}
@@ -141,7 +150,7 @@ def test_scans_find_their_own_truth(indexed: tuple[str, pa.Table]) -> None:
         assert mine is not None
         np.testing.assert_array_equal(mine.change_vYX, expected.change_vYX)
     assert cohort.evidence("/elsewhere/x.dcm") is None
-    assert phantom_archive.cohort_of("/nowhere/at/all/x.dcm") is None
+    assert phantom_archive.cohort_of(["/nowhere/at/all/x.dcm"]) is None
 
 
 def _panel(view: str, box: Box) -> panels.RegionPanel:
@@ -170,8 +179,9 @@ def test_atlas_shows_each_group_where_it_belongs() -> None:
     """Women above men, groups from left to right, anterior before posterior; gaps stay empty."""
     mean = atlas.Mean(
         heat=np.tile(np.linspace(0, 255, atlas.FRAME[1], dtype=np.float32), (atlas.FRAME[0], 1)),
-        scan=np.ones(atlas.FRAME, np.float32), scans=7,
-    )  # fmt: skip
+        scan=np.ones(atlas.FRAME, np.float32),
+        scans=7,
+    )
     figure = atlas.atlas({("posterior", "M", 1): mean}, ["young", "old"])
     titles = [axis.get_title() for axis in figure.axes if axis.get_title()]
     assert titles == ["anterior, 0", "posterior, 0"] * 3 + ["anterior, 0", "posterior, 7"]

@@ -1,9 +1,9 @@
-"""What of an age leaves the restricted area."""
+"""What holds for all rows of some tables."""
 
 import duckdb
 import pytest
 
-from bae.tables import public
+from bae.tables import settings
 
 
 @pytest.mark.parametrize(
@@ -21,7 +21,9 @@ def test_ages_are_rounded_and_over_89_one_category(
     exact: float | None, decimals: int, told: float | None, flags: list[str]
 ) -> None:
     """45 CFR 164.514; the flag comes and goes with the age, and flags stay sorted."""
-    query = f"SELECT {public.age('exact', decimals)}, {public.flags('kept', 'exact')}"
+    query = (
+        f"SELECT {settings.public_age('exact', decimals)}, {settings.public_flags('kept', 'exact')}"
+    )
     for kept in (["b", "a"], ["b", "age_over_89", "a"]):
         rows = "(SELECT $exact::DOUBLE AS exact, $kept AS kept)"
         values = {"exact": exact, "kept": kept}
