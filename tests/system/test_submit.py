@@ -21,15 +21,6 @@ from tests.fakes import ray_cluster, tiny
 pytestmark = [pytest.mark.cluster, pytest.mark.slow, pytest.mark.timeout(2400)]
 
 SCANS = 24
-ONE_AFTER_THE_OTHER = """
-import importlib, json, sys
-from bae.pipeline import session
-with session.session():
-    for name, flags in json.loads(sys.argv[1]).items():
-        if code := importlib.import_module(f"jobs.{name}").main(flags):
-            sys.exit(code)
-"""
-"""Runs jobs by name and flags in one process, which has to connect to the cluster once."""
 
 
 @pytest.fixture(scope="module")
@@ -43,16 +34,20 @@ def cluster() -> Iterator[ray_cluster.Cluster]:
 
 @pytest.fixture(scope="module")
 def places(cluster: ray_cluster.Cluster, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An archive, its scans table and a model, made by the jobs in one submission."""
+    """An archive, and its scans table and a model, each made by a submitted job."""
     folder = tmp_path_factory.mktemp("submitted")
     config = phantom.PhantomConfig(columns=128, rows=512)
     write.write_piece(f"{folder}/archive", 0, SCANS, 0, config)
     storage.write_bytes(f"{folder}/archive/broken.dcm", b"no scan")
     archive, made = ["--archive", str(folder / "archive")], ["--tables", str(folder / "tables")]
     training = [*made, "--model", str(folder / "model"), *tiny.FLAGS]
-    jobs = {"index": [*archive, *made], "train_localizer": training, "train_regressor": training}
-    done = cluster.submit("-c", ONE_AFTER_THE_OTHER, json.dumps(jobs))
-    assert done.returncode == 0, done.stdout
+    for name, flags in (
+        ("index", [*archive, *made]),
+        ("train_localizer", training),
+        ("train_regressor", training),
+    ):
+        done = cluster.submit("-m", f"jobs.{name}", *flags)
+        assert done.returncode == 0, done.stdout
     return folder
 
 
@@ -104,9 +99,10 @@ class Nights:
     again: subprocess.CompletedProcess[str]
 
     def said(self, words: str) -> dict[str, object]:
-        """Return the second night's line of JSON whose message holds some words."""
+        """Return the second night's line of JSON whose message ends with some words."""
         lines = (line for line in self.second.stdout.splitlines() if line.startswith('{"time"'))
-        return next(found for line in lines if words in (found := json.loads(line))["message"])
+        found = (json.loads(line) for line in lines)
+        return next(line for line in found if line["message"].endswith(words))
 
 
 @pytest.fixture(scope="module")
@@ -157,7 +153,6 @@ def test_the_next_night_finishes_the_run(nights: Nights, places: Path) -> None:
     assert delta.read(made, "cohort/boxes").num_rows >= SCANS
     assert set(delta.read(made, "restricted/rejects")["code"].to_pylist()) == {"format_unknown"}
     published = nights.said("published")
-    assert published["message"] == "published"
     assert published["run_id"] == nights.begun.run_id
     assert published["job"] == "predict"
     assert published["scans"] == SCANS
