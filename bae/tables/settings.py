@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from bae import storage
 from bae.errors import UseError
-from bae.tables import contract, delta
+from bae.tables import contract
 
 OLDEST_YEARS, TOP_CODED_YEARS = 89.0, 90.0
 _FLAG = "age_over_89"
@@ -51,7 +51,7 @@ def agreed(tables_uri: str, key_fingerprint: str, age_decimals: int | None = Non
     """
     found = read(tables_uri)
     if found is None:
-        older = delta.delta(tables_uri, "restricted/scans") is not None
+        older = storage.exists(storage.join(tables_uri, "restricted/scans", "_delta_log"))
         decimals = 1 if age_decimals is None else age_decimals
         return Settings(key_fingerprint=key_fingerprint, issuers=older, age_decimals=decimals)
     if found.key_fingerprint != key_fingerprint:
