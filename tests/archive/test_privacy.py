@@ -180,6 +180,7 @@ def test_no_text_of_a_bad_header_is_shown(
             data = dicoms.encode(ds)
     recwarn.clear()
     caplog.clear()  # of what pydicom said when the object was made
+    capfd.readouterr()
     with caplog.at_level(logging.DEBUG):
         shown = _shown(data)
     written = shown + caplog.text + "".join(capfd.readouterr())
