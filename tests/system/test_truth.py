@@ -116,6 +116,17 @@ def test_no_key_at_all_is_exit_code_2(place: Place, monkeypatch: pytest.MonkeyPa
     assert not Path(place.tables).exists()
 
 
+def test_a_worker_with_another_key_fails_the_run(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its pseudonyms would be of nobody; no row is published."""
+    place.scan("a.dcm", "ada", 1)
+    monkeypatch.setenv("BAE_PSEUDONYM_KEY", "ab" * 32)  # Ray's workers run already
+    code, said = place.job("index", "--archive", str(place.archive), "--tables", place.tables)
+    assert code == 1 and "has another pseudonym key than the driver" in said
+    assert delta.read(place.tables, "restricted/scans").num_rows == 0
+
+
 # ---- what is current ----------------------------------------------------------------------
 
 ONE_EACH = """
