@@ -8,6 +8,9 @@ hold names, identifiers, UIDs, dates or free text from a header, since they are
 shown in logs (see ``bae.archive.privacy``).
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 
 class BaeError(Exception):
     """Root of the tree: catch this to catch all that bae raises on purpose."""
@@ -64,3 +67,12 @@ class ScanError(BaeError):
 
     def __str__(self) -> str:
         return f"{self.code}: {self.message}"
+
+
+@contextmanager
+def after_writing() -> Iterator[None]:
+    """Make a ``UseError`` inside a ``RunError``: exit code 2 promises that nothing was written."""
+    try:
+        yield
+    except UseError as error:
+        raise RunError(f"{error} (something was written before; run again)") from error

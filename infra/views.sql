@@ -14,19 +14,30 @@ CREATE OR REPLACE VIEW ages AS FROM delta_scan(getvariable('tables') || '/cohort
 CREATE OR REPLACE VIEW boxes AS FROM delta_scan(getvariable('tables') || '/cohort/boxes');
 CREATE OR REPLACE VIEW heatmaps AS FROM delta_scan(getvariable('tables') || '/cohort/heatmaps');
 
--- One row per scan: of the newest object, scored by the newest model that scored it.
+-- One row per scan and model: of the newest object that is still in the archive.
+CREATE OR REPLACE VIEW current_ages AS
+SELECT ages.* FROM ages LEFT JOIN (
+    SELECT scan_id, max(object_version) AS last FROM ages
+    WHERE object_version > 1 AND removed_at IS NULL GROUP BY scan_id) AS changed USING (scan_id)
+WHERE removed_at IS NULL AND object_version = coalesce(last, object_version);
+
+-- One row per scan: of these the newest model's.
 CREATE OR REPLACE VIEW latest_ages AS
 WITH model AS (
     SELECT model_id, row_number() OVER (ORDER BY min(predicted_at), model_id) AS number
     FROM ages GROUP BY model_id),
--- Only a second object or a second model can be newer; most scans have neither.
+-- Only a second model can be newer; most scans have none.
 newest AS (
-    SELECT scan_id, max(object_version * 1000000 + number) AS best
-    FROM ages JOIN model USING (model_id)
-    WHERE object_version > 1 OR number > 1 GROUP BY scan_id)
-SELECT ages.* FROM ages JOIN model USING (model_id)
-LEFT JOIN newest ON newest.scan_id = ages.scan_id
-WHERE best IS NULL OR best = object_version * 1000000 + number;
+    SELECT scan_id, max(number) AS best FROM current_ages JOIN model USING (model_id)
+    WHERE number > 1 GROUP BY scan_id)
+SELECT current_ages.* FROM current_ages JOIN model USING (model_id)
+LEFT JOIN newest USING (scan_id)
+WHERE best IS NULL OR best = number;
+
+CREATE OR REPLACE VIEW latest_boxes AS
+FROM boxes SEMI JOIN latest_ages USING (scan_id, model_id, object_version);
+CREATE OR REPLACE VIEW latest_heatmaps AS
+FROM heatmaps SEMI JOIN latest_ages USING (scan_id, model_id, object_version);
 
 -- The gap is predicted minus chronological age; ages over 89 are stored as 90.
 CREATE OR REPLACE VIEW age_gap_by_decade AS

@@ -21,6 +21,11 @@ def main(
     )
     parser.add_argument("--labels", metavar="FILE", help="CSV or Parquet with ages and sexes")
     parser.add_argument(
+        "--whole-years",
+        action="store_true",
+        help="round ages in cohort/ to whole years, not to a tenth; the first run decides",
+    )
+    parser.add_argument(
         "--max-rejected",
         type=float,
         default=0.5,
@@ -52,6 +57,7 @@ def main(
             model_uri=getattr(options, "model", None),
             inventory_uri=options.inventory,
             labels_uri=options.labels,
+            age_decimals=0 if options.whole_years else None,
             max_rejected=options.max_rejected,
             resources=resources.Resources(
                 actors=getattr(options, "actors", 1),

@@ -37,7 +37,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def job(options: argparse.Namespace) -> None:
     """Chain the jobs as a user would on a command line."""
     # phantoms need no secret, and one key gives one split: every demo tells the same story
-    os.environ.setdefault(privacy.KEY_VARIABLE, "every demo has the same people")
+    os.environ.setdefault(privacy.KEY_VARIABLE, privacy.DEMO)
     folder = Path(options.folder)
     start = time.monotonic()
     archive, tables, model = (str(folder / name) for name in ("archive", "tables", "model"))

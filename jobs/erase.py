@@ -28,9 +28,15 @@ def _job(options: argparse.Namespace) -> None:
         erased = erase.erase(options.tables, options.patient, held.check)
     for name, rows in erased.rows.items():
         print(f"{name:<24} {rows} rows removed")
+    print(f"{'unfinished runs':<24} {erased.staged} files removed below {contract.STAGING}")
     print(f"{'DICOM exports':<24} {erased.exports} objects removed below {contract.EXPORTS}")
     print(f"searched {erased.files_searched} files: the patient is in none")
-    if erased.still_in_archive:
+    if erased.still_in_archive is None:
+        print(
+            "the archive is out of reach: if it still holds the patient's objects, delete them "
+            "there, or the next run reads them again"
+        )
+    elif erased.still_in_archive:
         print(
             f"the archive still holds {erased.still_in_archive} of the patient's objects: "
             "delete them there, or the next run reads them again"

@@ -5,7 +5,7 @@ import sys
 from collections.abc import Sequence
 
 from bae.errors import UseError
-from bae.tables import lease, maintain
+from bae.tables import lease, maintain, runs
 from jobs import command
 
 
@@ -25,6 +25,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         help=f"days for which old versions stay readable (default {maintain.KEEP_DAYS}, "
         "at least 1)",
     )
+    parser.add_argument(
+        "--give-up",
+        metavar="RUN",
+        help="also drop this unfinished run for good; a later run reads its objects again",
+    )
     return command.run(parser, _job, argv)
 
 
@@ -32,6 +37,9 @@ def _job(options: argparse.Namespace) -> None:
     if options.keep_days < 1:
         raise UseError("--keep-days must be at least 1: readers of today need today's files")
     with lease.hold(options.tables, "maintain") as held:
+        if options.give_up:
+            maintain.give_up(options.tables, options.give_up)
+            print(f"gave up run {options.give_up}")
         for name, (before, after) in maintain.compact(options.tables, held.check).items():
             print(f"{name:<24} {before} files put together into {after}")
         held.check()
@@ -40,6 +48,10 @@ def _job(options: argparse.Namespace) -> None:
         )
         dropped = maintain.drop_abandoned(options.tables, options.keep_days)
         print(f"deleted {dropped} abandoned staging folders")
+        for run in runs.unfinished(options.tables):
+            aim = "to index" if run.model_id is None else f"for model {run.model_id}"
+            left, all_parts = len(run.remaining()), len(run.parts())
+            print(f"unfinished run {run.run_id} {aim}: {left} of {all_parts} parts left")
 
 
 if __name__ == "__main__":

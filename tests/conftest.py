@@ -18,6 +18,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
                 item.add_marker(marker)
 
 
+@pytest.fixture(scope="session", autouse=True)
+def pseudonym_key() -> Iterator[None]:
+    """Give a key to this process and all that tests start, before Ray's workers do."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("BAE_PSEUDONYM_KEY", "00" * 32)  # as tests.releases.make
+        yield
+
+
 # ---- Ray ----------------------------------------------------------------------------------
 
 

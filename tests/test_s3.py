@@ -14,7 +14,7 @@ import pytest
 from bae import s3 as bae_s3
 from bae import storage
 from bae.errors import LockedError, StorageError
-from bae.tables import contract, delta, erase, lease, maintain, publish, query, runs
+from bae.tables import contract, current, delta, erase, lease, maintain, publish, query, runs
 from tests.fakes import fault_proxy, rows, s3_server
 
 pytestmark = pytest.mark.s3
@@ -162,7 +162,7 @@ def test_of_two_publishers_on_s3_one_wins(s3: s3_server.Server) -> None:
 
     def work(run: runs.Run) -> bool:
         try:
-            publish.publish(root, run.run_id, run.staged_uri, check)
+            publish.publish(run, check)
         except LockedError:
             return False
         return True
@@ -253,9 +253,9 @@ def test_killed_while_publishing_to_s3_then_repeated(s3: s3_server.Server) -> No
     for number, part in run.remaining().items():
         run.store(number, rows.staged(part, "m1"))
     code = (
-        "import os\nfrom bae.tables import publish\nn = 0\n"
+        "import os\nfrom bae.tables import publish\nfrom bae.tables.runs import Run\nn = 0\n"
         "def check():\n    global n\n    n += 1\n    if n == 4: os.kill(os.getpid(), 9)\n"
-        f"publish.publish({root!r}, {run.run_id!r}, {run.staged_uri!r}, check)\n"
+        f"publish.publish({run!r}, check)\n"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == -9
     assert delta.read(root, "cohort/heatmaps").num_rows == 0
@@ -285,7 +285,7 @@ def test_upkeep_works_on_s3(s3: s3_server.Server) -> None:
     for start in range(1, 100, 10):
         rows.night(root, rows.listing(range(start, start + 10), archive), "m1", archive)
     listing = rows.listing(range(1, 98), archive)
-    assert maintain.mark_removed(root, archive, listing) == 2
+    assert current.mark(root, archive, listing) == 2
     assert maintain.compact(root)["cohort/ages"] == (10, 1)
     assert erase.erase(root, rows.key("patient", 3)).rows["cohort/ages"] == 2
     assert delta.read(root, "cohort/ages").num_rows == 95 - 2

@@ -45,6 +45,8 @@ def decode(
     decoder: Decoder,
     key: bytes,
     known: Labels | None,
+    *,
+    issuers: bool = False,
 ) -> Iterator[Decoded]:
     """Yield what became of an object: one scan or refusal, or one for each member of a zip file.
 
@@ -54,6 +56,7 @@ def decode(
         decoder: the child process that decodes.
         key: of the pseudonyms, see ``privacy.load_key``.
         known: ages and sexes of a labels file, or None.
+        issuers: see ``privacy.patient_key``.
     """
     uri = str(entry["object_uri"])
     found = [("", content)] if isinstance(content, ScanError) else decoder.scans(uri, content)
@@ -64,7 +67,7 @@ def decode(
             if known is not None:
                 outcome = apply(known, object_uri, outcome)
             scan_id = privacy.scan_id(key, outcome.identity)
-            patient_key = privacy.patient_key(key, outcome.identity)
+            patient_key = privacy.patient_key(key, outcome.identity, issuers=issuers)
             # Ray may spill what follows to a worker's disk
             outcome = privacy.without_identity(outcome)
         yield Decoded(

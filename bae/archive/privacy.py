@@ -3,52 +3,56 @@
 Scan and patient become HMAC-SHA-256 (RFC 2104) of their identifiers under a secret
 key: stable between runs, not reversible without the key, and not linkable between two
 sites with different keys. The key comes from ``BAE_PSEUDONYM_KEY`` (hex, or text of
-16 bytes and more) or a file named by ``BAE_PSEUDONYM_KEY_FILE``. With neither, a demo
-key is made once and kept with the tables, readable by its owner only; whoever holds that
-folder can test guesses, so real data wants its own.
+16 bytes and more) or a file named by ``BAE_PSEUDONYM_KEY_FILE``, on every machine that decodes.
+``BAE_PSEUDONYM_KEY=demo`` asks for a key that everybody knows, which is right for simulated
+people only.
 """
 
 import hashlib
 import hmac
 import logging
 import os
-import secrets
+import socket
 from dataclasses import replace
 from pathlib import Path
 
-from bae import storage
 from bae.errors import UseError
 from bae.scan import Identity, Scan
 
 log = logging.getLogger(__name__)
 
 KEY_VARIABLE, KEY_FILE_VARIABLE = "BAE_PSEUDONYM_KEY", "BAE_PSEUDONYM_KEY_FILE"
+DEMO = "demo"
+_DEMO_KEY = b"every demo has the same people"
 _HEX_DIGITS = 32
 _SHORTEST_KEY = 16
 
-OLDEST_PUBLIC_YEARS = 89.0
-"""45 CFR 164.514(b)(2)(i)(C): ages over 89 are one category."""
-TOP_CODED_YEARS = 90.0
 
-
-def load_key(demo_key_uri: str) -> bytes:
-    """Return the key of all pseudonyms.
-
-    Args:
-        demo_key_uri: where the demo key is kept, or made, where no other is given.
+def load_key() -> bytes:
+    """Return the key of all pseudonyms that this machine was given.
 
     Raises:
-        UseError: the key given is too short, or its file cannot be read.
-        StorageError: the demo key can neither be read nor written.
+        UseError: there is none, it is too short, or its file cannot be read.
     """
     if given := os.environ.get(KEY_VARIABLE):
-        return _checked(given.strip().encode(), KEY_VARIABLE)
+        if given == DEMO:
+            log.warning("pseudonyms are made with the demo key, which everybody knows")
+            return _DEMO_KEY
+        return checked(given.strip().encode(), KEY_VARIABLE)
     if file := os.environ.get(KEY_FILE_VARIABLE):
         try:
-            return _checked(Path(file).read_bytes().strip(), KEY_FILE_VARIABLE)
+            return checked(Path(file).read_bytes().strip(), KEY_FILE_VARIABLE)
         except OSError as error:
             raise UseError(f"{KEY_FILE_VARIABLE}: the key file cannot be read") from error
-    return _demo_key(storage.normal(demo_key_uri))
+    raise UseError(
+        f"no pseudonym key on {socket.gethostname()}: set {KEY_VARIABLE} (64 hex digits) or "
+        f"{KEY_FILE_VARIABLE} there; {KEY_VARIABLE}={DEMO} for simulated people"
+    )
+
+
+def fingerprint(key: bytes) -> str:
+    """Return what tells keys apart and gives none away, 32 hex digits."""
+    return _pseudonym(key, "fingerprint", "")
 
 
 def scan_id(key: bytes, identity: Identity) -> str:
@@ -56,14 +60,19 @@ def scan_id(key: bytes, identity: Identity) -> str:
     return _pseudonym(key, "scan", identity.instance)
 
 
-def patient_key(key: bytes, identity: Identity) -> str:
+def patient_key(key: bytes, identity: Identity, *, issuers: bool = False) -> str:
     """Return the pseudonym of a patient, 32 hex digits.
 
     Without a patient identifier all scans of one study are taken to be one patient;
-    without a study the scan stands alone.
+    without a study the scan stands alone. Many archives name the issuer of a Patient ID on some
+    objects only, so it tells nobody apart: sites whose IDs may collide need tables of their own.
+
+    Args:
+        issuers: whether the issuer counts all the same, see ``tables.settings``.
     """
     if identity.patient:
-        return _pseudonym(key, "patient", identity.patient)
+        known = identity.patient if issuers else identity.patient.rpartition("\0")[2]
+        return _pseudonym(key, "patient", known)
     if identity.study:
         return _pseudonym(key, "patient of study", identity.study)
     return _pseudonym(key, "patient of scan", identity.instance)
@@ -74,21 +83,21 @@ def without_identity(scan: Scan) -> Scan:
     return replace(scan, identity=Identity(patient="", study="", instance=""))
 
 
-def public_age(age_years: float) -> tuple[float, str | None]:
-    """Return the age that may leave the restricted area, and a flag if it was changed."""
-    if age_years > OLDEST_PUBLIC_YEARS:
-        return TOP_CODED_YEARS, "age_over_89"
-    return age_years, None
-
-
 def _pseudonym(key: bytes, domain: str, identifier: str) -> str:
     # the domain keeps a patient id from hashing like a study UID of the same text
     message = f"bae {domain}\0{identifier}".encode("utf-8", "backslashreplace")
     return hmac.new(key, message, hashlib.sha256).hexdigest()[:_HEX_DIGITS]
 
 
-def _checked(text: bytes, source: str) -> bytes:
-    """Return key bytes from hex or plain text."""
+def checked(text: bytes, source: str) -> bytes:
+    """Return key bytes from hex or plain text.
+
+    Args:
+        source: where the text comes from, for the message.
+
+    Raises:
+        UseError: it is too short.
+    """
     try:
         key = bytes.fromhex(text.decode("ascii"))
     except ValueError:
@@ -99,18 +108,3 @@ def _checked(text: bytes, source: str) -> bytes:
             "bytes, for example 64 hex digits"
         )
     return key
-
-
-def _demo_key(uri: str) -> bytes:
-    """Read the demo key of these tables, or make it; of two makers the first wins."""
-    if not storage.exists(uri):
-        made = storage.create(uri, secrets.token_hex(32).encode())
-        if made:
-            log.warning(
-                "made a demo key for pseudonyms in the tables' restricted folder; "
-                "set %s for real data",
-                KEY_VARIABLE,
-            )
-    if not storage.is_s3(uri):
-        Path(uri).chmod(0o600)
-    return _checked(storage.read_bytes(uri), "the tables' demo key")

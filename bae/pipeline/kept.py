@@ -24,7 +24,7 @@ import pyarrow.parquet as pq
 from bae import recipes, storage
 from bae.errors import RunError, UseError
 from bae.pipeline.parts import OnPart, Reading, Step, run_parts
-from bae.tables import contract, delta
+from bae.tables import contract, current
 from bae.tables.runs import divided
 
 
@@ -72,7 +72,7 @@ def make(
         parts |= own
         files[split] = [step.cache.file(number) for number in own]
     left = {number: part for number, part in parts.items() if not step.cache.holds(number)}
-    for done in run_parts(left, Reading(tables_uri=tables_uri), step):
+    for done in run_parts(left, Reading.of(tables_uri), step):
         on_part(len(left), done)
     return files
 
@@ -82,26 +82,22 @@ KEPT_SETS = 4
 
 
 def training_scans(tables_uri: str, recipe: recipes.Recipe, split: str) -> pa.Table:
-    """Return the scans of one split whose age lies within the recipe's age groups.
+    """Return the current scans of one split whose age lies within the recipe's age groups.
 
     Raises:
         UseError: there are none.
     """
-    scans = delta.read(tables_uri, "restricted/scans")
+    scans = current.scans(tables_uri)
     low, high = recipe.localizer.group_edges_years[0], recipe.localizer.group_edges_years[-1]
     age = scans["age_years"]
     inside = pc.and_(pc.greater_equal(age, low), pc.less_equal(age, high))
-    there = pc.and_(pc.equal(scans["split"], split), pc.is_null(scans["removed_at"]))
-    chosen = scans.filter(pc.and_(there, inside))
-    # the newest version of each scan: it comes last, and a dictionary keeps the last
-    chosen = chosen.sort_by([("scan_id", "ascending"), ("object_version", "ascending")])
-    newest = {scan_id: row for row, scan_id in enumerate(chosen["scan_id"].to_pylist())}
-    if not newest:
+    chosen = scans.filter(pc.and_(pc.equal(scans["split"], split), inside))
+    if not chosen.num_rows:
         raise UseError(
             f"no {split} scans with an age of {low:g} to {high:g} years in {tables_uri}; run "
             "jobs.index over an archive with ages first"
         )
-    return chosen.take(list(newest.values()))
+    return chosen
 
 
 def digest(scans: pa.Table) -> str:

@@ -94,7 +94,8 @@ def stored(step: str, scans: int, rows: pa.Table) -> None:
         for entry in codes.value_counts().to_pylist():
             count("bae_refused", entry["counts"], step=step, code=entry["values"])
     if "age" in rows.schema.names:
-        gaps = pc.struct_field(rows["age"], "age_gap_years").drop_null()
+        predicted = pc.struct_field(rows["age"], "predicted_age_years")
+        gaps = pc.subtract(predicted, pc.struct_field(rows["scan"], "age_years")).drop_null()
         count("bae_age_gap_scans", len(gaps))
         over = pc.sum(pc.max_element_wise(gaps, 0.0)).as_py() or 0.0
         count("bae_age_gap_over_years", over)

@@ -8,17 +8,17 @@ from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 
 from bae import logs, storage
 from bae.archive import inventory, labels
-from bae.errors import RunError, StorageError, TooManyRejectedError
+from bae.errors import RunError, StorageError, TooManyRejectedError, after_writing
 from bae.pipeline import session
 from bae.pipeline.parts import PATIENCE_S, PartDone, Reading, run_parts
 from bae.pipeline.resources import Resources, fitted
 from bae.pipeline.rows import Index
 from bae.pipeline.score import Score
-from bae.tables import delta, lease, maintain, publish, runs
+from bae.tables import current, delta, lease, publish, runs, settings
 
 log = logging.getLogger(__name__)
 
@@ -31,6 +31,7 @@ class Request:
         model_uri: the model to score with; None to index only.
         inventory_uri: manifest of an S3 Inventory to use in place of a listing, or None.
         labels_uri: CSV or Parquet of ages and sexes, see ``archive.labels``; None: headers.
+        age_decimals: of ages in ``cohort/``, see ``tables.settings``; None: as they are.
         max_rejected: share of read objects that may be refused before the run counts as failed.
         patience_s: seconds without a finished part after which the run fails.
     """
@@ -40,6 +41,7 @@ class Request:
     model_uri: str | None = None
     inventory_uri: str | None = None
     labels_uri: str | None = None
+    age_decimals: int | None = None
     max_rejected: float = 0.5
     resources: Resources = field(default_factory=Resources)
     patience_s: float = PATIENCE_S
@@ -84,7 +86,9 @@ def run(
     """
     start = time.monotonic()
     model_id = None if request.model_uri is None else _checked(request.model_uri)
-    known = labels.load(request.labels_uri) if request.labels_uri else None
+    reading = Reading.of(request.tables_uri, request.age_decimals)
+    if request.labels_uri:
+        reading = replace(reading, labels=labels.load(request.labels_uri))
     listing = (
         inventory.read(request.inventory_uri, request.archive_uri)
         if request.inventory_uri
@@ -93,33 +97,35 @@ def run(
     if not listing.num_rows:
         raise StorageError(f"the archive {request.archive_uri} holds no objects")
     with lease.hold(request.tables_uri, "index" if model_id is None else "predict") as held:
-        maintain.mark_removed(request.tables_uri, request.archive_uri, listing, held.check)
-        todo = runs.todo(request.tables_uri, listing, model_id)
-        before = listing.num_rows - todo.num_rows
-        if not todo.num_rows and not runs.unfinished_of(
-            request.tables_uri, request.archive_uri, model_id
-        ):
-            return Summary(run_id=None, listed=listing.num_rows, done_before=before)
-        with session.session():
-            taken = fitted(request.resources)
-            current = runs.open_run(request.tables_uri, request.archive_uri, model_id, todo)
-            left = current.remaining()
-            objects = sum(part.num_rows for part in left.values())
-            logs.bind(run_id=current.run_id)
-            log.info("%d objects to read", objects, extra={"parts": len(left), **asdict(taken)})
-            on_start(objects)
-            step = Index(run=current)
-            if request.model_uri is not None:
-                step = Score(run=current, model_uri=request.model_uri)
-            reading = Reading(tables_uri=current.tables_uri, labels=known)
-            for done in run_parts(
-                left, reading, step, resources=taken, patience_s=request.patience_s
+        settings.keep(request.tables_uri, reading.settings)
+        with after_writing():
+            current.mark(request.tables_uri, request.archive_uri, listing, held.check)
+            todo = runs.todo(request.tables_uri, listing, model_id)
+            before = listing.num_rows - todo.num_rows
+            if not todo.num_rows and not runs.unfinished_of(
+                request.tables_uri, request.archive_uri, model_id
             ):
-                log.info("part %d is stored", done.number, extra=asdict(done))
-                on_part(done)
-        rows, refused = publish.finish(current, held.check)
+                return Summary(run_id=None, listed=listing.num_rows, done_before=before)
+            with session.session():
+                taken = fitted(request.resources)
+                begun = runs.open_run(request.tables_uri, request.archive_uri, model_id, todo)
+                left = begun.remaining()
+                objects = sum(part.num_rows for part in left.values())
+                logs.bind(run_id=begun.run_id)
+                log.info("%d objects to read", objects, extra={"parts": len(left), **asdict(taken)})
+                on_start(objects)
+                step = Index(run=begun)
+                if request.model_uri is not None:
+                    step = Score(run=begun, model_uri=request.model_uri)
+                for done in run_parts(
+                    left, reading, step, resources=taken, patience_s=request.patience_s
+                ):
+                    log.info("part %d is stored", done.number, extra=asdict(done))
+                    on_part(done)
+            rows, refused = publish.finish(begun, held.check)
+            current.mark(request.tables_uri, request.archive_uri, listing, held.check)
     summary = Summary(
-        run_id=current.run_id,
+        run_id=begun.run_id,
         listed=listing.num_rows,
         done_before=before,
         scans=rows["cohort/ages" if model_id else "restricted/scans"],

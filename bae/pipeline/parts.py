@@ -12,12 +12,13 @@ Indexing, scoring and both training sets go the same way and differ in their ``S
 
 import functools
 import pickle
+import socket
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
-from typing import ClassVar
+from typing import ClassVar, Self
 
 import numpy as np
 import pyarrow as pa
@@ -29,10 +30,12 @@ from bae.archive import privacy
 from bae.archive.intake import Decoded, decode, fetch
 from bae.archive.labels import Labels
 from bae.archive.sandbox import Decoder
+from bae.errors import RunError, UseError
 from bae.pipeline import monitoring, session
 from bae.pipeline.resources import Resources
 from bae.scan import Scan
-from bae.tables import contract
+from bae.tables import contract, settings
+from bae.tables.settings import Settings
 
 PATIENCE_S = 1800.0
 """Seconds without a finished part before a run counts as stuck: a GPU node may take ten
@@ -51,14 +54,31 @@ class Reading:
     """What a decode task needs to know.
 
     Attributes:
-        tables_uri: root of the tables, where the demo key of pseudonyms is kept.
+        settings: which key the pseudonyms are made with, and how patients are told apart.
         labels: the labels file's content, or None.
         limit_s: seconds after which a decoder that hangs is stopped.
     """
 
-    tables_uri: str
+    settings: Settings
     labels: Labels | None = None
     limit_s: float = 30.0
+
+    @classmethod
+    def of(cls, tables_uri: str, age_decimals: int | None = None) -> Self:
+        """Return it for some tables, with the key that this machine was given.
+
+        Raises:
+            UseError: there is no key, or the tables do not agree; see ``settings.agreed``.
+        """
+        fingerprint = privacy.fingerprint(privacy.load_key())
+        made = storage.join(tables_uri, contract.PSEUDONYM_FILE)
+        old = storage.read_or_none(made) if settings.read(tables_uri) is None else None
+        if old is not None and privacy.fingerprint(privacy.checked(old, made)) != fingerprint:
+            raise UseError(
+                f"an earlier version of bae made the key of these tables: set "
+                f"{privacy.KEY_VARIABLE} to the content of {made}"
+            )
+        return cls(settings=settings.agreed(tables_uri, fingerprint, age_decimals))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -172,7 +192,9 @@ def _decode_part(objects: pa.Table, reading: Reading) -> pa.Table:
     if not entries:  # Ray Data probes schemas with an empty block
         return _PACKED.empty_table()
     decoder = _decoder(reading.limit_s)
-    key = privacy.load_key(storage.join(reading.tables_uri, contract.PSEUDONYM_FILE))
+    key = privacy.load_key()
+    if privacy.fingerprint(key) != reading.settings.key_fingerprint:
+        raise RunError(f"{socket.gethostname()} has another pseudonym key than the driver")
     items: list[Decoded] = []
     start, waited, read_bytes = time.monotonic(), 0.0, 0
     with ThreadPoolExecutor(FETCH_THREADS) as pool:
@@ -182,7 +204,14 @@ def _decode_part(objects: pa.Table, reading: Reading) -> pa.Table:
             content = next(contents)
             waited += time.monotonic() - asked
             read_bytes += len(content) if isinstance(content, bytes) else 0
-            items += decode(entry, content, decoder, key, reading.labels)
+            items += decode(
+                entry,
+                content,
+                decoder,
+                key,
+                reading.labels,
+                issuers=reading.settings.issuers,
+            )
     monitoring.count("bae_stage_seconds", waited, stage="fetch")
     decoding = time.monotonic() - start - waited
     monitoring.count("bae_stage_seconds", decoding, stage="decode")

@@ -13,7 +13,7 @@ from bae.archive import objects, privacy
 from bae.archive.sandbox import Decoder
 from bae.errors import StorageError
 from bae.scan import Scan, View
-from bae.tables import delta
+from bae.tables import current
 
 log = logging.getLogger(__name__)
 
@@ -52,11 +52,9 @@ def scans(tables_uri: str, scan_ids: Sequence[str]) -> Iterator[tuple[str, Scan]
     since labels may have overruled the header. A scan that has left the archive, or was
     replaced, is left out and logged. One scan at a time is in memory.
     """
-    wanted = pc.field("scan_id").isin(pa.array(list(scan_ids), pa.string()))
-    found = delta.dataset(tables_uri, "restricted/scans").to_table(filter=wanted)
-    # a dictionary keeps the last, which is the newest
-    ordered = found.sort_by("object_version").to_pylist()
-    rows = {row["scan_id"]: row for row in ordered}
+    found = current.scans(tables_uri)
+    wanted = pc.is_in(found["scan_id"], pa.array(list(scan_ids), pa.string()))
+    rows = {row["scan_id"]: row for row in found.filter(wanted).to_pylist()}
     with Decoder() as decoder:
         for scan_id in scan_ids:
             scan = again(rows[scan_id], decoder) if scan_id in rows else None

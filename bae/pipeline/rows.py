@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import pyarrow as pa
 
-from bae.archive import privacy
 from bae.archive.intake import Decoded
 from bae.archive.refusals import REJECT_CODES
 from bae.errors import ScanError
@@ -67,7 +66,7 @@ def _row(
     if isinstance(prediction, ScanError):
         row["reject"] = _reject(prediction) | {"model_id": model_id}
     elif prediction is not None:
-        row["age"] = _age(item, item.outcome, prediction) | {"model_id": model_id}
+        row["age"] = _age(item.scan_id, item.outcome, prediction) | {"model_id": model_id}
         views = list(enumerate(prediction.views))
         row["boxes"] = [box for i, view in views for box in _boxes(view, i, item.outcome)]
         row["heatmaps"] = [_heatmap(view, i) for i, view in views if view.heat.size]
@@ -99,22 +98,16 @@ def _scan(item: Decoded, scan: Scan) -> dict[str, Any]:
     }
 
 
-def _age(item: Decoded, scan: Scan, prediction: Prediction) -> dict[str, Any]:
-    age, flag = (None, None) if scan.age_years is None else privacy.public_age(scan.age_years)
-    flags = {*scan.flags, *prediction.flags, *([flag] if flag else [])}
+def _age(scan_id: str, scan: Scan, prediction: Prediction) -> dict[str, Any]:
     return {
-        "scan_id": item.scan_id,
-        "patient_key": item.patient_key,
-        "sex": scan.sex,
-        "age_years": age,
+        "scan_id": scan_id,
         "predicted_age_years": prediction.age_years,
         "age_low_years": prediction.low_years,
         "age_high_years": prediction.high_years,
-        "age_gap_years": None if age is None else prediction.age_years - age,
         "age_group": prediction.group,
         "group_probabilities": prediction.probabilities.tolist(),
         "views": [view.view for view in prediction.views],
-        "flags": sorted(flags),
+        "flags": sorted({*scan.flags, *prediction.flags}),
     }
 
 

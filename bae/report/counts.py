@@ -93,7 +93,8 @@ def choose(
         CREATE TEMP TABLE scored AS
         SELECT scan_id, patient_key, object_version, sex, age_years, predicted_age_years,
                age_low_years, age_high_years, age_gap_years, split, run_id
-        FROM ages WHERE model_id = $model AND run_id IN (SELECT run_id FROM nights)
+        FROM ages WHERE model_id = $model AND removed_at IS NULL
+          AND run_id IN (SELECT run_id FROM nights)
         QUALIFY object_version = max(object_version) OVER (PARTITION BY scan_id)""",
         {"model": choice.model_id},
     )

@@ -2,7 +2,9 @@
 
 The comparison runs in DuckDB, which spills to disk, so a run of any size passes in
 bounded memory. Rows are compared by their natural key: a scan by object, version of
-the object and scan; a refusal by these and its code; an age by scan, model and version.
+the object and scan; a refusal by these and its code; an age by scan, model and version; heat
+maps and boxes by these and their view, boxes by their number, too. Who a scan is of, its sex and
+its age are what ``restricted/scans`` says, whatever a later run was told.
 """
 
 from collections import Counter
@@ -11,13 +13,12 @@ from datetime import datetime
 
 import duckdb
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.dataset as ds
 from deltalake import DeltaTable
 
 from bae import storage
 from bae.errors import TablesError
-from bae.tables import contract, delta
+from bae.tables import contract, delta, settings
 
 BATCH_ROWS = 65_536
 """Rows handed over at a time."""
@@ -45,17 +46,29 @@ _QUERIES = {
     "cohort/heatmaps": """
         SELECT scan_id, model_id, object_version, unnest(heatmap)
         FROM (SELECT age.scan_id AS scan_id, age.model_id AS model_id, object_version,
-                     unnest(heatmaps) AS heatmap FROM scored)
+                     unnest(heatmaps) AS heatmap FROM scored) AS new
+        WHERE NOT EXISTS (
+            SELECT 1 FROM known_heatmaps AS k
+            WHERE k.scan_id = new.scan_id AND k.model_id = new.model_id
+              AND k.object_version = new.object_version
+              AND k.view_index = new.heatmap.view_index)
         ORDER BY model_id, scan_id, object_version, heatmap.view_index""",
     "cohort/boxes": """
         SELECT scan_id, model_id, object_version, unnest(box)
         FROM (SELECT age.scan_id AS scan_id, age.model_id AS model_id, object_version,
-                     unnest(boxes) AS box FROM scored)
+                     unnest(boxes) AS box FROM scored) AS new
+        WHERE NOT EXISTS (
+            SELECT 1 FROM known_boxes AS k
+            WHERE k.scan_id = new.scan_id AND k.model_id = new.model_id
+              AND k.object_version = new.object_version
+              AND k.view_index = new.box.view_index AND k.box_index = new.box.box_index)
         ORDER BY model_id, scan_id, object_version, box.view_index, box.box_index""",
     "cohort/ages": """
-        SELECT unnest(age), object_version, splits.split
-        FROM scored JOIN splits ON scored.age.patient_key = splits.patient_key
-        ORDER BY age.model_id, age.patient_key, age.scan_id, object_version""",
+        SELECT * EXCLUDE (exact) REPLACE ({flags} AS flags),
+               {age} AS age_years, predicted_age_years - ({age}) AS age_gap_years
+        FROM (SELECT unnest(age), object_version, patient_key, split, sex, age_years AS exact
+              FROM scored JOIN splits USING (patient_key))
+        ORDER BY model_id, patient_key, scan_id, object_version""",
 }
 
 
@@ -89,12 +102,14 @@ def unaccounted(objects: pa.Table, staged: ds.Dataset) -> int:
 
 
 def database(
-    spill: str, staged: ds.Dataset, opened: dict[str, DeltaTable | None]
+    spill: str, staged: ds.Dataset, objects: pa.Table, opened: dict[str, DeltaTable | None]
 ) -> duckdb.DuckDBPyConnection:
     """Return a database in memory with the staged and the known rows, and objects' versions.
 
     Args:
         spill: folder for what does not fit into memory.
+        objects: what ``Run.objects`` returned: of two versions of one object the one that was
+            listed last is the newer one.
     """
     connection = duckdb.connect(
         config={"memory_limit": "1GB", "temp_directory": spill, "threads": 2}
@@ -104,21 +119,34 @@ def database(
     for name, table in opened.items():
         known = delta.dataset_of(name, table)
         connection.register(f"known_{name.partition('/')[2]}", known)
+    connection.register("objects", objects)
     connection.execute("""
+        CREATE TEMP TABLE read AS
+        SELECT DISTINCT ON (staged.object_uri, staged.etag, scan.scan_id)
+               staged.object_uri, staged.etag, scan.scan_id AS scan_id,
+               scan.patient_key AS patient_key, scan.sex AS sex, scan.age_years AS age_years,
+               coalesce(objects.part, -1) AS part
+        FROM staged LEFT JOIN objects
+            ON objects.object_uri = staged.source_uri AND objects.etag = staged.etag
+        WHERE scan IS NOT NULL;
         CREATE TEMP TABLE known AS
-        SELECT scan_id, object_uri, etag, object_version FROM known_scans;
+        SELECT scan_id, object_uri, etag, object_version, patient_key, sex, age_years
+        FROM known_scans SEMI JOIN read USING (scan_id);
         CREATE TEMP TABLE version AS
-        SELECT s.object_uri, s.etag, s.scan_id, k.object_version IS NULL AS is_new,
+        SELECT r.object_uri, r.etag, r.scan_id, k.object_version IS NULL AS is_new,
                coalesce(k.object_version, coalesce(m.last, 0) + row_number() OVER (
-                   PARTITION BY s.scan_id, k.object_version IS NULL
-                   ORDER BY s.object_uri, s.etag))::INTEGER AS object_version
-        FROM (SELECT DISTINCT object_uri, etag, scan.scan_id AS scan_id
-              FROM staged WHERE scan IS NOT NULL) AS s
+                   PARTITION BY r.scan_id, k.object_version IS NULL
+                   ORDER BY r.part, r.object_uri, r.etag))::INTEGER AS object_version,
+               coalesce(k.patient_key, r.patient_key) AS patient_key,
+               CASE WHEN k.object_version IS NULL THEN r.sex ELSE k.sex END AS sex,
+               CASE WHEN k.object_version IS NULL THEN r.age_years ELSE k.age_years END AS age_years
+        FROM read AS r
         LEFT JOIN known AS k USING (object_uri, etag, scan_id)
         LEFT JOIN (SELECT scan_id, max(object_version) AS last FROM known GROUP BY scan_id) AS m
-            ON m.scan_id = s.scan_id;
+            ON m.scan_id = r.scan_id;
         CREATE TEMP VIEW scored AS
-        SELECT staged.age, staged.boxes, staged.heatmaps, version.object_version
+        SELECT staged.age, staged.boxes, staged.heatmaps,
+               version.object_version, version.patient_key, version.sex, version.age_years
         FROM staged
         JOIN version ON staged.object_uri = version.object_uri AND staged.etag = version.etag
             AND staged.age.scan_id = version.scan_id
@@ -140,13 +168,20 @@ def refused(connection: duckdb.DuckDBPyConnection, run_id: str) -> Counter[str]:
 
 
 def rows(
-    connection: duckdb.DuckDBPyConnection, name: str, run_id: str, now: datetime
+    connection: duckdb.DuckDBPyConnection,
+    name: str,
+    run_id: str,
+    now: datetime,
+    age_decimals: int,
 ) -> Iterator[pa.RecordBatch]:
     """Yield the new rows of one table in the contract's schema, sorted."""
     schema = contract.SCHEMAS[name]
     constants: dict[str, object] = {"run_id": run_id, "removed_at": None}
     constants |= dict.fromkeys(("indexed_at", "rejected_at", "predicted_at"), now)
     query = _QUERIES[name]
+    if name == delta.LAST:
+        told = settings.public_age("exact", age_decimals)
+        query = query.format(age=told, flags=settings.public_flags("flags", "exact"))
     params = {"run_id": run_id} if "$run_id" in query else None
     for batch in connection.sql(query, params=params).to_arrow_reader(BATCH_ROWS):
         columns = [
@@ -158,14 +193,5 @@ def rows(
         for field, column in zip(schema, columns, strict=True):
             if not field.nullable and column.null_count:
                 raise TablesError(f"staged rows lack {name}.{field.name}, which must not be null")
-        if name == delta.LAST:
-            _check_public(batch)
         if batch.num_rows:
             yield pa.record_batch(columns, schema=schema)
-
-
-def _check_public(ages: pa.RecordBatch) -> None:
-    """Refuse ages above 89 in the open: they would single a person out."""
-    oldest = pc.max(ages.column("age_years")).as_py()
-    if oldest is not None and oldest > 90:
-        raise TablesError("a staged age is above 90 years; ages over 89 are stored as 90")

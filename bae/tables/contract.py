@@ -14,7 +14,9 @@ import pyarrow as pa
 RESTRICTED, COHORT = "restricted", "cohort"
 """Below the tables' root: what may lead back to a person, and what never does."""
 PSEUDONYM_FILE = "restricted/pseudonym.key"
-"""The demo key of pseudonyms, where no other is given."""
+"""The key that bae 0.2 and before made where none was given."""
+SETTINGS = "restricted/settings.json"
+"""What holds for all rows; see ``bae.tables.settings``."""
 LEASE = "restricted/lease"
 """Who may write the tables; see ``bae.tables.lease``."""
 STAGING = "restricted/staging"
@@ -53,6 +55,9 @@ _VIEW = _field("view", _text, "anterior, posterior or unknown")
 _VIEW_INDEX = _field("view_index", _int, "place of the view among the scan's views, from 0")
 _FLAGS = _field("flags", _texts, "sorted names of what was unusual")
 _SPLIT = _field("split", _text, "train, validation or test; one patient is in one split only")
+_REMOVED = _optional(
+    "removed_at", _time, "since when the archive has no such object, or not at this version"
+)
 _RUN_ID = _field("run_id", _text, "the run that published this row")
 _GROUP = _field("age_group", _int, "index of the predicted age group, 0 is the youngest")
 
@@ -77,7 +82,7 @@ SCHEMAS: dict[str, pa.Schema] = {
             _optional("pixel_column_mm", _float, "column spacing, mm"),
             _FLAGS,
             _SPLIT,
-            _optional("removed_at", _time, "when the object was first missing from the archive"),
+            _REMOVED,
             _RUN_ID,
             _field("indexed_at", _time, "when this row was published"),
         ]
@@ -136,7 +141,9 @@ SCHEMAS: dict[str, pa.Schema] = {
             _MODEL_ID,
             _VERSION,
             _SEX,
-            _optional("age_years", _float, "age at acquisition, years; 90 stands for all above 89"),
+            _optional(
+                "age_years", _float, "age at acquisition, rounded, years; 90 stands for all over 89"
+            ),
             _field("predicted_age_years", _float, "predicted age, years"),
             _optional("age_low_years", _float, "lower end of the prediction interval, years"),
             _optional("age_high_years", _float, "upper end of the prediction interval, years"),
@@ -148,6 +155,7 @@ SCHEMAS: dict[str, pa.Schema] = {
             _SPLIT,
             _RUN_ID,
             _field("predicted_at", _time, "when this row was published"),
+            _REMOVED,
         ]
     ),
 }
@@ -157,6 +165,8 @@ that a row of ages always has its boxes and heat maps."""
 _ADDED = {"object_version", "split", "run_id", "indexed_at", "rejected_at", "predicted_at"}
 _ADDED |= {"removed_at"}
 _OF_OBJECT = {"object_uri", "source_uri", "etag"}
+_TOLD = {"patient_key", "sex", "age_years", "age_gap_years"}
+"""What ages take from ``restricted/scans``: whoever scores need not know the labels."""
 
 
 _KEYS = {"scan_id", "model_id"}
@@ -182,7 +192,7 @@ STAGED = pa.schema(
         _optional("reject", _REJECT, "the refusal; null where read"),
         _optional(
             "age",
-            _struct("cohort/ages", _ADDED),
+            _struct("cohort/ages", _ADDED | _TOLD),
             "the prediction; null where only indexed, or refused",
         ),
         _optional("boxes", _structs("cohort/boxes"), "boxes of the prediction"),
@@ -192,7 +202,8 @@ STAGED = pa.schema(
 """What a worker stages: one row per decoded scan or refusal.
 
 The structs hold the columns of the tables of the same name, less what publishing
-adds (object version, split, run, time) and less what stands elsewhere in the row.
+adds (object version, split, run, time, what the scans table says) and less what stands
+elsewhere in the row.
 """
 
 

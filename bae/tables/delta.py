@@ -14,7 +14,7 @@ import duckdb
 import pyarrow as pa
 import pyarrow.dataset as ds
 import pyarrow.fs
-from deltalake import DeltaTable
+from deltalake import DeltaTable, Schema
 from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
 
 from bae import storage
@@ -106,12 +106,12 @@ def _check_contract(name: str, table: DeltaTable) -> None:
             )
 
 
-def lacks_columns(name: str, table: DeltaTable | None) -> bool:
-    """Say whether a table was written by a version of bae that had fewer columns."""
-    if table is None:
-        return False
+def add_columns(name: str, table: DeltaTable) -> None:
+    """Add the contract's columns that a table of an earlier version of bae lacks."""
     there = pa.schema(table.schema().to_arrow()).names
-    return any(column not in there for column in SCHEMAS[name].names)
+    missing = [field for field in SCHEMAS[name] if field.name not in there]
+    if missing:
+        table.alter.add_columns(Schema.from_arrow(pa.schema(missing)).fields)
 
 
 def dataset_of(name: str, table: DeltaTable | None) -> ds.Dataset:
@@ -126,9 +126,35 @@ def dataset_of(name: str, table: DeltaTable | None) -> ds.Dataset:
     fields = [
         field if field.name in there.names else field.with_nullable(True) for field in SCHEMAS[name]
     ]
-    return found.replace_schema(
-        pa.schema(fields + [field for field in there if field.name not in SCHEMAS[name].names])
-    )
+    schema = pa.schema(fields + [field for field in there if field.name not in SCHEMAS[name].names])
+    return _without_string_views(found.replace_schema(schema))
+
+
+def _without_string_views(found: ds.FileSystemDataset) -> ds.Dataset:
+    """Return a dataset that can be filtered whatever deltalake has written.
+
+    Its merges write columns of the type ``string_view`` (1.6.6), which pyarrow's filters cannot
+    compare (26.0). Such files are read and cast here; ``jobs.maintain`` rewrites them all.
+    """
+    plain: list[ds.Fragment] = []
+    viewed: list[ds.Fragment] = []
+    for fragment in found.get_fragments():
+        odd = any(_is_view(field.type) for field in fragment.physical_schema)
+        (viewed if odd else plain).append(fragment)
+    if not viewed:
+        return found
+    read = [fragment.to_table(schema=found.schema) for fragment in viewed]
+    cast = pa.concat_tables(read).cast(found.schema)
+    rest = ds.FileSystemDataset(plain, found.schema, found.format, found.filesystem)
+    return ds.dataset([rest, ds.dataset(cast)])
+
+
+def _is_view(kind: pa.DataType) -> bool:
+    if pa.types.is_list(kind) or pa.types.is_large_list(kind):
+        return _is_view(kind.value_type)
+    if pa.types.is_struct(kind):
+        return any(_is_view(field.type) for field in kind)
+    return bool(pa.types.is_string_view(kind) or pa.types.is_binary_view(kind))
 
 
 def files(table: DeltaTable) -> list[str]:

@@ -5,7 +5,7 @@ on the patient's scans are not touched: their weights hold no key, and what they
 of one patient cannot be taken out.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import pyarrow as pa
@@ -14,8 +14,8 @@ import pyarrow.parquet as pq
 from deltalake import DeltaTable
 
 from bae import storage
-from bae.errors import RunError, UseError
-from bae.tables import contract, delta, runs
+from bae.errors import RunError, StorageError, UseError, after_writing
+from bae.tables import contract, delta, publish
 from bae.tables.maintain import committed, merged, no_check, vacuum
 
 
@@ -25,59 +25,106 @@ class Erased:
 
     Attributes:
         rows: table to rows removed.
+        staged: files of unfinished runs removed; their objects are read again when the run
+            goes on.
         exports: DICOM objects removed below ``contract.EXPORTS``.
-        files_searched: Parquet files and log files searched afterwards for the keys.
+        files_searched: files searched afterwards for the keys.
         still_in_archive: the patient's objects that the archive still holds; the next
-            run would read them again.
+            run would read them again. None where the archive is out of reach.
     """
 
     rows: dict[str, int]
+    staged: int
     exports: int
     files_searched: int
-    still_in_archive: int
+    still_in_archive: int | None
 
 
 def erase(tables_uri: str, patient_key: str, check: Callable[[], None] = no_check) -> Erased:
     """Remove a patient, known by the key in ``cohort/ages``; versions from before cannot be read.
 
+    A run that was killed while publishing is published first; an unfinished one loses the parts
+    that hold the patient, and stays unfinished.
+
     Raises:
-        UseError: no such patient, or a run is unfinished, whose staged rows may hold one.
-        RunError: the keys were still found in some file afterwards.
+        UseError: no such patient; nothing was written.
+        RunError: the keys were still found in some file afterwards, or it broke off; the same
+            call again goes on.
     """
-    if runs.unfinished(tables_uri):
-        raise UseError("a run is unfinished; finish it first, its staged rows may hold the patient")
-    scans = delta.dataset(tables_uri, "restricted/scans").to_table(
-        columns=["scan_id", "object_uri", "source_uri"],
-        filter=pc.field("patient_key") == patient_key,
-    )
-    ages = delta.dataset(tables_uri, "cohort/ages").to_table(
-        columns=["scan_id"], filter=pc.field("patient_key") == patient_key
-    )
-    scan_ids = pc.unique(pa.chunked_array(scans["scan_id"].chunks + ages["scan_id"].chunks))
-    if not len(scan_ids):
+    tables = {name: delta.delta(tables_uri, name) for name in contract.SCHEMAS}
+    scans, scan_ids = _scans(tables, patient_key)
+    held = _staged(tables_uri, [patient_key, *scan_ids])
+    if not scan_ids and not held:
         raise UseError("no table has this patient key; keys are 32 hex digits, see cohort/ages")
-    gone = {
-        "patient_key": pa.array([patient_key]),
-        "scan_id": scan_ids,
-        "object_uri": pc.unique(scans["object_uri"]),
-    }
-    rows = {}
-    for name in reversed(contract.SCHEMAS):
-        schema = contract.SCHEMAS[name]
-        column = next(key for key in gone if key in schema.names)
-        rows[name] = _delete(delta.delta(tables_uri, name), column, gone[column], check)
-    vacuum(tables_uri, keep_days=0)
-    _drop_samples(tables_uri, [patient_key, *scan_ids.to_pylist()])
-    exports = _drop_exports(tables_uri, scan_ids.to_pylist())
-    searched = _prove(tables_uri, [patient_key, *scan_ids.to_pylist()])
-    left = sum(storage.exists(uri) for uri in pc.unique(scans["source_uri"]).to_pylist())
-    return Erased(rows=rows, exports=exports, files_searched=searched, still_in_archive=left)
+    with after_writing():
+        publish.finish_halves(tables_uri, check)
+        tables = {name: delta.delta(tables_uri, name) for name in contract.SCHEMAS}
+        scans, scan_ids = _scans(tables, patient_key)
+        keys = [patient_key, *scan_ids]
+        gone = {
+            "patient_key": pa.array([patient_key]),
+            "scan_id": pa.array(scan_ids, pa.string()),
+            "object_uri": pc.unique(scans["object_uri"]),
+        }
+        rows = {}
+        for name, table in reversed(tables.items()):
+            column = next(key for key in gone if key in contract.SCHEMAS[name].names)
+            rows[name] = _delete(table, column, gone[column], check)
+        check()
+        staged = _drop(_staged(tables_uri, keys))
+        vacuum(tables_uri, keep_days=0)
+        _drop_samples(tables_uri, keys)
+        exports = _drop_exports(tables_uri, scan_ids)
+        searched = _prove(tables_uri, keys)
+    return Erased(
+        rows=rows,
+        staged=staged,
+        exports=exports,
+        files_searched=searched,
+        still_in_archive=_left(pc.unique(scans["source_uri"]).to_pylist()),
+    )
+
+
+def _scans(tables: dict[str, DeltaTable | None], patient_key: str) -> tuple[pa.Table, list[str]]:
+    """Return the patient's rows of the scans table, and the scan_ids of all tables."""
+    mine = pc.field("patient_key") == patient_key
+    # the tables as they are: a run that is half published counts, too
+    scans, ages = (
+        delta.dataset_of(name, tables[name]).to_table(columns=columns, filter=mine)
+        for name, columns in (
+            ("restricted/scans", ["scan_id", "object_uri", "source_uri"]),
+            ("cohort/ages", ["scan_id"]),
+        )
+    )
+    return scans, sorted({*scans["scan_id"].to_pylist(), *ages["scan_id"].to_pylist()})
+
+
+def _staged(tables_uri: str, keys: list[str]) -> list[str]:
+    """Return the staged files that hold one of the keys, whether or not a run owns them."""
+    return [
+        uri
+        for uri in _below(storage.join(storage.normal(tables_uri), contract.STAGING))
+        if uri.endswith(".parquet") and _holds(storage.read_bytes(uri), keys)
+    ]
+
+
+def _drop(uris: list[str]) -> int:
+    for uri in uris:
+        storage.delete(uri)
+    return len(uris)
+
+
+def _left(source_uris: list[str]) -> int | None:
+    try:
+        return sum(storage.exists(uri) for uri in source_uris)
+    except StorageError:
+        return None
 
 
 def _delete(
     table: DeltaTable | None, column: str, values: pa.Array, check: Callable[[], None]
 ) -> int:
-    if table is None:
+    if table is None or not len(values):
         return 0
     check()
     matched = merged(table, pa.table({column: values}), [column])
@@ -91,7 +138,7 @@ def _drop_samples(tables_uri: str, keys: list[str]) -> None:
         data = storage.read_or_none(uri)  # None: its set was deleted a moment ago
         if data is None or not uri.endswith(".parquet"):
             continue
-        if _holds(pq.ParquetFile(pa.BufferReader(data)), keys):
+        if _holds(data, keys):
             name = uri[len(folder) + 1 :].partition("/")[0]
             storage.delete(storage.join(folder, name))
 
@@ -99,10 +146,7 @@ def _drop_samples(tables_uri: str, keys: list[str]) -> None:
 def _drop_exports(tables_uri: str, scan_ids: list[str]) -> int:
     """Delete the DICOM exports of some scans, which are named after them; return how many."""
     folder = storage.join(storage.normal(tables_uri), contract.EXPORTS)
-    mine = [uri for uri in _below(folder) if any(scan_id in uri for scan_id in scan_ids)]
-    for uri in mine:
-        storage.delete(uri)
-    return len(mine)
+    return _drop([uri for uri in _below(folder) if any(key in uri for key in scan_ids)])
 
 
 def _prove(tables_uri: str, keys: list[str]) -> int:
@@ -122,10 +166,11 @@ def _prove(tables_uri: str, keys: list[str]) -> int:
     for uri in uris:
         data = storage.read_bytes(uri)
         found = any(key.encode() in data or key in uri for key in keys)
-        if uri.endswith(".parquet"):
-            found = found or _holds(pq.ParquetFile(pa.BufferReader(data)), keys)
-        if found:
-            raise RunError("a file below the tables still holds the patient; run again")
+        if found or (uri.endswith(".parquet") and _holds(data, keys)):
+            raise RunError(
+                f"{uri if uri.startswith(root + '/cohort') else 'a file below restricted/'} still "
+                "holds the patient; no job of bae wrote it there: remove it, then run again"
+            )
     return len(uris)
 
 
@@ -137,23 +182,41 @@ def _below(folder: str) -> list[str]:
     return uris
 
 
-def _holds(file: pq.ParquetFile, keys: list[str]) -> bool:
-    """Say whether any text column, nested ones included, holds one of the keys."""
+def _holds(data: bytes, keys: list[str]) -> bool:
+    """Say whether any text of a Parquet file, nested or not, holds one of the keys."""
+    file = pq.ParquetFile(pa.BufferReader(data))
     wanted = "|".join(keys)
-    for group in range(file.num_row_groups):
-        columns = file.read_row_group(group).columns
-        while columns:
-            column = columns.pop()
-            if pa.types.is_struct(column.type):
-                columns += column.flatten()
-            elif pa.types.is_map(column.type):
-                for chunk in column.chunks:
-                    columns += [pa.chunked_array([chunk.keys]), pa.chunked_array([chunk.items])]
-            elif pa.types.is_list(column.type):
-                columns.append(pc.list_flatten(column))
-            elif (
-                pa.types.is_string(column.type)
-                and pc.any(pc.match_substring_regex(column, wanted)).as_py()
-            ):
-                return True
-    return False
+    return any(
+        pc.any(pc.match_substring_regex(column, wanted)).as_py()
+        for group in range(file.num_row_groups)
+        for whole in file.read_row_group(group).columns
+        for column in _texts(whole)
+    )
+
+
+def _texts(column: pa.ChunkedArray) -> Iterator[pa.ChunkedArray]:
+    """Yield every column of text or bytes inside a column.
+
+    Raises:
+        RunError: a type that may hold text and that this search does not know.
+    """
+    kind = column.type
+    if pa.types.is_struct(kind):
+        for field in column.flatten():
+            yield from _texts(field)
+    elif pa.types.is_map(kind):
+        for chunk in column.chunks:
+            yield from _texts(pa.chunked_array([chunk.keys]))
+            yield from _texts(pa.chunked_array([chunk.items]))
+    elif isinstance(kind, (pa.ListType, pa.LargeListType, pa.FixedSizeListType)):
+        yield from _texts(pc.list_flatten(column))
+    elif pa.types.is_dictionary(kind):
+        yield from _texts(column.cast(kind.value_type))
+    elif kind in (pa.string(), pa.large_string(), pa.binary(), pa.large_binary()):
+        yield column
+    elif kind == pa.string_view():
+        yield column.cast(pa.string())
+    elif kind == pa.binary_view() or pa.types.is_fixed_size_binary(kind):
+        yield column.cast(pa.binary())
+    elif not (pa.types.is_primitive(kind) or pa.types.is_decimal(kind) or pa.types.is_null(kind)):
+        raise RunError(f"cannot search a column of type {kind}: erasure cannot be proved")

@@ -1,4 +1,4 @@
-"""What tables need besides new rows: marks for what is gone, tidy files.
+"""Tidy files: put together what is small, delete what nobody needs.
 
 All of it holds the lease (``bae.tables.lease``) while it works, commits atomically per table,
 and writes no key, no path and no condition that contains one into a table's log.
@@ -15,7 +15,7 @@ from deltalake.exceptions import CommitFailedError
 from deltalake.table import TableMerger
 
 from bae import storage
-from bae.errors import LockedError
+from bae.errors import LockedError, UseError
 from bae.tables import contract, delta, runs
 
 KEEP_DAYS = 30
@@ -34,44 +34,6 @@ _SORTED_BY = {
 
 def no_check() -> None:
     """Stand for a run without a lease."""
-
-
-def mark_removed(
-    tables_uri: str, archive_uri: str, listing: pa.Table, check: Callable[[], None] = no_check
-) -> int:
-    """Mark scans whose object is no longer in the archive; take back marks of returned ones.
-
-    Nothing is forgotten: the rows stay, ``removed_at`` says since when.
-
-    Args:
-        archive_uri: the archive that was listed; objects of others are left alone.
-        listing: its complete listing, a table of ``storage.LISTING``.
-
-    Returns:
-        How many objects changed.
-    """
-    table = delta.delta(tables_uri, "restricted/scans")
-    if table is None:
-        return 0
-    changed = delta.ask(
-        """
-        SELECT DISTINCT source_uri, etag,
-               CASE WHEN removed_at IS NULL THEN $now::TIMESTAMPTZ END AS removed_at
-        FROM scans LEFT JOIN (SELECT object_uri AS source_uri, 1 AS there FROM listing)
-            USING (source_uri)
-        WHERE (source_uri = $place OR starts_with(source_uri, $place || '/'))
-          AND (there IS NULL) = (removed_at IS NULL)""",
-        {"now": datetime.now(UTC), "place": storage.normal(archive_uri)},
-        listing=listing,
-        scans=delta.dataset_of("restricted/scans", table),
-    )
-    if changed.num_rows:
-        check()
-        schema = contract.SCHEMAS["restricted/scans"]
-        source = changed.cast(pa.schema([schema.field(name) for name in changed.schema.names]))
-        matched = merged(table, source, ["source_uri", "etag"])
-        committed(matched.when_matched_update({"removed_at": "s.removed_at"}).execute)
-    return int(changed.num_rows)
 
 
 def merged(table: DeltaTable, source: pa.Table, keys: Sequence[str]) -> TableMerger:
@@ -121,14 +83,20 @@ def compact(tables_uri: str, check: Callable[[], None] = no_check) -> dict[str, 
 
 
 def vacuum(tables_uri: str, keep_days: int = KEEP_DAYS) -> int:
-    """Delete files that no version of the last ``keep_days`` days needs; return how many."""
+    """Delete files that no version of the last ``keep_days`` days needs; return how many.
+
+    Also those that no version ever had, which a killed writer leaves: hold the lease.
+    """
     deleted = 0
     for name in contract.SCHEMAS:
         table = delta.delta(tables_uri, name)
         if table is not None:
             deleted += len(
                 table.vacuum(
-                    retention_hours=24 * keep_days, dry_run=False, enforce_retention_duration=False
+                    retention_hours=24 * keep_days,
+                    dry_run=False,
+                    enforce_retention_duration=False,
+                    full=True,
                 )
             )
     return deleted
@@ -147,6 +115,19 @@ def drop_abandoned(tables_uri: str, keep_days: int = KEEP_DAYS) -> int:
     for name in abandoned:
         storage.delete(storage.join(folder, name))
     return len(abandoned)
+
+
+def give_up(tables_uri: str, run_id: str) -> None:
+    """Drop an unfinished run for good: what it has staged is read again by a later run.
+
+    Raises:
+        UseError: there is no such run.
+    """
+    found = {run.run_id: run for run in runs.unfinished(tables_uri)}
+    if run_id not in found:
+        known = f"unfinished are {', '.join(found)}" if found else "no run is unfinished"
+        raise UseError(f"there is no unfinished run {run_id}; {known}")
+    found[run_id].remove()
 
 
 def without_retry() -> CommitProperties:

@@ -8,10 +8,12 @@ Three nets, each enough by itself for the fault it is meant for:
 - a commit that meets a newer version of its table than it was compared with fails,
   so two publishers at once cannot both add the same rows.
 
-``cohort/ages`` is committed last, and always, even without rows: its commit says
-that the run is whole, and ``bae.tables`` hides rows of runs that have not got that far.
+Every table is committed, even without rows, and ``cohort/ages`` last: its commit says that the
+run is whole, and ``bae.tables`` hides rows of runs that have not got that far. A later run finds
+their rows by the same keys, so it takes them for its own.
 """
 
+import contextlib
 import itertools
 import logging
 import tempfile
@@ -28,11 +30,11 @@ from deltalake import (
     WriterProperties,
     write_deltalake,
 )
-from deltalake.exceptions import CommitFailedError
+from deltalake.exceptions import CommitFailedError, DeltaError
 
 from bae import storage
-from bae.errors import LockedError, RunError
-from bae.tables import compare, contract, delta, splits
+from bae.errors import LockedError, RunError, StorageError
+from bae.tables import compare, contract, delta, settings, splits
 from bae.tables.runs import Run, unfinished
 
 _log = logging.getLogger(__name__)
@@ -60,12 +62,12 @@ _ROW_GROUP = {"cohort/heatmaps": 16384}
 
 
 def publish(
-    tables_uri: str, run_id: str, staged_uri: str, check: Callable[[], None] = lambda: None
+    run: Run, check: Callable[[], None] = lambda: None
 ) -> tuple[dict[str, int], Counter[str]]:
     """Add a run's staged rows to the tables; a second call changes nothing.
 
     Args:
-        staged_uri: folder of Parquet files in the schema ``contract.STAGED``.
+        run: its staged files are in the schema ``contract.STAGED``.
         check: called before each commit; raises when this run lost its lease.
 
     Returns:
@@ -76,41 +78,64 @@ def publish(
         TablesError: staged files or tables do not fit the contract.
         LockedError: another run published at the same time; nothing of this table was added.
     """
-    _finish_halves(tables_uri, run_id, check)
+    finish_halves(run.tables_uri, check, run.run_id)
     with delta.storage_errors("publish the run"):
-        return _publish(tables_uri, run_id, staged_uri, check)
+        return _publish(run, check)
 
 
-def _publish(
-    tables_uri: str, run_id: str, staged_uri: str, check: Callable[[], None]
-) -> tuple[dict[str, int], Counter[str]]:
-    staged = compare.staged(staged_uri)
-    opened = {name: delta.delta(tables_uri, name) for name in contract.SCHEMAS}
+def _publish(run: Run, check: Callable[[], None]) -> tuple[dict[str, int], Counter[str]]:
+    run_id = run.run_id
+    staged = compare.staged(run.staged_uri)
+    opened = {name: _opened(run.tables_uri, name) for name in contract.SCHEMAS}
     added = dict.fromkeys(contract.SCHEMAS, 0)
     if _has_run(opened[delta.LAST], run_id):
         return added, Counter()
     now = datetime.now(UTC)
+    told = settings.read(run.tables_uri)
+    decimals = 1 if told is None else told.age_decimals
     with tempfile.TemporaryDirectory(prefix="bae-publish-") as spill:
-        connection = compare.database(spill, staged, opened)
+        connection = compare.database(spill, staged, run.objects(), opened)
         splits.assign(connection)
         refused = compare.refused(connection, run_id)
         for name, table in opened.items():
-            last = name == delta.LAST
             if _has_run(table, run_id):
                 continue
-            rows = compare.rows(connection, name, run_id, now)
+            rows = compare.rows(connection, name, run_id, now, decimals)
             first = next(rows, None)
-            if first is None and not last:
-                continue
             check()
-            added[name] = _commit(tables_uri, name, table, run_id, first, rows)
+            added[name] = _commit(name, table, run_id, first, rows)
             _log.info("published %d rows of %s", added[name], name)
         connection.close()
     return added, refused
 
 
-def _finish_halves(tables_uri: str, run_id: str, check: Callable[[], None]) -> None:
-    """Publish what another run, killed while publishing, left half done.
+def _opened(tables_uri: str, name: str) -> DeltaTable:
+    """Open a table; make it, without rows, where there is none.
+
+    Two first runs at once would otherwise both add all their rows: without a table there is no
+    version to compare with, so none to conflict on.
+    """
+    table = delta.delta(tables_uri, name)
+    if table is None:
+        place = delta.uri(tables_uri, name)
+        with contextlib.suppress(CommitFailedError, DeltaError):  # another run was faster
+            DeltaTable.create(
+                place,
+                contract.SCHEMAS[name],
+                mode="ignore",
+                name=name.partition("/")[2],
+                configuration=_configuration(name),
+                storage_options=storage.table_options(place),
+            )
+        table = delta.delta(tables_uri, name)
+        if table is None:
+            raise StorageError(f"cannot make {name}: the storage refuses or does not answer")
+    delta.add_columns(name, table)
+    return table
+
+
+def finish_halves(tables_uri: str, check: Callable[[], None], run_id: str = "") -> None:
+    """Publish what another run than ``run_id``, killed while publishing, left half done.
 
     So at most one run is half published at any time, which is what readers leave out.
     """
@@ -119,7 +144,7 @@ def _finish_halves(tables_uri: str, run_id: str, check: Callable[[], None]) -> N
             continue
         if any(_has_run(delta.delta(tables_uri, name), run.run_id) for name in contract.SCHEMAS):
             _log.warning("finishing run %s, which was killed while publishing", run.run_id)
-            _publish(tables_uri, run.run_id, run.staged_uri, check)
+            _publish(run, check)
 
 
 def finish(
@@ -140,7 +165,7 @@ def finish(
             missing = compare.unaccounted(objects, compare.staged(run.staged_uri))
         if missing:
             raise RunError(f"{missing} objects were neither read nor refused; nothing is published")
-    published = publish(run.tables_uri, run.run_id, run.staged_uri, check)
+    published = publish(run, check)
     run.remove()
     return published
 
@@ -162,9 +187,8 @@ def _configuration(name: str) -> dict[str, str | None]:
 
 
 def _commit(
-    tables_uri: str,
     name: str,
-    table: DeltaTable | None,
+    table: DeltaTable,
     run_id: str,
     first: pa.RecordBatch | None,
     rest: Iterator[pa.RecordBatch],
@@ -180,22 +204,19 @@ def _commit(
             waiting.append(batch)
             count += batch.num_rows
             if sum(one.num_rows for one in waiting) >= _STRETCH_ROWS.get(name, 1_000_000):
-                yield pa.concat_batches(waiting)
+                yield pa.concat_batches(waiting).cast(schema)
                 waiting = []
         if waiting:
-            yield pa.concat_batches(waiting)
+            yield pa.concat_batches(waiting).cast(schema)
 
-    schema = contract.SCHEMAS[name]
-    place = delta.uri(tables_uri, name)
+    # the table's own: a description that has changed since would be refused as another schema
+    there = pa.schema(table.schema().to_arrow())
+    schema = pa.schema([there.field(field.name) for field in contract.SCHEMAS[name]])
     try:
         write_deltalake(
-            place if table is None else table,
+            table,
             pa.RecordBatchReader.from_batches(schema, stretches()),
             mode="append",
-            name=name.partition("/")[2],
-            configuration=_configuration(name) if table is None else None,
-            schema_mode="merge" if delta.lacks_columns(name, table) else None,
-            storage_options=storage.table_options(place),
             target_file_size=_FILE_BYTES,
             writer_properties=WriterProperties(
                 compression="ZSTD",

@@ -14,37 +14,48 @@ from bae.tables.contract import RESTRICTED, SCHEMAS
 from bae.tables.delta import LAST, dataset_of, delta, files, half_published
 
 
-def latest_ages(connection: duckdb.DuckDBPyConnection) -> str:
-    """Return the query of each scan's newest age, for a connection that has the view ``ages``.
+def _latest(connection: duckdb.DuckDBPyConnection) -> dict[str, str]:
+    """Return the views of what counts today, name to query, for a connection with the tables.
 
-    ``infra/views.sql`` says it in general: of all rows of a scan the newest object counts,
-    and of that the newest model that scored it. That groups all rows by scan, which takes
-    seconds on millions. Here the few facts that decide are looked up first (which models
-    there are, whether any scan has a second object), and only what they ask for is joined.
+    ``infra/views.sql`` says it in general: of the rows of a scan the newest object that is not
+    removed counts, and of that the newest model that scored it. That groups all rows by scan,
+    which takes seconds on millions. Here the few facts that decide are looked up first (which
+    models there are, whether any scan has a second object or lost its own), and only what they
+    ask for is joined.
     """
     facts = connection.sql("""
-        SELECT model_id, max(object_version) FROM ages
+        SELECT model_id, max(object_version), count(removed_at) FROM ages
         GROUP BY model_id ORDER BY min(predicted_at), model_id""").fetchall()
-    models = [str(model_id).replace("'", "''") for model_id, _ in facts]
-    current = "ages"
-    if any(version > 1 for _, version in facts):
+    models = [_text(str(model_id)) for model_id, _, _ in facts]
+    here = "FROM ages"
+    if any(removed for _, _, removed in facts):
+        here = "FROM ages WHERE removed_at IS NULL"
+    current = here
+    if any(version > 1 for _, version, _ in facts):
         # Few scans have a second object: a small table, so a quick join.
-        current = """(
-            SELECT ages.* FROM ages LEFT JOIN (
-                SELECT scan_id, max(object_version) AS last FROM ages
+        current = f"""
+            SELECT ages.* FROM ({here}) AS ages LEFT JOIN (
+                SELECT scan_id, max(object_version) AS last FROM ({here})
                 WHERE object_version > 1 GROUP BY scan_id) AS changed USING (scan_id)
-            WHERE object_version = coalesce(last, 1))"""
-    if len(models) < 2:
-        return f"SELECT * FROM {current}"
+            WHERE object_version = coalesce(last, object_version)"""
     selects = []
     for number, model in enumerate(models):
-        newer = ", ".join(f"'{name}'" for name in models[number + 1 :])
-        rows = f"SELECT * FROM {current} WHERE model_id = '{model}'"
-        if newer:
-            seen = f"SELECT scan_id FROM {current} WHERE model_id IN ({newer})"
+        rows = f"FROM current_ages WHERE model_id = {model}"
+        if newer := ", ".join(models[number + 1 :]):
+            seen = f"SELECT scan_id FROM current_ages WHERE model_id IN ({newer})"
             rows = f"SELECT * FROM ({rows}) ANTI JOIN ({seen}) USING (scan_id)"
-        selects.append(rows)
-    return " UNION ALL ".join(selects)
+        selects.append(f"({rows})")
+    latest = " UNION ALL ".join(selects) if len(models) > 1 else "FROM current_ages"
+    own = "SEMI JOIN latest_ages USING (scan_id, model_id, object_version)"
+    if latest == "FROM current_ages" and current == "FROM ages":
+        own = ""  # all rows are
+    return {
+        "current_ages": current,
+        "latest_ages": latest,
+        "latest_boxes": f"FROM boxes {own}",
+        "latest_heatmaps": f"FROM heatmaps {own}",
+        "age_gap_by_decade": AGE_GAP_BY_DECADE,
+    }
 
 
 AGE_GAP_BY_DECADE = """
@@ -61,38 +72,40 @@ def connect(
 ) -> duckdb.DuckDBPyConnection:
     """Return a DuckDB connection with the tables as views: ages, boxes, heatmaps.
 
-    And on top ``latest_ages`` (one row per scan: its newest object by the newest model)
-    and ``age_gap_by_decade``; ``infra/views.sql`` has them for other engines. The views
-    show the tables as they are now: a publish while the connection is open does not
-    change an answer. Times are in UTC.
+    And on top ``current_ages`` (one row per scan and model: of the newest object that is still
+    in the archive), ``latest_ages`` (one row per scan: of these the newest model's), with it
+    ``latest_boxes`` and ``latest_heatmaps``, and ``age_gap_by_decade``; ``infra/views.sql`` has
+    them for other engines. The views show the tables as they are now: a publish while the
+    connection is open does not change an answer. Times are in UTC.
 
     Args:
-        version: show ``ages`` as of this Delta version, the others to match.
+        version: show only the runs that ``ages`` had at this Delta version. It works for ever,
+            since rows are only added; patients erased and labels corrected since are so here too.
         restricted: also offer scans and rejects, for those who may read them.
     """
     connection = duckdb.connect()
     connection.execute("SET TimeZone = 'UTC'")
-    last = delta(tables_uri, LAST, version)
-    _add_view(connection, LAST, last, "TRUE")
+    last = delta(tables_uri, LAST)
+    then = last if version is None else delta(tables_uri, LAST, version)
     for name in SCHEMAS:
-        if name == LAST or (name.startswith(f"{RESTRICTED}/") and not restricted):
+        if name.startswith(f"{RESTRICTED}/") and not restricted:
             continue
-        table = delta(tables_uri, name)
+        table = last if name == LAST else delta(tables_uri, name)
         if version is not None:
-            shown = _runs_of(name, table, last)
+            shown = _runs_of(name, table, then)
         elif hidden := half_published(table, last):
             shown = f"run_id <> {_text(hidden)}"
         else:
             shown = "TRUE"
         _add_view(connection, name, table, shown)
-    connection.execute(f"CREATE VIEW latest_ages AS {latest_ages(connection)}")
-    connection.execute(f"CREATE VIEW age_gap_by_decade AS {AGE_GAP_BY_DECADE}")
+    for view, query in _latest(connection).items():
+        connection.execute(f"CREATE VIEW {view} AS {query}")
     return connection
 
 
 def _runs_of(name: str, table: DeltaTable | None, last: DeltaTable | None) -> str:
     """Return the condition that keeps only rows of runs that ``last`` has."""
-    # Rows are only ever added, so a filter by run shows an old state, even after vacuum.
+    # Files of old versions go with vacuum; rows stay, so a filter by run shows an old state.
     runs = pc.unique(dataset_of(name, table).to_table(columns=["run_id"])["run_id"]).to_pylist()
     known = [run for run in runs if last is not None and last.transaction_version(run) is not None]
     return "run_id IN ({})".format(", ".join(map(_text, known)) or "NULL")

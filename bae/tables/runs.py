@@ -104,6 +104,17 @@ class Run:
                 parts[len(parts)] = file.read_row_group(group)
         return parts
 
+    def objects(self) -> pa.Table:
+        """Return all objects, in the order in which they were listed: object_uri, etag, part."""
+        parts = [
+            objects.select(["object_uri", "etag"]).append_column(
+                "part", pa.array([number] * objects.num_rows, pa.int64())
+            )
+            for number, objects in self.parts().items()
+        ]
+        empty = {"object_uri": pa.string(), "etag": pa.string(), "part": pa.int64()}
+        return pa.concat_tables(parts) if parts else pa.schema(empty).empty_table()
+
     def remaining(self) -> dict[int, pa.Table]:
         """Return the parts without a staged result: number -> objects."""
         done = self.staged()

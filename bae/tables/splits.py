@@ -1,63 +1,47 @@
-"""Which patient is for training, validation or test: by patient, even in age and sex."""
+"""Which patient is for training, validation or test: told by the patient's key alone.
 
-import hashlib
-from collections import Counter, defaultdict
-from collections.abc import Mapping
+So the same archive under the same key gives the same splits, in whatever order and number of
+nights it was read, and however it grows. The price is that the shares are only as even as
+chance makes them; bae/tables/NOTES.md says how even that is.
+"""
 
 import duckdb
-import pyarrow as pa
 
 SPLIT_SHARES = {"train": 0.70, "validation": 0.15, "test": 0.15}
 
+_SCALE = 2**32
+
 
 def assign(connection: duckdb.DuckDBPyConnection) -> None:
-    """Give a run's new patients their splits: register the table ``splits`` of every patient."""
-    old = connection.sql("SELECT patient_key, min(split) AS split FROM known_scans GROUP BY 1")
-    known = dict(old.fetchall())
-    # known patients come along, since they count towards the shares of their age and sex
-    patients = connection.sql("""
-        SELECT patient_key, min(sex) AS sex, min(age_years) AS age_years
-        FROM (SELECT patient_key, sex, age_years FROM known_scans UNION ALL
-              SELECT scan.patient_key, scan.sex, scan.age_years FROM staged
-              WHERE scan IS NOT NULL)
-        GROUP BY 1 ORDER BY 1""")
-    both = known | assign_splits(known, patients.to_arrow_table())
-    table = pa.table({"patient_key": list(both), "split": list(both.values())})
-    connection.register("splits", table)
+    """Add the table ``splits`` of every patient: patient_key, split.
 
-
-def assign_splits(known: Mapping[str, str], patients: pa.Table) -> dict[str, str]:
-    """Assign each new patient to train, validation or test.
-
-    New patients are taken in the order of a hash of their key. Each goes to the split
-    that its stratum (decade of age, sex) lacks most, so the shares hold within each
-    stratum and a later scan never moves a patient.
+    A patient whom the tables know keeps the split that they have: releases before 0.3 gave
+    splits in the order of nights.
 
     Args:
-        known: patient_key to split, for patients who have one already; they count towards
-            their stratum's shares.
-        patients: columns patient_key, sex and age_years, one row per patient.
-
-    Returns:
-        patient_key to split of every patient who was not known.
+        connection: what ``compare.database`` returned.
     """
-    counts: defaultdict[tuple[int | None, str | None], Counter[str]] = defaultdict(Counter)
-    new = []
-    for row in patients.select(["patient_key", "sex", "age_years"]).to_pylist():
-        decade = None if row["age_years"] is None else int(row["age_years"] // 10)
-        stratum, key = (decade, row["sex"]), row["patient_key"]
-        if key in known:
-            counts[stratum][known[key]] += 1
-        else:
-            new.append((hashlib.sha256(key.encode()).digest(), key, stratum))
-    assigned: dict[str, str] = {}
-    for _, key, stratum in sorted(new):
-        if key not in assigned:
-            assigned[key] = _most_lacking(counts[stratum])
-            counts[stratum][assigned[key]] += 1
-    return assigned
+    connection.execute(f"""
+        CREATE TEMP TABLE splits AS
+        SELECT patient_key, coalesce(min(known), min({split_sql("patient_key")})) AS split
+        FROM (SELECT patient_key, split AS known FROM known_scans UNION ALL
+              SELECT scan.patient_key, NULL FROM staged WHERE scan IS NOT NULL)
+        GROUP BY patient_key""")
 
 
-def _most_lacking(counts: Counter[str]) -> str:
-    total = counts.total() + 1
-    return max(SPLIT_SHARES, key=lambda split: SPLIT_SHARES[split] * total - counts[split])
+def split_sql(patient_key: str) -> str:
+    """Return the SQL expression of a patient's split.
+
+    The first 32 bits of SHA-256 of ``bae split <patient_key>``, as a share of 2^32, fall into
+    the ranges of ``SPLIT_SHARES``, one after the other.
+
+    Args:
+        patient_key: SQL expression of the key.
+    """
+    drawn = f"('0x' || sha256('bae split ' || {patient_key})[:8])::UBIGINT"
+    *ranges, last = SPLIT_SHARES
+    cases, end = "", 0.0
+    for split in ranges:
+        end += SPLIT_SHARES[split]
+        cases += f" WHEN {drawn} < {round(end * _SCALE)} THEN '{split}'"
+    return f"CASE{cases} ELSE '{last}' END"

@@ -5,7 +5,6 @@ import hmac
 import logging
 import pickle
 import re
-import stat
 import traceback
 from pathlib import Path
 
@@ -75,11 +74,11 @@ def test_the_key_comes_from_the_environment_or_a_file(
     """Hex or text; the file may end in a newline."""
     expected = KEY if text == KEY.hex() else text.encode()
     (tmp_path / "key").write_text(text + "\n")
+    monkeypatch.delenv(privacy.KEY_VARIABLE, raising=False)
     monkeypatch.setenv(privacy.KEY_FILE_VARIABLE, str(tmp_path / "key"))
-    assert privacy.load_key(f"{tmp_path}/restricted/pseudonym.key") == expected
+    assert privacy.load_key() == expected
     monkeypatch.setenv(privacy.KEY_VARIABLE, "0" * 64)
-    assert privacy.load_key(f"{tmp_path}/restricted/pseudonym.key") == bytes(32)
-    assert not (tmp_path / "restricted").exists()
+    assert privacy.load_key() == bytes(32)
 
 
 def test_a_short_key_is_refused_without_showing_it(
@@ -88,37 +87,34 @@ def test_a_short_key_is_refused_without_showing_it(
     """Fifteen bytes."""
     monkeypatch.setenv(privacy.KEY_VARIABLE, "fifteen letters")
     with pytest.raises(UseError, match="15 bytes is too short") as wrong:
-        privacy.load_key(f"{tmp_path}/restricted/pseudonym.key")
+        privacy.load_key()
     assert "fifteen" not in str(wrong.value)
 
 
-def test_a_demo_key_is_made_once_for_its_owner_only_and_said_so(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
+def test_there_is_no_key_unless_one_is_given(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """In restricted/, mode 0600, the same for every later run."""
-    with caplog.at_level(logging.INFO):
-        key = privacy.load_key(f"{tmp_path}/restricted/pseudonym.key")
-        assert privacy.load_key(f"{tmp_path}/restricted/pseudonym.key") == key
-    place = tmp_path / "restricted" / "pseudonym.key"
-    assert stat.S_IMODE(place.stat().st_mode) == 0o600
-    assert len(key) == 32
+    """A machine without one must never make pseudonyms; the demo key is asked for by name."""
+    monkeypatch.delenv(privacy.KEY_VARIABLE, raising=False)
+    with pytest.raises(UseError, match="no pseudonym key on"):
+        privacy.load_key()
+    monkeypatch.setenv(privacy.KEY_VARIABLE, "demo")
+    assert privacy.load_key() == b"every demo has the same people"
     assert [record.levelname for record in caplog.records] == ["WARNING"]
-    assert key.hex() not in caplog.text
-    assert privacy.KEY_VARIABLE in caplog.text
 
 
-@pytest.mark.parametrize(
-    ("age", "public"),
-    [
-        (42.5, (42.5, None)),
-        (89.0, (89.0, None)),
-        (89.1, (90.0, "age_over_89")),
-        (119.0, (90.0, "age_over_89")),
-    ],
-)
-def test_ages_over_89_are_one_category(age: float, public: tuple[float, str | None]) -> None:
-    """45 CFR 164.514."""
-    assert privacy.public_age(age) == public
+def test_a_fingerprint_tells_keys_apart() -> None:
+    """And is no pseudonym of anything."""
+    assert privacy.fingerprint(KEY) != privacy.fingerprint(KEY + b"x")
+    assert KEY.hex() not in privacy.fingerprint(KEY)
+
+
+def test_the_issuer_of_an_id_makes_no_second_patient() -> None:
+    """Archives name it on some objects only; tables of older releases go on telling by it."""
+    named, bare = (Identity(patient=p, study="", instance="1") for p in ("A\x0017", "\x0017"))
+    assert privacy.patient_key(KEY, named) == privacy.patient_key(KEY, bare)
+    older = [privacy.patient_key(KEY, one, issuers=True) for one in (named, bare)]
+    assert older[0] != older[1]
 
 
 def _shown(data: bytes, name: str = "x") -> str:
@@ -184,6 +180,7 @@ def test_no_text_of_a_bad_header_is_shown(
             data = dicoms.encode(ds)
     recwarn.clear()
     caplog.clear()  # of what pydicom said when the object was made
+    capfd.readouterr()
     with caplog.at_level(logging.DEBUG):
         shown = _shown(data)
     written = shown + caplog.text + "".join(capfd.readouterr())

@@ -226,7 +226,7 @@ def test_a_part_with_a_hanging_object_is_done_and_its_neighbours_are_read(
     for name, data in contents.items():
         storage.write_bytes(storage.join(folder, "archive", name), data)
     listing = storage.list_objects(storage.join(folder, "archive"))
-    reading = parts.Reading(tables_uri=storage.join(folder, "tables"), limit_s=1.0)
+    reading = replace(parts.Reading.of(storage.join(folder, "tables")), limit_s=1.0)
     part = parts._decode_part(parts._numbered(0, listing), reading)
     parts._decoder(1.0).close()
     outcomes = [item.outcome for item in parts._unpacked(part)]

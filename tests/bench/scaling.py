@@ -61,7 +61,7 @@ def _rate(folder: Path, actors: int, gpus_each: int, seconds: float) -> tuple[fl
         time.monotonic()
         for _ in pipeline_parts.run_parts(
             dict.fromkeys(range(parts), objects),
-            pipeline_parts.Reading(tables_uri=str(folder)),
+            pipeline_parts.Reading.of(str(folder)),
             Sleeper(run=run, seconds_per_scan=each),
             resources=resources.Resources(actors=actors, gpus=0.0),
         )

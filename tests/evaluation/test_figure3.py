@@ -18,7 +18,7 @@ from bae.phantom import PhantomConfig, objects
 from bae.pipeline import reread
 from bae.pipeline import rows as pipeline_rows
 from bae.scan import Box, Scan, View
-from bae.tables import contract, delta, publish, runs
+from bae.tables import delta, publish, runs
 
 EDGES = (40.0, 50.0, 60.0, 70.0, 80.0)
 
@@ -61,7 +61,7 @@ def archive(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, list[str]]:
     """Two phantoms, scored by a made-up model: heat and box depend on scan and view."""
     root = tmp_path_factory.mktemp("figure3")
     tables_uri, place = str(root / "tables"), str(root / "archive")
-    key = privacy.load_key(f"{tables_uri}/{contract.PSEUDONYM_FILE}")
+    key = privacy.load_key()
     config = PhantomConfig(columns=64, rows=256)
     names = [name for k in (0, 1) for name, _ in objects(k, config=config)]
     for k in (0, 1):

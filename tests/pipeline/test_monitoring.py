@@ -151,7 +151,11 @@ def test_a_parts_rows_are_counted(counts: Counter[tuple[str, ...]]) -> None:
     """Scans, refusals by code, and the two halves of the mean age gap."""
     staged = rows.staged(rows.listing(range(1, 41)), "m1")
     monitoring.stored("Score", 38, staged)
-    gaps = [row["age_gap_years"] for row in staged["age"].to_pylist() if row]
+    gaps = [
+        row["age"]["predicted_age_years"] - row["scan"]["age_years"]
+        for row in staged.to_pylist()
+        if row["age"]
+    ]
     assert counts[("bae_scans", "Score")] == 38
     assert counts[("bae_refused", "Score", "broken")] == 2
     assert counts[("bae_age_gap_scans",)] == len(gaps) == 38

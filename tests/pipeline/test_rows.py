@@ -78,15 +78,6 @@ def test_row_has_boxes_in_mm_and_heat_row_by_row() -> None:
     assert (heat["heat"], heat["rows"], heat["columns"]) == (bytes(range(6)), 3, 2)
 
 
-def test_old_age_leaves_the_restricted_area_as_90_with_a_flag() -> None:
-    """The scans row keeps the age, the ages row does not."""
-    (row,) = staged([_decoded(SCAN)], [_prediction(80.0)], "m").to_pylist()
-    assert row["scan"]["age_years"] == 92.5
-    assert row["age"]["age_years"] == 90
-    assert row["age"]["age_gap_years"] == pytest.approx(-10)
-    assert row["age"]["flags"] == ["a", "age_over_89", "b", "c"]
-
-
 def test_indexed_scan_has_no_prediction() -> None:
     """Index stages the scan alone."""
     (row,) = Index(run=RUN).rows([_decoded(SCAN)]).to_pylist()

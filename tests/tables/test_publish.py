@@ -34,9 +34,9 @@ def test_publishing_twice_changes_nothing(tmp_path: Path) -> None:
     """The second call adds no row and no version."""
     root = str(tmp_path)
     run = _staged_run(root, range(1, 50))
-    publish.publish(root, run.run_id, run.staged_uri)
+    publish.publish(run)
     before = rows.content(root), _versions(root)
-    added, _ = publish.publish(root, run.run_id, run.staged_uri)
+    added, _ = publish.publish(run)
     assert added == dict.fromkeys(contract.SCHEMAS, 0)
     assert (rows.content(root), _versions(root)) == before
 
@@ -98,7 +98,7 @@ def test_of_two_publishers_at_once_one_wins_and_nothing_is_doubled(tmp_path: Pat
 
     def work(run: runs.Run) -> None:
         try:
-            outcomes.append(publish.publish(root, run.run_id, run.staged_uri, check))
+            outcomes.append(publish.publish(run, check))
         except LockedError as error:
             outcomes.append(error)
 
@@ -121,8 +121,8 @@ def test_a_lost_lease_stops_the_publish_before_the_next_commit(tmp_path: Path) -
         raise LockedError("taken over")
 
     with pytest.raises(LockedError):
-        publish.publish(str(tmp_path), run.run_id, run.staged_uri, lost)
-    assert all(v is None for v in _versions(str(tmp_path)).values())
+        publish.publish(run, lost)
+    assert all(delta.read(str(tmp_path), name).num_rows == 0 for name in contract.SCHEMAS)
 
 
 def test_an_unaccounted_object_stops_the_publish(tmp_path: Path) -> None:
@@ -201,7 +201,8 @@ def test_a_large_night_is_sorted_too(tmp_path: Path) -> None:
         pa.record_batch([batch.column(f.name).cast(f.type) for f in schema], schema=schema)
         for batch in made
     )
-    publish._commit(str(tmp_path), "restricted/rejects", None, "r", None, batches)
+    table = publish._opened(str(tmp_path), "restricted/rejects")
+    publish._commit("restricted/rejects", table, "r", None, batches)
     table = delta.delta(str(tmp_path), "restricted/rejects")
     assert table is not None
     [path] = delta.files(table)
@@ -211,26 +212,32 @@ def test_a_large_night_is_sorted_too(tmp_path: Path) -> None:
     assert in_order
 
 
-def test_ages_above_ninety_are_refused(tmp_path: Path) -> None:
-    """The open tables never single out the very old."""
+def test_ages_in_the_open_are_rounded_and_over_89_one_category(tmp_path: Path) -> None:
+    """Gaps are of the open age, too: together they would give the exact one."""
     objects = rows.listing(range(1, 3))
-    old = rows.staged(objects, "m1").to_pylist()
-    old[0]["age"]["age_years"] = 95.0
+    staged = rows.staged(objects, "m1").to_pylist()
+    staged[0]["scan"]["age_years"], staged[1]["scan"]["age_years"] = 95.0, 63.2697
     run = runs.open_run(str(tmp_path), rows.ARCHIVE, "m1", objects)
-    run.store(0, pa.Table.from_pylist(old, schema=contract.STAGED))
-    with pytest.raises(TablesError, match="above 90"):
-        publish.finish(run)
-    assert _versions(str(tmp_path))["cohort/ages"] is None
+    run.store(0, pa.Table.from_pylist(staged, schema=contract.STAGED))
+    publish.finish(run)
+    exact = delta.read(str(tmp_path), "restricted/scans")["age_years"].to_pylist()
+    assert sorted(exact) == [63.2697, 95.0]
+    ages = delta.read(str(tmp_path), "cohort/ages").to_pylist()
+    assert sorted(row["age_years"] for row in ages) == [63.3, 90.0]
+    for row in ages:
+        assert row["age_gap_years"] == row["predicted_age_years"] - row["age_years"]
+        assert ("age_over_89" in row["flags"]) == (row["age_years"] == 90)
 
 
 def test_staged_files_of_another_version_are_refused(tmp_path: Path) -> None:
     """With a sentence, before anything is committed."""
     import pyarrow.parquet as pq
 
-    (tmp_path / "staged").mkdir()
-    pq.write_table(pa.table({"object_uri": ["x"]}), tmp_path / "staged" / "000000.parquet")
+    run = runs.Run(tables_uri=str(tmp_path), run_id="r", archive_uri=rows.ARCHIVE)
+    Path(run.staged_uri).mkdir(parents=True)
+    pq.write_table(pa.table({"object_uri": ["x"]}), Path(run.staged_uri) / "000000.parquet")
     with pytest.raises(TablesError, match="columns of this version"):
-        publish.publish(str(tmp_path / "tables"), "r", str(tmp_path / "staged"))
+        publish.publish(run)
 
 
 def test_the_open_log_names_no_path_and_no_key(tmp_path: Path) -> None:
@@ -246,12 +253,14 @@ def test_the_open_log_names_no_path_and_no_key(tmp_path: Path) -> None:
 
 
 def test_a_publish_needs_little_memory_for_the_splits(tmp_path: Path) -> None:
-    """Only new patients are handed to the assignment."""
+    """One row for each patient, known or new."""
     root = str(tmp_path)
     rows.night(root, rows.listing(range(1, 40)))
     run = _staged_run(root, range(30, 60))
     opened = {name: delta.delta(root, name) for name in contract.SCHEMAS}
-    connection = compare.database(str(tmp_path), compare.staged(run.staged_uri), opened)
+    connection = compare.database(
+        str(tmp_path), compare.staged(run.staged_uri), run.objects(), opened
+    )
     splits.assign(connection)
     known = connection.sql("SELECT count(DISTINCT patient_key), count(*) FROM splits").fetchall()
     assert known == [(30, 30)]

@@ -19,7 +19,7 @@ from bae.errors import ScanError
 from bae.evaluation.pages import Row
 from bae.pipeline import reread, resources, session
 from bae.report.dicom import picture, source, sr
-from bae.tables import delta, lease
+from bae.tables import current, delta, lease
 from bae.tables.contract import EXPORTS
 
 REPORT, PICTURE = "sr.dcm", "sc.dcm"
@@ -58,11 +58,10 @@ def missing(tables_uri: str, archive_uri: str, model_id: str, target: str) -> li
                    pixel_mm, pixel_column_mm
             FROM scans SEMI JOIN (FROM ages WHERE model_id = $model) AS scored
                 USING (scan_id, object_version)
-            WHERE removed_at IS NULL AND starts_with(source_uri, $archive || '/')
-            QUALIFY object_version = max(object_version) OVER (PARTITION BY scan_id)
+            WHERE starts_with(source_uri, $archive || '/')
             ORDER BY source_uri, object_uri""",
             {"model": model_id, "archive": storage.normal(archive_uri)},
-            scans=delta.dataset(tables_uri, "restricted/scans"),
+            scans=current.scans(tables_uri),
             ages=delta.dataset(tables_uri, "cohort/ages"),
         )
     return [row for row in found.to_pylist() if name(row, model_id, REPORT) not in there]

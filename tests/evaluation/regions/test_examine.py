@@ -23,7 +23,6 @@ from bae.phantom import PhantomConfig, evidence, make, objects
 from bae.phantom import archive as phantom_archive
 from bae.pipeline.rows import staged
 from bae.scan import Box, Scan
-from bae.tables import contract
 from tests.fakes import rows as fakes_rows
 
 CONFIG = PhantomConfig(columns=64, rows=256)
@@ -35,7 +34,7 @@ def indexed(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, pa.Table]:
     """Four phantoms in an archive with its truth, indexed; and what a model said of them."""
     root = tmp_path_factory.mktemp("regions")
     tables_uri, archive = str(root / "tables"), str(root / "archive")
-    key = privacy.load_key(f"{tables_uri}/{contract.PSEUDONYM_FILE}")
+    key = privacy.load_key()
     told = []
     for k in range(SCANS):
         files = objects(k, seed=5, config=CONFIG)

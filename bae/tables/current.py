@@ -1,0 +1,98 @@
+"""Which scans are current: the one place that says so.
+
+An object of the archive is current at the version (etag) that the last listing showed. A scan is
+current while its object is, and of several current objects that hold the same scan (a copy, an
+archive that moved) the one that was read last counts. ``removed_at`` in ``restricted/scans`` and
+``cohort/ages`` says since when a row is not current; nothing is ever forgotten.
+"""
+
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+
+import pyarrow as pa
+
+from bae import storage
+from bae.tables import contract, delta
+from bae.tables.maintain import committed, merged, no_check
+
+
+def scans(tables_uri: str) -> pa.Table:
+    """Return the current rows of ``restricted/scans``, one per scan, in the contract's schema."""
+    with delta.storage_errors("read restricted/scans"):
+        found = delta.ask(
+            """
+            FROM scans WHERE removed_at IS NULL
+            QUALIFY row_number() OVER (PARTITION BY scan_id ORDER BY object_version DESC) = 1
+            ORDER BY scan_id""",
+            scans=delta.dataset(tables_uri, "restricted/scans"),
+        )
+    return found.cast(contract.SCHEMAS["restricted/scans"])
+
+
+def mark(
+    tables_uri: str,
+    archive_uri: str,
+    listing: pa.Table,
+    check: Callable[[], None] = no_check,
+) -> int:
+    """Bring ``removed_at`` up to date with a listing, in both tables that have it.
+
+    A row is marked when its object is no longer listed, or is listed at another version that
+    the tables know already: until the new version is read, the old one stays current. A mark is
+    taken back when the object is there again as it was.
+
+    Args:
+        tables_uri: root of the tables.
+        archive_uri: the archive that was listed; objects of others are left alone.
+        listing: its complete listing, a table of ``storage.LISTING``.
+        check: called before each commit; raises when this run lost its lease.
+
+    Returns:
+        How many versions of objects changed.
+    """
+    objects = delta.ask(
+        """
+        WITH known AS (
+            SELECT source_uri, etag FROM scans UNION SELECT source_uri, etag FROM rejects),
+        here AS (
+            SELECT object_uri AS source_uri, listing.etag AS listed,
+                   known.etag IS NOT NULL AS is_known
+            FROM listing LEFT JOIN known
+                ON known.source_uri = object_uri AND known.etag = listing.etag)
+        SELECT DISTINCT source_uri, etag,
+               CASE WHEN removed_at IS NULL THEN $now::TIMESTAMPTZ END AS removed_at
+        FROM scans LEFT JOIN here USING (source_uri)
+        WHERE (source_uri = $place OR starts_with(source_uri, $place || '/'))
+          AND CASE WHEN removed_at IS NULL THEN listed IS NULL OR (listed <> etag AND is_known)
+                   ELSE listed = etag END""",
+        {"now": datetime.now(UTC), "place": storage.normal(archive_uri)},
+        listing=listing,
+        scans=delta.dataset(tables_uri, "restricted/scans"),
+        rejects=delta.dataset(tables_uri, "restricted/rejects"),
+    )
+    _update(tables_uri, "restricted/scans", objects, ["source_uri", "etag"], check)
+    ages = delta.ask(
+        """
+        SELECT DISTINCT scan_id, object_version, scans.removed_at
+        FROM scans JOIN ages USING (scan_id, object_version)
+        WHERE (scans.removed_at IS NULL) <> (ages.removed_at IS NULL)""",
+        scans=delta.dataset(tables_uri, "restricted/scans"),
+        ages=delta.dataset(tables_uri, "cohort/ages"),
+    )
+    _update(tables_uri, "cohort/ages", ages, ["scan_id", "object_version"], check)
+    return int(objects.num_rows)
+
+
+def _update(
+    tables_uri: str, name: str, rows: pa.Table, keys: Sequence[str], check: Callable[[], None]
+) -> None:
+    """Set the columns of ``rows`` that are no keys, where the keys are equal."""
+    table = delta.delta(tables_uri, name)
+    if table is None or not rows.num_rows:
+        return
+    check()
+    delta.add_columns(name, table)
+    schema = contract.SCHEMAS[name]
+    source = rows.cast(pa.schema([schema.field(column) for column in rows.schema.names]))
+    changed = {column: f"s.{column}" for column in rows.schema.names if column not in keys}
+    committed(merged(table, source, keys).when_matched_update(changed).execute)
