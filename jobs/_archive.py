@@ -90,6 +90,10 @@ def _print(request: night.Request, summary: night.Summary) -> None:
         f"archive    {request.archive_uri}: {summary.listed} objects, "
         f"{summary.done_before} done before"
     )
+    if summary.labels:
+        print(f"labels     {summary.labels}")
+    if summary.corrected:
+        print(f"corrected  {summary.corrected} rows of ages")
     if summary.run_id is None:
         print("nothing to do: the tables are up to date")
         return

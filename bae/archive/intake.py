@@ -1,14 +1,34 @@
 """A listed object to what became of it: fetched, decoded, under pseudonyms."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from bae import storage
 from bae.archive import privacy
-from bae.archive.labels import Labels, apply
+from bae.archive.labels import Labels, Match, apply
 from bae.archive.sandbox import Decoder
 from bae.errors import ScanError
 from bae.scan import Scan
+
+
+@dataclass(frozen=True, kw_only=True)
+class Header:
+    """What a scan's header said, where a labels file may say otherwise, and which one did.
+
+    Attributes:
+        age_years, age_source, sex: as in ``Scan``.
+        person_key, study_key: pseudonyms that labels are looked up by.
+        label: what was found.
+        labels_digest: of the labels file; None where there was none.
+    """
+
+    age_years: float | None
+    age_source: str | None
+    sex: str | None
+    person_key: str
+    study_key: str
+    label: Match | None = None
+    labels_digest: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -20,6 +40,7 @@ class Decoded:
         source_uri, etag, size_bytes: the listed object.
         scan_id, patient_key: pseudonyms; empty where the object was refused.
         outcome: the scan, or why there is none.
+        header: None where there is none.
     """
 
     object_uri: str
@@ -29,6 +50,7 @@ class Decoded:
     scan_id: str
     patient_key: str
     outcome: Scan | ScanError
+    header: Header | None = None
 
 
 def fetch(uri: str) -> bytes | ScanError:
@@ -63,9 +85,13 @@ def decode(
     for member, outcome in found:
         object_uri = f"{uri}!/{member}" if member else uri
         scan_id = patient_key = ""
+        header = None
         if isinstance(outcome, Scan):
+            header = _header(key, outcome)
             if known is not None:
-                outcome = apply(known, object_uri, outcome)
+                match = known.match(object_uri, header.study_key, header.person_key)
+                header = replace(header, label=match, labels_digest=known.digest)
+                outcome = outcome if match is None else apply(known.label(match), outcome)
             scan_id = privacy.scan_id(key, outcome.identity)
             patient_key = privacy.patient_key(key, outcome.identity, issuers=issuers)
             # Ray may spill what follows to a worker's disk
@@ -78,4 +104,15 @@ def decode(
             scan_id=scan_id,
             patient_key=patient_key,
             outcome=outcome,
+            header=header,
         )
+
+
+def _header(key: bytes, scan: Scan) -> Header:
+    return Header(
+        age_years=scan.age_years,
+        age_source=scan.age_source,
+        sex=scan.sex,
+        person_key=privacy.person_key(key, scan.identity.patient.rpartition("\0")[2]),
+        study_key=privacy.study_key(key, scan.identity.study),
+    )

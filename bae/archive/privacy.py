@@ -78,6 +78,16 @@ def patient_key(key: bytes, identity: Identity, *, issuers: bool = False) -> str
     return _pseudonym(key, "patient of scan", identity.instance)
 
 
+def person_key(key: bytes, patient_id: str) -> str:
+    """Return what a labels file knows a patient by, 32 hex digits; empty where there is no ID."""
+    return _pseudonym(key, "patient", patient_id) if patient_id else ""
+
+
+def study_key(key: bytes, study_uid: str) -> str:
+    """Return the pseudonym of a study, 32 hex digits; empty where it is not known."""
+    return _pseudonym(key, "study", study_uid) if study_uid else ""
+
+
 def without_identity(scan: Scan) -> Scan:
     """Return the scan with nothing left in it that leads back to a person."""
     return replace(scan, identity=Identity(patient="", study="", instance=""))

@@ -10,10 +10,12 @@ from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass, field, replace
 
+import pyarrow as pa
+
 from bae import logs, storage
-from bae.archive import inventory, labels
-from bae.errors import RunError, StorageError, TooManyRejectedError, after_writing
-from bae.pipeline import session
+from bae.archive import inventory, labels, privacy
+from bae.errors import LabelsError, RunError, StorageError, TooManyRejectedError, after_writing
+from bae.pipeline import relabel, session
 from bae.pipeline.parts import PATIENCE_S, PartDone, Reading, run_parts
 from bae.pipeline.resources import Resources, fitted
 from bae.pipeline.rows import Index
@@ -55,6 +57,8 @@ class Summary:
         run_id: the run, as in every row it published; None where nothing was left to do.
         refused: code to count; of the whole run, an earlier attempt's parts included.
         rows: table to rows added.
+        labels: what the labels file matched, in one sentence; None without one.
+        corrected: rows of ages that other facts of their scans changed.
         seconds: from listing to publishing.
     """
 
@@ -64,6 +68,8 @@ class Summary:
     scans: int = 0
     refused: Counter[str] = field(default_factory=Counter)
     rows: dict[str, int] = field(default_factory=dict)
+    labels: str | None = None
+    corrected: int = 0
     seconds: float = 0.0
 
 
@@ -87,8 +93,8 @@ def run(
     start = time.monotonic()
     model_id = None if request.model_uri is None else _checked(request.model_uri)
     reading = Reading.of(request.tables_uri, request.age_decimals)
-    if request.labels_uri:
-        reading = replace(reading, labels=labels.load(request.labels_uri))
+    known = labels.load(request.labels_uri, privacy.load_key()) if request.labels_uri else None
+    reading = replace(reading, labels=known)
     listing = (
         inventory.read(request.inventory_uri, request.archive_uri)
         if request.inventory_uri
@@ -101,42 +107,83 @@ def run(
         with after_writing():
             current.mark(request.tables_uri, request.archive_uri, listing, held.check)
             todo = runs.todo(request.tables_uri, listing, model_id)
-            before = listing.num_rows - todo.num_rows
-            if not todo.num_rows and not runs.unfinished_of(
-                request.tables_uri, request.archive_uri, model_id
-            ):
-                return Summary(run_id=None, listed=listing.num_rows, done_before=before)
-            with session.session():
-                taken = fitted(request.resources)
-                begun = runs.open_run(request.tables_uri, request.archive_uri, model_id, todo)
-                left = begun.remaining()
-                objects = sum(part.num_rows for part in left.values())
-                logs.bind(run_id=begun.run_id)
-                log.info("%d objects to read", objects, extra={"parts": len(left), **asdict(taken)})
-                on_start(objects)
-                step = Index(run=begun)
-                if request.model_uri is not None:
-                    step = Score(run=begun, model_uri=request.model_uri)
-                for done in run_parts(
-                    left, reading, step, resources=taken, patience_s=request.patience_s
-                ):
-                    log.info("part %d is stored", done.number, extra=asdict(done))
-                    on_part(done)
-            rows, refused = publish.finish(begun, held.check)
+            begun = runs.unfinished_of(request.tables_uri, request.archive_uri, model_id)
+            if todo.num_rows or begun:
+                begun = _read(request, reading, todo, model_id, on_start, on_part)
+        said = _matched(request, known, begun, listing) if known else None
+        with after_writing():
+            rows, refused = publish.finish(begun, held.check) if begun else ({}, Counter())
+            if known:
+                changed, _ = relabel.scans(request.tables_uri, known)
+                relabel.change(request.tables_uri, changed, held.check)
             current.mark(request.tables_uri, request.archive_uri, listing, held.check)
+            decimals = reading.settings.age_decimals
+            corrected = current.tell_ages(request.tables_uri, decimals, held.check)
     summary = Summary(
-        run_id=begun.run_id,
+        run_id=begun.run_id if begun else None,
         listed=listing.num_rows,
-        done_before=before,
-        scans=rows["cohort/ages" if model_id else "restricted/scans"],
+        done_before=listing.num_rows - todo.num_rows,
+        scans=rows.get("cohort/ages" if model_id else "restricted/scans", 0),
         refused=refused,
         rows=rows,
+        labels=said,
+        corrected=corrected,
         seconds=time.monotonic() - start,
     )
     facts = {"scans": summary.scans, "refused": dict(summary.refused), "rows": rows}
     log.info("published", extra=facts | {"seconds": round(summary.seconds, 1)})
     _check_refused(request, summary)
     return summary
+
+
+def _read(
+    request: Request,
+    reading: Reading,
+    todo: pa.Table,
+    model_id: str | None,
+    on_start: Callable[[int], None],
+    on_part: Callable[[PartDone], None],
+) -> runs.Run:
+    """Store every part of the run that is left, or of a new one; return the run."""
+    with session.session():
+        taken = fitted(request.resources)
+        begun = runs.open_run(request.tables_uri, request.archive_uri, model_id, todo)
+        left = begun.remaining()
+        objects = sum(part.num_rows for part in left.values())
+        logs.bind(run_id=begun.run_id)
+        log.info("%d objects to read", objects, extra={"parts": len(left), **asdict(taken)})
+        on_start(objects)
+        step = Index(run=begun)
+        if request.model_uri is not None:
+            told = current.labelled(request.tables_uri, todo)
+            step = Score(run=begun, model_uri=request.model_uri, told=told)
+        for done in run_parts(left, reading, step, resources=taken, patience_s=request.patience_s):
+            log.info("part %d is stored", done.number, extra=asdict(done))
+            on_part(done)
+    return begun
+
+
+def _matched(
+    request: Request, known: labels.Labels, begun: runs.Run | None, listing: pa.Table
+) -> str:
+    """Return what the labels matched, in one sentence.
+
+    Raises:
+        LabelsError: nothing, or by different ways; the run is given up and no table changed.
+    """
+    _, there = relabel.scans(request.tables_uri, known)
+    staged = begun.labelled() if begun else there.slice(0, 0)
+    found = relabel.found([there, staged])
+    try:
+        found.check(known)
+    except LabelsError:
+        if begun:
+            begun.remove()
+        raise
+    persons = {*there["person_key"].to_pylist(), *staged["person_key"].to_pylist()}
+    names = set(listing["object_uri"].to_pylist())
+    key = privacy.load_key()
+    return relabel.note_unmatched(request.tables_uri, known, found, persons, names, key)
 
 
 def _checked(model_uri: str) -> str:

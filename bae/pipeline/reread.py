@@ -2,7 +2,6 @@
 
 import logging
 from collections.abc import Collection, Iterator, Sequence
-from dataclasses import replace
 from typing import Any
 
 import pyarrow as pa
@@ -12,7 +11,8 @@ from bae import storage
 from bae.archive import objects, privacy
 from bae.archive.sandbox import Decoder
 from bae.errors import StorageError
-from bae.scan import Scan, View
+from bae.pipeline.rows import as_told
+from bae.scan import Scan
 from bae.tables import current
 
 log = logging.getLogger(__name__)
@@ -75,12 +75,4 @@ def as_indexed(data: bytes, row: dict[str, Any], decoder: Decoder) -> Scan | Non
     scan = found[0] if len(found) == 1 else None
     if not isinstance(scan, Scan) or len(row["views"]) != len(scan.views):
         return None
-    named = zip(row["views"], scan.views, strict=True)
-    sizes = (row["pixel_mm"], row["pixel_column_mm"])
-    return replace(
-        privacy.without_identity(scan),
-        views=tuple(View(name=name, counts=view.counts) for name, view in named),
-        age_years=row["age_years"],
-        sex=row["sex"],
-        pixel_mm=None if None in sizes else sizes,
-    )
+    return as_told(privacy.without_identity(scan), row)

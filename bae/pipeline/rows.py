@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import pyarrow as pa
 
-from bae.archive.intake import Decoded
+from bae.archive.intake import Decoded, Header
 from bae.archive.refusals import REJECT_CODES
 from bae.errors import ScanError
 from bae.pipeline.parts import Step
-from bae.scan import Scan
+from bae.scan import Scan, View
 from bae.tables.contract import STAGED
 from bae.tables.runs import Run
 
@@ -50,6 +50,25 @@ class Index(Step):
     def store(self, number: int, rows: pa.Table) -> None:
         """Write them into the run's folder."""
         self.run.store(number, rows)
+
+
+def as_told(scan: Scan, row: Mapping[str, Any] | None) -> Scan:
+    """Return the scan with the age, sex, view names and pixel size that the scans table has.
+
+    Args:
+        row: of ``restricted/scans``; None, or of another number of views, changes nothing.
+    """
+    if row is None or len(row["views"]) != len(scan.views):
+        return scan
+    named = zip(row["views"], scan.views, strict=True)
+    sizes = (row["pixel_mm"], row["pixel_column_mm"])
+    return replace(
+        scan,
+        views=tuple(View(name=name, counts=view.counts) for name, view in named),
+        age_years=row["age_years"],
+        sex=row["sex"],
+        pixel_mm=None if None in sizes else sizes,
+    )
 
 
 def _row(
@@ -95,6 +114,22 @@ def _scan(item: Decoded, scan: Scan) -> dict[str, Any]:
         "pixel_mm": row_mm,
         "pixel_column_mm": column_mm,
         "flags": list(scan.flags),
+        **_header(item.header),
+    }
+
+
+def _header(header: Header | None) -> dict[str, Any]:
+    if header is None:
+        return {}
+    return {
+        "header_age_years": header.age_years,
+        "header_age_source": header.age_source,
+        "header_sex": header.sex,
+        "person_key": header.person_key,
+        "study_key": header.study_key,
+        "label_by": header.label and header.label.by,
+        "label_row": header.label and header.label.row,
+        "labels_digest": header.labels_digest,
     }
 
 

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import pyarrow as pa
 
 from bae import malloc
 from bae.archive.intake import Decoded
 from bae.errors import ScanError
-from bae.pipeline.rows import Index, staged
+from bae.pipeline.rows import Index, as_told, staged
 from bae.scan import Scan
 
 if TYPE_CHECKING:  # torch, in the actor alone
@@ -75,10 +75,16 @@ class Lanes:
 
 @dataclass(kw_only=True, eq=False)
 class Score(Index):
-    """Stage scans with their predictions."""
+    """Stage scans with their predictions.
+
+    Attributes:
+        told: what the tables say of scans that a labels file has spoken of, by scan_id; see
+            ``current.labelled``.
+    """
 
     name: ClassVar[str] = "Score"
     model_uri: str
+    told: Mapping[str, dict[str, Any]] = field(default_factory=dict, repr=False)
     lanes: Lanes = field(init=False, repr=False)
 
     def load(self) -> None:
@@ -88,7 +94,11 @@ class Score(Index):
     def rows(self, items: Sequence[Decoded]) -> pa.Table:
         """Return rows of ``contract.STAGED``."""
         predictions: list[Prediction | ScanError | None] = [None] * len(items)
-        read = [(i, item.outcome) for i, item in enumerate(items) if isinstance(item.outcome, Scan)]
+        read = [
+            (i, as_told(item.outcome, self.told.get(item.scan_id)))
+            for i, item in enumerate(items)
+            if isinstance(item.outcome, Scan)
+        ]
         found = self.lanes.predict([scan for _, scan in read])
         for (i, _), prediction in zip(read, found, strict=True):
             predictions[i] = prediction if math.isfinite(prediction.age_years) else NO_ANSWER

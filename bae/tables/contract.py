@@ -23,6 +23,8 @@ STAGING = "restricted/staging"
 """Unfinished runs; see ``bae.tables.runs``."""
 SAMPLES = "restricted/samples"
 """Prepared training samples and kept answers."""
+UNMATCHED_LABELS = "restricted/unmatched-labels.csv"
+"""Rows of the last labels file that matched no scan."""
 EXPORTS = "restricted/dicom"
 """DICOM exports, unless another place is named; erasure does not find them elsewhere. They
 hold names, as their sources do."""
@@ -61,6 +63,18 @@ _REMOVED = _optional(
 _RUN_ID = _field("run_id", _text, "the run that published this row")
 _GROUP = _field("age_group", _int, "index of the predicted age group, 0 is the youngest")
 
+_HEADER = [
+    _optional("header_age_years", _float, "age that the header gives, years"),
+    _optional("header_age_source", _text, "birth_date, patient_age, or null"),
+    _optional("header_sex", _text, "sex that the header gives: F, M, or null"),
+    _optional("person_key", _text, "keyed hash of the header's Patient ID; empty without one"),
+    _optional("study_key", _text, "keyed hash of the Study Instance UID; empty without one"),
+    _optional("label_by", _text, "how its label was found: object, file name, study, patient"),
+    _optional("label_row", _int, "row of the labels file that it is, from 1"),
+    _optional("labels_digest", _text, "the labels file that was looked at last"),
+]
+"""What a later labels file is applied to, without reading the object again."""
+
 SCHEMAS: dict[str, pa.Schema] = {
     "restricted/scans": pa.schema(
         [
@@ -82,6 +96,7 @@ SCHEMAS: dict[str, pa.Schema] = {
             _optional("pixel_column_mm", _float, "column spacing, mm"),
             _FLAGS,
             _SPLIT,
+            *_HEADER,
             _REMOVED,
             _RUN_ID,
             _field("indexed_at", _time, "when this row was published"),

@@ -8,12 +8,14 @@ archive that moved) the one that was read last counts. ``removed_at`` in ``restr
 
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
+from typing import Any
 
 import pyarrow as pa
 
 from bae import storage
 from bae.tables import contract, delta
 from bae.tables.maintain import committed, merged, no_check
+from bae.tables.settings import public_age, public_flags
 
 
 def scans(tables_uri: str) -> pa.Table:
@@ -35,7 +37,7 @@ def mark(
     listing: pa.Table,
     check: Callable[[], None] = no_check,
 ) -> int:
-    """Bring ``removed_at`` up to date with a listing, in both tables that have it.
+    """Bring ``removed_at`` of ``restricted/scans`` up to date with a listing.
 
     A row is marked when its object is no longer listed, or is listed at another version that
     the tables know already: until the new version is read, the old one stays current. A mark is
@@ -70,23 +72,77 @@ def mark(
         scans=delta.dataset(tables_uri, "restricted/scans"),
         rejects=delta.dataset(tables_uri, "restricted/rejects"),
     )
-    _update(tables_uri, "restricted/scans", objects, ["source_uri", "etag"], check)
-    ages = delta.ask(
-        """
-        SELECT DISTINCT scan_id, object_version, scans.removed_at
-        FROM scans JOIN ages USING (scan_id, object_version)
-        WHERE (scans.removed_at IS NULL) <> (ages.removed_at IS NULL)""",
-        scans=delta.dataset(tables_uri, "restricted/scans"),
-        ages=delta.dataset(tables_uri, "cohort/ages"),
-    )
-    _update(tables_uri, "cohort/ages", ages, ["scan_id", "object_version"], check)
+    update(tables_uri, "restricted/scans", objects, ["source_uri", "etag"], check)
     return int(objects.num_rows)
 
 
-def _update(
+def tell_ages(tables_uri: str, age_decimals: int, check: Callable[[], None] = no_check) -> int:
+    """Bring ``cohort/ages`` in line with ``restricted/scans``, whatever changed there.
+
+    Whose a scan is, its split, sex, age and gap, and whether it is current. A prediction made
+    for another sex than the one that is known now gets the flag ``scored_as_other_sex``.
+
+    Args:
+        age_decimals: of ages in ``cohort/``, see ``tables.settings``.
+        check: called before the commit; raises when this run lost its lease.
+
+    Returns:
+        How many rows changed.
+    """
+    told = {
+        "patient_key": "scans.patient_key",
+        "sex": "scans.sex",
+        "age_years": public_age("scans.age_years", age_decimals),
+        "split": "scans.split",
+        "removed_at": "scans.removed_at",
+    }
+    differs = " OR ".join(f"ages.{name} IS DISTINCT FROM ({new})" for name, new in told.items())
+    new = ", ".join(f"{expression} AS {name}" for name, expression in told.items())
+    other = "CASE WHEN ages.sex IS DISTINCT FROM scans.sex THEN ['scored_as_other_sex'] ELSE [] END"
+    kept = f"list_distinct(list_concat(ages.flags, {other}))"
+    changed = delta.ask(
+        f"""
+        SELECT ages.scan_id, ages.model_id, ages.object_version, {new},
+               predicted_age_years - ({told["age_years"]}) AS age_gap_years,
+               {public_flags(kept, "scans.age_years")} AS flags
+        FROM ages JOIN scans USING (scan_id, object_version) WHERE {differs}""",
+        scans=delta.dataset(tables_uri, "restricted/scans"),
+        ages=delta.dataset(tables_uri, "cohort/ages"),
+    )
+    update(tables_uri, "cohort/ages", changed, ["scan_id", "model_id", "object_version"], check)
+    return int(changed.num_rows)
+
+
+def labelled(tables_uri: str, objects: pa.Table) -> dict[str, dict[str, Any]]:
+    """Return what the tables say of scans that a labels file has spoken of, by scan_id.
+
+    Args:
+        objects: those that will be read, columns of ``storage.LISTING``.
+    """
+    found = delta.ask(
+        """
+        SELECT scan_id, sex, age_years, views, pixel_mm, pixel_column_mm
+        FROM scans SEMI JOIN objects
+            ON objects.object_uri = scans.source_uri AND objects.etag = scans.etag
+        WHERE label_by IS NOT NULL""",
+        scans=delta.dataset(tables_uri, "restricted/scans"),
+        objects=objects,
+    )
+    return {row["scan_id"]: row for row in found.to_pylist()}
+
+
+def update(
     tables_uri: str, name: str, rows: pa.Table, keys: Sequence[str], check: Callable[[], None]
 ) -> None:
-    """Set the columns of ``rows`` that are no keys, where the keys are equal."""
+    """Set the columns of ``rows`` that are no keys, where the keys are equal.
+
+    Args:
+        tables_uri: root of the tables.
+        name: of the table.
+        rows: columns of the table, the keys among them.
+        keys: which of its columns name a row.
+        check: called before the commit; raises when this run lost its lease.
+    """
     table = delta.delta(tables_uri, name)
     if table is None or not rows.num_rows:
         return

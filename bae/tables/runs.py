@@ -19,11 +19,12 @@ from datetime import UTC, datetime
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from bae import storage
 from bae.errors import TablesError
-from bae.tables import contract, delta
+from bae.tables import compare, contract, delta
 
 PART_OBJECTS = 64
 """Most objects in a part: the work that a killed worker repeats."""
@@ -114,6 +115,13 @@ class Run:
         ]
         empty = {"object_uri": pa.string(), "etag": pa.string(), "part": pa.int64()}
         return pa.concat_tables(parts) if parts else pa.schema(empty).empty_table()
+
+    def labelled(self) -> pa.Table:
+        """Return label_by, label_row and person_key of all scans that are staged."""
+        names = ["label_by", "label_row", "person_key"]
+        scans = compare.staged(self.staged_uri).to_table(columns=["scan"])["scan"].drop_null()
+        columns = [pc.struct_field(scans, name) for name in names]
+        return pa.table(columns, names=names)
 
     def remaining(self) -> dict[int, pa.Table]:
         """Return the parts without a staged result: number -> objects."""

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bae import recipes
-from bae.archive import labels
+from bae.archive import labels, privacy
 from bae.errors import LabelsError
 from bae.scan import Identity, Scan, View
 
@@ -26,10 +26,21 @@ SCAN = Scan(
 URI = "s3://bucket/sets/2011/case_0042.png"
 
 
+KEY = bytes(32)
+
+
+def _apply(known: labels.Labels, uri: str, scan: Scan) -> Scan:
+    """Match a scan as reading does, and apply its label."""
+    patient = scan.identity.patient.rpartition("\0")[2]
+    person = privacy.person_key(KEY, patient)
+    match = known.match(uri, privacy.study_key(KEY, scan.identity.study), person)
+    return scan if match is None else labels.apply(known.label(match), scan)
+
+
 def _load(tmp_path: Path, text: str) -> labels.Labels:
     place = tmp_path / "labels.csv"
     place.write_text(text, encoding="utf-8")
-    return labels.load(str(place))
+    return labels.load(str(place), KEY)
 
 
 @pytest.mark.parametrize(
@@ -38,26 +49,26 @@ def _load(tmp_path: Path, text: str) -> labels.Labels:
 )
 def test_a_key_is_an_object_a_patient_or_a_study(tmp_path: Path, key: str) -> None:
     """Any trailing part of the path, the bare name, Patient ID, Study Instance UID."""
-    scan = labels.apply(_load(tmp_path, f"key,age_years\n{key},63.5\n"), URI, SCAN)
+    scan = _apply(_load(tmp_path, f"key,age_years\n{key},63.5\n"), URI, SCAN)
     assert (scan.age_years, scan.age_source) == (63.5, "labels")
 
 
 @pytest.mark.parametrize("key", ["0042", "case", "042.png", "P-2", "case_0042.dcm"])
 def test_other_keys_do_not_match(tmp_path: Path, key: str) -> None:
     """Parts of names are not names."""
-    assert labels.apply(_load(tmp_path, f"key,age_years\n{key},63.5\n"), URI, SCAN) is SCAN
+    assert _apply(_load(tmp_path, f"key,age_years\n{key},63.5\n"), URI, SCAN) is SCAN
 
 
 def test_a_member_of_a_zip_file_is_found_by_its_name(tmp_path: Path) -> None:
     """Inside and outside the zip file alike."""
     known = _load(tmp_path, "key,age_years\na/7.png,50\n")
-    assert labels.apply(known, "/archive/set.zip!/a/7.png", SCAN).age_years == 50
+    assert _apply(known, "/archive/set.zip!/a/7.png", SCAN).age_years == 50
 
 
 def test_the_object_beats_the_patient(tmp_path: Path) -> None:
     """A scan's own label counts more than its patient's."""
     known = _load(tmp_path, "key,age_years\nP-1,40\ncase_0042.png,63\n")
-    assert labels.apply(known, URI, SCAN).age_years == 63
+    assert _apply(known, URI, SCAN).age_years == 63
 
 
 def test_every_column_of_a_labels_file_is_applied(tmp_path: Path) -> None:
@@ -66,7 +77,7 @@ def test_every_column_of_a_labels_file_is_applied(tmp_path: Path) -> None:
         "key,birth_date,scan_date,sex,view,pixel_mm,patient\n"
         "case_0042,1950-06-01,20110115,female,anterior,2.4,Q7\n"
     )
-    scan = labels.apply(_load(tmp_path, text), URI, SCAN)
+    scan = _apply(_load(tmp_path, text), URI, SCAN)
     assert scan.age_years == pytest.approx(22143 / 365.25)
     assert (scan.sex, scan.views[0].name, scan.pixel_mm) == ("F", "anterior", (2.4, 2.4))
     assert scan.identity.patient == "Q7"
@@ -77,9 +88,9 @@ def test_labels_override_the_header_and_disagreement_is_flagged(tmp_path: Path) 
     """More than a year apart, or the other sex."""
     known = _load(tmp_path, "key,age_years,sex\nP-1,63.5,M\n")
     near = replace(SCAN, age_years=62.9, age_source="patient_age", sex="M", flags=())
-    assert labels.apply(known, URI, near).flags == ()
+    assert _apply(known, URI, near).flags == ()
     far = replace(near, age_years=61.0, sex="F")
-    scan = labels.apply(known, URI, far)
+    scan = _apply(known, URI, far)
     assert (scan.age_years, scan.sex) == (63.5, "M")
     assert scan.flags == ("label_age_disagrees", "label_sex_disagrees")
 
@@ -88,20 +99,20 @@ def test_empty_cells_leave_the_header_alone(tmp_path: Path) -> None:
     """NA and nothing are the same."""
     known = _load(tmp_path, "key,age_years,sex,pixel_mm\nP-1,NA,,unknown\n")
     scan = replace(SCAN, age_years=50.0, sex="F", age_source="birth_date")
-    assert labels.apply(known, URI, scan).__dict__ == scan.__dict__
+    assert _apply(known, URI, scan).__dict__ == scan.__dict__
 
 
 @pytest.mark.parametrize("age", ["-3", "121", "999Y"])
 def test_implausible_labels_are_refused_and_the_scan_is_kept(tmp_path: Path, age: str) -> None:
     """The header's age stays."""
-    scan = labels.apply(_load(tmp_path, f"key,age_years\nP-1,{age}\n"), URI, SCAN)
+    scan = _apply(_load(tmp_path, f"key,age_years\nP-1,{age}\n"), URI, SCAN)
     assert (scan.age_years, scan.age_source) == (None, None)
     assert "age_implausible" in scan.flags
 
 
 def test_views_that_do_not_fit_are_flagged(tmp_path: Path) -> None:
     """Two names for one view."""
-    scan = labels.apply(_load(tmp_path, "key,view\nP-1,anterior+posterior\n"), URI, SCAN)
+    scan = _apply(_load(tmp_path, "key,view\nP-1,anterior+posterior\n"), URI, SCAN)
     assert scan.views[0].name == "unknown"
     assert "label_views_do_not_fit" in scan.flags
 
@@ -119,7 +130,7 @@ def test_parquet_with_typed_columns_is_read(tmp_path: Path) -> None:
         }
     )
     pyarrow.parquet.write_table(table, tmp_path / "l.parquet")
-    scan = labels.apply(labels.load(str(tmp_path / "l.parquet")), URI, SCAN)
+    scan = _apply(labels.load(str(tmp_path / "l.parquet"), KEY), URI, SCAN)
     assert scan.age_years == pytest.approx(22143 / 365.25)
     assert scan.pixel_mm == (2.26, 2.26)
 
@@ -127,7 +138,7 @@ def test_parquet_with_typed_columns_is_read(tmp_path: Path) -> None:
 def test_semicolons_and_a_byte_order_mark_are_read(tmp_path: Path) -> None:
     """As European spreadsheets write CSV."""
     known = _load(tmp_path, "\ufeffkey;age_years\nP-1;63.5\n")
-    assert labels.apply(known, URI, SCAN).age_years == 63.5
+    assert _apply(known, URI, SCAN).age_years == 63.5
 
 
 @pytest.mark.parametrize(
@@ -190,4 +201,4 @@ def test_a_labels_file_is_read_once_as_bytes(tmp_path: Path) -> None:
     """CSV with quotes and commas inside."""
     buffer = io.StringIO('key,age_years\n"DOE, JANE/1.png",50\n')
     known = _load(tmp_path, buffer.getvalue())
-    assert labels.apply(known, "/x/DOE, JANE/1.png", SCAN).age_years == 50
+    assert _apply(known, "/x/DOE, JANE/1.png", SCAN).age_years == 50

@@ -234,9 +234,10 @@ def test_a_zip_member_name_is_not_in_messages() -> None:
         assert "DOE" not in str(outcome)
 
 
-def test_identities_hide_in_every_representation() -> None:
+def test_identities_hide_in_every_representation(tmp_path: Path) -> None:
     """repr, str, format and the repr of a scan that holds one."""
     scan = decode.decode(dicoms.scan())
-    known = labels.Labels({"P-0001": labels.Label()})
+    (tmp_path / "labels.csv").write_text("key,age_years\nP-0001,50\n")
+    known = labels.load(str(tmp_path / "labels.csv"), KEY)
     text = f"{scan} {scan!r} {scan.identity} {scan.identity!r} {known} {known!r}"
     assert not any(secret in text for secret in ("P-0001", "498", "DOE"))
