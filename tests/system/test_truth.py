@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -135,57 +134,38 @@ ONE_EACH = """
            (SELECT count(*) FROM latest_heatmaps) / 2"""
 
 
-def test_an_object_exported_again_under_another_uid_replaces_its_scan(place: Place) -> None:
-    """Of the object's two scans the newer one counts, in every view."""
-    place.scan("a.dcm", "ada", 1)
-    place.scan("b.dcm", "bob", 2)
+def test_views_show_each_current_scan_once(place: Place) -> None:
+    """Exported anew, mistaken and put back, withdrawn, moved: over five nights."""
+    for name, number in (("new", 1), ("back", 2), ("gone", 3), ("same", 4)):
+        place.scan(f"{name}.dcm", name, number, PatientSex="F")
+    back, kept = place.archive / "back.dcm", place.archive.parent / "kept"
+    shutil.copy2(back, kept)
     place.night()
-    place.scan("a.dcm", "ada", 3)
-    place.night()
-    assert place.ask("SELECT count(*), count(removed_at) FROM scans") == [(3, 1)]
-    assert place.ask(ONE_EACH) == [(2, 2, 2, 2.0)]
-    [(kept,)] = place.ask("SELECT scan_id FROM scans WHERE object_version = 1 AND removed_at "
-                          "IS NULL AND contains(object_uri, 'a.dcm')")  # fmt: skip
-    assert (kept,) in place.ask("SELECT scan_id FROM latest_ages")
+    assert place.ask(ONE_EACH) == [(4, 4, 4, 4.0)]
 
+    place.scan("new.dcm", "new", 11)  # under another UID: of the object's two scans the newer
+    place.scan("back.dcm", "back", 2, PatientSex="M")  # somebody's mistake
+    (place.archive / "gone.dcm").unlink()
+    place.night()
+    assert place.ask("SELECT count(*), count(removed_at) FROM scans") == [(6, 3)]
+    assert place.ask(ONE_EACH) == [(3, 3, 3, 3.0)]
+    whose = """SELECT latest_ages.sex, object_version FROM latest_ages
+               JOIN scans USING (scan_id, object_version) WHERE object_uri LIKE '%back.dcm'"""
+    assert place.ask(whose) == [("M", 2)]
 
-def test_an_object_put_back_as_it_was_counts_again(place: Place) -> None:
-    """A mistaken upload is overruled, not the other way round; nothing is read for it."""
-    place.scan("a.dcm", "ada", 1, PatientSex="F")
-    was = place.archive / "a.dcm"
-    shutil.copy2(was, place.archive.parent / "kept")
-    place.night()
-    place.scan("a.dcm", "ada", 1, PatientSex="M")
-    place.night()
-    assert place.ask("SELECT sex, object_version FROM latest_ages") == [("M", 2)]
-    shutil.copy2(place.archive.parent / "kept", was)
-    os.utime(was, ns=((place.archive.parent / "kept").stat().st_mtime_ns,) * 2)
+    shutil.copy2(kept, back)
     assert "nothing to do" in place.night()
-    assert place.ask("SELECT sex, object_version FROM latest_ages") == [("F", 1)]
+    assert place.ask(whose) == [("F", 1)]
+    assert place.ask(ONE_EACH) == [(3, 3, 3, 3.0)]
 
-
-def test_an_archive_that_moved_is_counted_once(place: Place) -> None:
-    """The same scans at other places."""
-    for number in range(3):
-        place.scan(f"{number}.dcm", f"p{number}", number)
-    place.night()
     moved = place.archive.parent / "moved"
     place.archive.rename(moved)
     place.archive = moved
     place.night()
-    assert place.ask("SELECT count(*) FROM ages") == [(6,)]
+    assert place.ask("SELECT count(*) FROM ages") == [(9,)]
     assert place.ask(ONE_EACH) == [(3, 3, 3, 3.0)]
-
-
-def test_an_object_that_left_is_counted_no_more(place: Place) -> None:
-    """Withdrawn by the hospital: not in the latest views, still in the tables."""
-    place.scan("a.dcm", "ada", 1)
-    place.scan("b.dcm", "bob", 2)
-    place.night()
-    (place.archive / "a.dcm").unlink()
-    place.night()
-    assert place.ask(ONE_EACH) == [(1, 1, 1, 1.0)]
-    assert place.ask("SELECT count(*) FROM ages") == [(2,)]
+    assert place.ask("""
+        SELECT count(*) FROM current_ages JOIN current_ages AS other USING (scan_id)""") == [(3,)]
 
 
 # ---- nobody's birthday --------------------------------------------------------------------
@@ -219,3 +199,75 @@ def test_every_table_is_there_after_any_night(place: Place) -> None:
     for name in contract.SCHEMAS:
         assert delta.delta(place.tables, name) is not None
     assert duckdb.sql(f"FROM '{place.tables}/restricted/scans/*.parquet'").fetchall()
+
+
+# ---- labels -------------------------------------------------------------------------------
+
+
+def test_labels_that_come_later_take_effect_without_reading(place: Place) -> None:
+    """Given first to the night that scores nothing, then corrected; new scans get theirs."""
+    for number in range(3):
+        place.scan(f"{number}.dcm", f"p{number}", number, PatientAge="", PatientBirthDate="")
+    place.night()
+    assert place.ask("SELECT count(age_years), count(age_gap_years) FROM ages") == [(0, 0)]
+    said = place.night(
+        "predict", *place.labelled("patient_id,age_years,sex\np0,50.26,F\np1,61,M\n")
+    )
+    assert "all of 2 rows matched" in said and "nothing to do" in said
+    ages = "SELECT age_years, sex, round(predicted_age_years - age_gap_years, 6) FROM ages"
+    assert place.ask(f"{ages} WHERE age_years IS NOT NULL ORDER BY 1") == [
+        (50.3, "F", 50.3),
+        (61.0, "M", 61.0),
+    ]
+    place.night("predict", *place.labelled("patient_id,age_years\np0,52\n"))
+    assert place.ask("SELECT age_years FROM ages WHERE age_years IS NOT NULL") == [(52.0,)]
+    assert place.ask("SELECT age_source, count(*) FROM scans GROUP BY ALL ORDER BY 2") == [
+        ("labels", 1),
+        (None, 2),
+    ]
+    before = place.ask("FROM ages ORDER BY ALL")
+    place.night()  # without the flag: what the labels said stays
+    assert place.ask("FROM ages ORDER BY ALL") == before
+
+
+def test_indexed_with_labels_and_scored_without_agree(place: Place) -> None:
+    """Patient, split, sex and age of a known scan are what restricted/scans says."""
+    lines = ["object,patient,age_years,sex"]
+    for number in range(6):
+        place.scan(f"{number}.dcm", "", number, PatientAge="", PatientBirthDate="", PatientSex="")
+        lines.append(f"{number}.dcm,person {number // 2},{50 + number // 2}.04,F")
+    place.night("index", *place.labelled("\n".join(lines)))
+    place.night()
+    assert place.ask("""
+        SELECT count(*), count(DISTINCT s.patient_key) FROM ages a JOIN scans s
+        USING (scan_id, object_version, patient_key, sex, split)
+        WHERE a.age_years = round(s.age_years, 1)""") == [(6, 3)]
+    flagged = "SELECT count(*) FROM ages WHERE list_contains(flags, 'scored_as_other_sex')"
+    assert place.ask(flagged) == [(0,)]
+
+
+def test_a_key_that_could_mean_two_things_is_refused(place: Place) -> None:
+    """Patient 2002's file is called 1001.dcm; nothing is published, and the column can say it."""
+    place.scan("1001.dcm", "2002", 1, PatientAge="", PatientBirthDate="")
+    place.scan("other.dcm", "1001", 2, PatientAge="", PatientBirthDate="")
+    places = ["--archive", str(place.archive), "--tables", place.tables]
+    for text in ("key,age_years\n1001,50\n2002,70\n", "key,age_years\n1001,50\n"):
+        code, said = place.job("index", *places, *place.labelled(text))
+        assert code == 2 and "the column key matches" in said and "patient_id" in said
+        assert delta.read(place.tables, "restricted/scans").num_rows == 0
+    place.night("index", *place.labelled("patient_id,age_years\n1001,50\n2002,70\n"))
+    found = place.ask("SELECT age_years FROM scans ORDER BY object_uri")
+    assert found == [(70.0,), (50.0,)]
+
+
+def test_labels_that_match_nothing_are_exit_code_2(place: Place) -> None:
+    """And likely causes are named where some do match."""
+    place.scan("a.dcm", "0012", 1)
+    place.scan("b.dcm", "0034", 2)
+    places = ["--archive", str(place.archive), "--tables", place.tables]
+    code, said = place.job("index", *places, *place.labelled("patient_id,age_years\nx,50\n"))
+    assert code == 2 and "none of 1 rows matches" in said
+    assert delta.read(place.tables, "restricted/scans").num_rows == 0
+    said = place.night("index", *place.labelled("patient_id,age_years\n12,50\n0034,60\n"))
+    assert "1 of 2 rows matched" in said and "1 would match with leading zeros" in said
+    assert "12" in Path(place.tables, contract.UNMATCHED_LABELS).read_text()
