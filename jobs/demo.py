@@ -143,7 +143,7 @@ def query(tables_uri: str) -> str:
 import bae.tables
 print(bae.tables.connect('{tables_uri}').sql('''
   SELECT sex, count(*) AS scans, avg(abs(age_gap_years)) AS mean_absolute_error_years
-  FROM ages WHERE split = 'test' GROUP BY sex ORDER BY sex'''))\""""
+  FROM latest_ages WHERE split = 'test' GROUP BY sex ORDER BY sex'''))\""""
 
 
 if __name__ == "__main__":
