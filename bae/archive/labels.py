@@ -154,14 +154,12 @@ def load(uri: str, key: bytes) -> Labels:
     data = storage.read_bytes(uri)
     table = _table(data)
     names = table.column_names
+    if not set(names) & set(KEYS):
+        raise LabelsError(f"labels: no column 'key'; columns are {', '.join(COLUMNS)}")
     if unknown := [name for name in names if name not in COLUMNS]:
-        if not set(names) & set(KEYS):
-            raise LabelsError(f"labels: no column 'key'; columns are {', '.join(COLUMNS)}")
         raise LabelsError(
             f"labels: unknown column {unknown[0]!r}; {suggestion(unknown[0], COLUMNS)}"
         )
-    if not set(names) & set(KEYS):
-        raise LabelsError(f"labels: no column 'key'; columns are {', '.join(COLUMNS)}")
     if ("birth_date" in names) != ("scan_date" in names):
         raise LabelsError("labels: an age needs both columns birth_date and scan_date")
     rows: list[Label] = []
