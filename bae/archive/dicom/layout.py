@@ -168,7 +168,7 @@ def _measured(
 ) -> Layout:
     """Return the layout of uncompressed samples."""
     _check_samples(header)
-    if not rules.RULES["size_refused"](header) and header.modality == "NM":
+    if not rules.RULES["size_refused"](header):
         header, more = lengths.corrected(data, header, cut)
         flags = flags | {FRAMES if word == "frames" else SIZE for word in more}
     return Layout(header, frozenset(flags), native=data, big=big, words=words)

@@ -135,9 +135,10 @@ def _believable(data: bytes, found: dict[str, Header], header: Header) -> dict[s
         best = min(s for s in strides if fits[s] > max(fits.values()) - NEARLY)
         found = {word: one for word, one in found.items() if one.columns == best}
     if {"rows", "frames"} <= set(found):
-        # where the next frame would begin, a body begins again, or goes on
-        alike = _correlation(values, header.rows * header.columns) > SAME_BODY
-        found.pop("rows" if alike else "frames")
+        # at the end of the shorter frame a body begins again, or goes on
+        rows = min(header.rows, found["rows"].rows)
+        alike = _correlation(values, rows * header.columns) > SAME_BODY
+        found.pop("rows" if alike == (rows == header.rows) else "frames")
     return found
 
 

@@ -1,5 +1,6 @@
 """Headers that contradict their own pixels: settled by the data and flagged, else refused."""
 
+import zlib
 from collections.abc import Sequence
 from typing import Any
 
@@ -377,3 +378,26 @@ def test_an_unknown_syntax_is_refused_and_its_class_named(
         decode.decode(data)
     assert refused.value.code == "codec_unsupported"
     assert syntax not in str(refused.value)
+
+
+@pytest.mark.parametrize("form", ["raw", "zlib", "gzip", "not deflated", "not said"])
+def test_deflated_objects_in_every_wrapping(form: str) -> None:
+    """PS3.5 A.5 wants bare deflate; zlib's and gzip's headers occur, and wrong labels."""
+    frames = _frames(16)
+    syntax = LITTLE if form == "not said" else written.DEFLATED
+    plain = _file(frames)[len(written.meta(LITTLE)) :]
+    bits = {"zlib": zlib.MAX_WBITS, "gzip": zlib.MAX_WBITS | 16}.get(form, -zlib.MAX_WBITS)
+    packer = zlib.compressobj(wbits=bits)
+    body = plain if form == "not deflated" else packer.compress(plain) + packer.flush()
+    scan, found = _read(written.meta(syntax) + body)
+    np.testing.assert_array_equal(found, frames)
+    assert scan.flags == (() if form == "raw" else ("syntax_conflict",))
+
+
+@pytest.mark.parametrize("bits", [8, 16])
+@pytest.mark.parametrize("syntax", EVERY)
+def test_one_frame_of_two_that_are_claimed(syntax: str, bits: int) -> None:
+    """No vector denies it, and the body goes on to the last row."""
+    frames = _frames(bits)[:1]
+    changes = {FRAMES: "2", DETECTORS: None, WINDOWS: None}
+    _settled(_file(frames, syntax, changes), frames, "frames_conflict")

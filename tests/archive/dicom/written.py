@@ -17,6 +17,7 @@ Elements = dict[int, Any]
 LITTLE, IMPLICIT, BIG = "1.2.840.10008.1.2.1", "1.2.840.10008.1.2", "1.2.840.10008.1.2.2"
 RLE, JPEG, JPEG_LS = (f"1.2.840.10008.1.2.{end}" for end in ("5", "4.70", "4.80"))
 GE_PRIVATE, RAW_FRAGMENTS = "1.2.840.113619.5.2", "1.2.840.10008.1.2.1.98"
+DEFLATED = "1.2.840.10008.1.2.1.99"
 
 _LONG = ("OB", "OW", "SQ", "UN", "OV")
 _VRS = """
