@@ -42,3 +42,23 @@ def between(birth: datetime.date, day: datetime.date) -> float:
 def plausible(age_years: float) -> bool:
     """Say whether a person can have this age."""
     return math.isfinite(age_years) and 0 <= age_years <= OLDEST_YEARS
+
+
+def placeholder(text: str) -> bool:
+    """Say whether a birth date stands for none: a system's first day, or one digit throughout.
+
+    1 January of 1900 and of all years before, or of 1901; the zeros of spreadsheets (end of
+    1899), of VMS (17 November 1858); years from 2100 on; and digits that are no date at all.
+    """
+    digits = "".join(c for c in text.partition("T")[0] if c.isdigit())[:8]
+    day = parse_date(text)
+    if day is None:
+        return len(digits) == 8 and (len(set(digits)) == 1 or digits[4:] == "0000")
+    if len(set(digits)) == 1 or not FIRST_YEAR <= day.year <= LAST_YEAR:
+        return True
+    return (day.year <= 1901 and (day.month, day.day) == (1, 1)) or (day.isoformat() in _ZEROS)
+
+
+FIRST_YEAR, LAST_YEAR = 1800, 2099
+"""Nobody who was ever scanned was born before or will be after."""
+_ZEROS = {"1858-11-17", "1899-12-30", "1899-12-31", "1911-11-11"}

@@ -61,7 +61,7 @@ REJECT_CODES: dict[str, Reject] = {
     "pixels_short": Reject(DECODE, "fewer pixels than the header promises", _EXPORT),
     "pixels_broken": Reject(DECODE, "the compressed pixel data is damaged", _EXPORT),
     "pixels_conflict": Reject(
-        DECODE, "the compressed data's own size or depth is not the header's", _EXPORT
+        DECODE, "the pixel data's own size, length or depth is not the header's", _EXPORT
     ),
     "picture_broken": Reject(DECODE, "a PNG or TIFF file that cannot be decoded", _EXPORT),
     "decoder_hang": Reject(DECODE, "decoding took longer than the limit and was stopped", _KEEP),

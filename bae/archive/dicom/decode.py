@@ -1,29 +1,29 @@
 """DICOM bytes to a ``Scan``: parse, select, choose views, decode, check the counts."""
 
 import hashlib
-import io
 import logging
-import struct
 import warnings
-import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import numpy as np
-import pydicom
 import pydicom.config
 from numpy.typing import NDArray
 from pydicom.dataset import Dataset
-from pydicom.filereader import read_dataset
-from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRBigEndian
 
 from bae.archive import body, dates
-from bae.archive.dicom import header, pixels, rules
+from bae.archive.dicom import header, layout, parse, pixels, rules
+from bae.archive.dicom.parse import meta as _meta  # noqa: F401 -- tests cut files behind it
 from bae.errors import ScanError
 from bae.scan import FEMALE, MALE, Identity, Scan, View
 
 LARGEST_INFLATED_BYTES = 1 << 28
 """Deflated objects are unpacked up to here (256 MiB)."""
+
+MOST_BY_BIRTH_YEARS = 105.0
+"""Above this a birth date is likelier a mistake than Patient's Age is, where both are stated."""
+
+_AGE_DAYS = ("AcquisitionDate", "AcquisitionDateTime", "ContentDate", "SeriesDate", "StudyDate")
 
 _PLACEHOLDERS = (
     "0 00 000 0000 00000000 1 NA N/A NAME NOID NONE NULL XXX XXXX XXXXX "
@@ -67,14 +67,19 @@ def decode(data: bytes) -> Scan:
 
 
 def _decode(data: bytes) -> Scan:
-    ds, syntax = _parse(data)
+    parsed = _parse(data)
+    ds, laid = parsed.ds, _laid_out(parsed)
+    head = laid.header
     with _refusing("header_broken", "the header cannot be understood"):
-        head = header.read(ds, syntax)
         rules.check(head)
         chosen, flags = rules.choose(head)
+    if laid.fault:
+        raise laid.fault
+    frames = [frame for frame, _ in chosen]
     with _refusing("pixels_broken", "the pixel data cannot be understood"):
-        stored = pixels.decode(ds, head, [frame for frame, _ in chosen])
-    counts = _rescaled(stored, head)
+        stored, pixel_flags = pixels.decode(laid, frames)
+    flags |= {*parsed.flags, *laid.flags, *pixel_flags}
+    counts = _rescaled(stored, head, frames)
     found = [View(name=name, counts=c) for (_, name), c in zip(chosen, counts, strict=True)]
     sound, plausible_flags = body.examine(found, rules.pixel_mm(head))
     with _refusing("header_broken", "the header cannot be understood"):
@@ -98,13 +103,13 @@ def references(data: bytes) -> tuple[Dataset, list[int]]:
     For an object that ``decode`` has read before, to make others that refer to it.
 
     Raises:
-        ScanError: as ``decode``; it does not look at the pixels.
+        ScanError: as ``decode``; of the pixels it looks at the length only.
     """
     with quiet():
-        ds, syntax = _parse(data)
+        found = _parse(data)
         with _refusing("header_broken", "the header cannot be understood"):
-            chosen, _ = rules.choose(header.read(ds, syntax))
-    return ds, [frame for frame, _ in chosen]
+            chosen, _ = rules.choose(_laid_out(found).header)
+    return found.ds, [frame for frame, _ in chosen]
 
 
 @contextmanager
@@ -138,94 +143,86 @@ def _refusing(code: str, message: str) -> Iterator[None]:
         raise ScanError(code, f"{message} ({type(error).__name__})") from None
 
 
-def _parse(data: bytes) -> tuple[Dataset, str]:
-    """Return the data set and its transfer syntax, empty where the file does not say."""
+def _parse(data: bytes) -> parse.Parsed:
     with _refusing("header_broken", "the header cannot be parsed"):
-        syntax, start = _meta(data)
-        if syntax == DeflatedExplicitVRLittleEndian:
-            return read_dataset(io.BytesIO(_inflated(data[start:])), False, True), syntax
-        ds = pydicom.dcmread(io.BytesIO(data), force=True)
-        if not len(ds) and data[start : start + 2] in (b"\x08\0", b"\0\x08"):
-            # pydicom drops everything where the pixel data has no end
-            raise ScanError("object_cut_off", "the file ends inside an element")
-        if not len(ds):
-            raise ScanError("header_broken", "there is not one element after the meta header")
-        if not syntax and ds.original_encoding[1] is False:
-            syntax = str(ExplicitVRBigEndian)
-        return ds, syntax
+        return parse.parse(data, LARGEST_INFLATED_BYTES)
 
 
-def _meta(data: bytes) -> tuple[str, int]:
-    """Return the transfer syntax and where the data set starts (PS3.10 section 7.1).
-
-    Read by hand, because pydicom inflates a deflated object without a limit.
-    """
-    place = 132 if data[128:132] == b"DICM" else 0
-    syntax = ""
-    while data[place : place + 2] == b"\x02\x00" and place + 8 <= len(data):
-        element, kind = data[place + 2 : place + 4], data[place + 4 : place + 6]
-        if kind in (b"OB", b"OW", b"UN", b"SQ", b"UT"):
-            head, (length,) = 12, struct.unpack_from("<I", data, place + 8)
-        elif kind.isalpha():
-            head, (length,) = 8, struct.unpack_from("<H", data, place + 6)
-        else:  # a meta header in implicit form occurs
-            head, (length,) = 8, struct.unpack_from("<I", data, place + 4)
-        if element == b"\x10\x00":
-            value = data[place + head : place + head + min(length, 64)]
-            syntax = value.rstrip(b"\0 ").decode("ascii", "replace").strip()
-        place += head + length
-    return syntax, place
-
-
-def _inflated(data: bytes) -> bytes:
-    """Inflate a deflated data set (PS3.5 A.5) within bounds."""
-    try:
-        inflated = zlib.decompressobj(-zlib.MAX_WBITS).decompress(data, LARGEST_INFLATED_BYTES + 1)
-    except zlib.error:
-        raise ScanError("header_broken", "the deflated data set is damaged") from None
-    if len(inflated) > LARGEST_INFLATED_BYTES:
-        raise ScanError("size_refused", "the deflated data set unpacks to more than 256 MiB")
-    return inflated
+def _laid_out(found: parse.Parsed) -> layout.Layout:
+    """Return what the header says, as far as the length of its pixels bears it out."""
+    with _refusing("header_broken", "the header cannot be understood"):
+        head = header.read(found.ds, found.syntax)
+    with _refusing("pixels_broken", "the pixel data cannot be understood"):
+        return layout.settle(found, head)
 
 
 def _rescaled(
-    stored: NDArray[np.integer], head: header.Header
-) -> NDArray[np.uint16] | NDArray[np.float32]:
+    stored: NDArray[np.integer], head: header.Header, frames: Sequence[int]
+) -> list[NDArray[np.uint16] | NDArray[np.float32]]:
     """Apply slope and intercept; keep uint16 wherever every value allows it."""
-    if head.slope <= 0:
+    scales = head.scales
+    if len(scales) not in (1, head.frames):
+        raise ScanError("header_conflict", f"{len(scales)} rescale slopes, {head.frames} frames")
+    each = scales * len(frames) if len(scales) == 1 else [scales[frame] for frame in frames]
+    if len(set(each)) == 1:  # all together: views of one scan are of one type
+        return list(_scaled(stored, *each[0]))
+    return [_scaled(one, *scale) for one, scale in zip(stored, each, strict=True)]
+
+
+def _scaled(
+    stored: NDArray[np.integer], slope: float, intercept: float
+) -> NDArray[np.uint16] | NDArray[np.float32]:
+    if slope <= 0:
         raise ScanError("header_conflict", "a rescale slope that is not positive")
-    if (head.slope, head.intercept) == (1.0, 0.0):
+    if (slope, intercept) == (1.0, 0.0):
         if stored.min() >= 0 and stored.max() <= 65535:
             return stored.astype(np.uint16, copy=False)
         return stored.astype(np.float32)
     with np.errstate(over="ignore"):
-        scaled = (stored * head.slope + head.intercept).astype(np.float32)
+        scaled = (stored * slope + intercept).astype(np.float32)
     if not np.isfinite(scaled).all():
         raise ScanError("header_conflict", "the rescale slope makes counts infinite")
     return scaled
 
 
 def _age(ds: Dataset) -> tuple[float | None, str | None, set[str]]:
-    """Return age, its source and flags: birth and acquisition date, else Patient's Age.
+    """Return age in years, its source and flags: birth and acquisition date, else Patient's Age.
 
-    Patient's Age truncates, so it may lie up to a year below the exact age.
+    Patient's Age (PS3.3 C.7.2.2) truncates, so it may lie up to a year below the exact age.
+    A birth date that stands for none, such as 1 January 1900, gives no age, and an age stated
+    as what comes of it gives none either where nobody is that old.
+
+    Returns:
+        None where not known; the source is ``birth_date`` or ``patient_age``; flags
+        ``age_implausible``, ``age_disagrees``, ``birth_date_placeholder``.
     """
-    found = dates.parse_age(header.text(ds, "PatientAge")), _exact_age(ds)
+    written = header.text(ds, "PatientBirthDate")
+    found = dates.parse_age(header.text(ds, "PatientAge")), _exact_age(ds, written)
     stated, exact = (age if age is not None and dates.plausible(age) else None for age in found)
     flags = {"age_implausible"} if (stated, exact) != found else set()
+    agree = None not in found and -1 < found[1] - found[0] < 2  # type: ignore[operator]
+    if None not in found and not agree:
+        flags.add("age_disagrees")
+    old = exact is not None and exact > MOST_BY_BIRTH_YEARS
+    if dates.placeholder(written):
+        flags.add("birth_date_placeholder")
+        if old:
+            flags.add("age_implausible")
+        exact = None
+        if old and agree:
+            stated = None
+    elif old and stated is not None and not agree:
+        exact = None
     if exact is not None:
-        if stated is not None and not -1 < exact - stated < 2:
-            flags.add("age_disagrees")
         return exact, "birth_date", flags
     if stated is not None:
         return stated, "patient_age", flags
     return None, None, flags
 
 
-def _exact_age(ds: Dataset) -> float | None:
-    birth = dates.parse_date(header.text(ds, "PatientBirthDate"))
-    keywords = ("AcquisitionDate", "AcquisitionDateTime", "ContentDate", "SeriesDate", "StudyDate")
-    days = (dates.parse_date(header.text(ds, keyword)) for keyword in keywords)
+def _exact_age(ds: Dataset, written: str) -> float | None:
+    birth = dates.parse_date(written)
+    days = (dates.parse_date(header.text(ds, keyword)) for keyword in _AGE_DAYS)
     day = next((day for day in days if day), None)
     return dates.between(birth, day) if birth and day else None
 
@@ -241,7 +238,7 @@ def _identity(ds: Dataset, data: bytes) -> Identity:
 
 
 def _header_flags(head: header.Header) -> set[str]:
-    flags = set()
+    flags = set(head.notes)
     if head.pixel_mm is None:
         flags.add("pixel_size_missing")
     elif rules.pixel_mm(head) is None:

@@ -1,21 +1,30 @@
 """What a DICOM header says of an image, as plain values with every oddity smoothed out.
 
-Elements are read one by one: an optional element that cannot be understood counts as
-absent, since hospital headers always have some. Nothing here trusts a number; bounds
-are ``bae.archive.dicom.rules``'s business.
+Nothing here trusts a number: bounds are ``bae.archive.dicom.rules``'s business, and what
+the pixels say against it ``bae.archive.dicom.layout``'s.
 """
 
-import math
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
+from itertools import chain
 
 from pydicom.dataset import Dataset
-from pydicom.multival import ConstrainedList
 
-from bae.scan import ANTERIOR, POSTERIOR, UNKNOWN
-
-_ANGLE_TOLERANCE_DEGREES = 5.0
+from bae.archive.dicom import views
+from bae.archive.dicom.elements import (
+    MANUFACTURERS,
+    groups,
+    holder,
+    integers,
+    items,
+    nuclide,
+    numbers,
+    placed,
+    values,
+    words,
+)
+from bae.archive.dicom.elements import integer as integer
+from bae.archive.dicom.elements import text as text
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,16 +37,24 @@ class Header:
         rows, columns, frames, samples: 0 where absent (frames and samples: 1).
         bits_allocated, bits_stored, high_bit: 0 where absent.
         signed: Pixel Representation is 1.
-        slope, intercept: Rescale or Real World Value Mapping; 1 and 0 where absent.
+        scales: (slope, intercept) of Rescale or Real World Value Mapping, (1, 0) where absent:
+            one for all frames, or one for each functional group of a frame.
         pixel_mm: (row, column) spacing in mm, None where absent or not positive.
+        image: there is at least one element that describes pixels.
         photometric, burned_in: what says that this is no acquisition.
+        palette: the lookup table of PALETTE COLOR is there.
+        pointers: of Frame Increment Pointer, as ``(gggg,eeee)``.
         slices, phases: the frames also differ by slice or rotation, by time or phase.
         nuclides: of the radiopharmaceuticals, in normal form.
         tracers: words of the radiopharmaceuticals' names, upper case; never written.
         windows_kev: the ranges of each energy window.
         window_of_frame, detector_of_frame: 1-based, one per frame; empty where absent.
+        frame_groups: how many frames have functional groups of their own.
+        detectors, windows: how many the header says there are, 0 where absent.
         views: view of each detector by its code or angle.
-        views_conflict: a code and an angle name opposite views.
+        view_of_frame: by functional groups, one per frame; empty where they name none.
+        views_conflict: code, angle or orientation name opposite views.
+        notes: flags of what could be read in two ways.
         lossy: Lossy Image Compression is 01.
     """
 
@@ -54,9 +71,11 @@ class Header:
     bits_stored: int
     high_bit: int
     signed: bool
-    slope: float
-    intercept: float
+    scales: tuple[tuple[float, float], ...]
     pixel_mm: tuple[float, float] | None
+    image: bool
+    palette: bool
+    pointers: tuple[str, ...]
     burned_in: bool
     slices: bool
     phases: bool
@@ -65,17 +84,27 @@ class Header:
     windows_kev: tuple[tuple[tuple[float, float], ...], ...]
     window_of_frame: tuple[int, ...]
     detector_of_frame: tuple[int, ...]
+    frame_groups: int
+    detectors: int
+    windows: int
     views: tuple[str, ...]
+    view_of_frame: tuple[str, ...]
     views_conflict: bool
     lossy: bool
+    notes: frozenset[str]
 
 
 def read(ds: Dataset, syntax: str) -> Header:
     """Collect what a data set says; ``syntax`` is empty where not known."""
-    slope, intercept = _rescale(ds)
-    detectors = items(ds, "DetectorInformationSequence")
-    named = [_view(item) for item in detectors]
-    pointers = {str(pointer) for pointer in values(ds, "FrameIncrementPointer")}
+    word = "DetectorInformationSequence"
+    named, torn = views.of_detectors(ds, items(placed(ds, word), word))
+    frames = integer(ds, "NumberOfFrames", 1)
+    _, per_frame = groups(ds)
+    framed, frames_torn = views.of_frames(ds, len(per_frame) or frames)
+    pixel_mm, notes = _pixel_mm(ds)
+    if {text(place, word).upper()[:1] for place, word in _sides(ds)} & {"L", "R"}:
+        notes = notes | {"laterality_stated"}
+    pointers = tuple(str(pointer) for pointer in values(ds, "FrameIncrementPointer"))
     bits_allocated = integer(ds, "BitsAllocated", 0)
     bits_stored = integer(ds, "BitsStored", bits_allocated)
     return Header(
@@ -85,27 +114,34 @@ def read(ds: Dataset, syntax: str) -> Header:
         image_type=tuple(str(value).strip().upper() for value in values(ds, "ImageType")),
         rows=integer(ds, "Rows", 0),
         columns=integer(ds, "Columns", 0),
-        frames=integer(ds, "NumberOfFrames", 1),
+        frames=frames,
         samples=integer(ds, "SamplesPerPixel", 1),
         photometric=text(ds, "PhotometricInterpretation").upper(),
         bits_allocated=bits_allocated,
         bits_stored=bits_stored,
         high_bit=integer(ds, "HighBit", bits_stored - 1),
         signed=integer(ds, "PixelRepresentation", 0) == 1,
-        slope=slope,
-        intercept=intercept,
-        pixel_mm=_pixel_mm(ds),
+        scales=_scales(ds),
+        pixel_mm=pixel_mm,
+        image=any(word in ds for word in _PIXEL_WORDS),
+        palette=any(word in ds for word in _PALETTE_WORDS),
+        pointers=pointers,
         burned_in=text(ds, "BurnedInAnnotation").upper() == "YES",
-        slices=bool(pointers & {"(0054,0080)", "(0054,0050)", "(0054,0090)"}),
-        phases=bool(pointers & {"(0054,0030)", "(0054,0100)", "(0054,0070)", "(0018,1063)"}),
+        slices=bool(set(pointers) & {"(0054,0080)", "(0054,0050)", "(0054,0090)"}),
+        phases=bool(set(pointers) & {"(0054,0030)", "(0054,0100)", "(0054,0070)", "(0018,1063)"}),
         nuclides=frozenset(_nuclides(ds)),
         tracers=frozenset(_tracers(ds)),
-        windows_kev=tuple(_ranges(item) for item in items(ds, "EnergyWindowInformationSequence")),
-        window_of_frame=_integers(ds, "EnergyWindowVector"),
-        detector_of_frame=_integers(ds, "DetectorVector"),
-        views=tuple(name for name, _ in named),
-        views_conflict=any(conflict for _, conflict in named),
+        windows_kev=tuple(_ranges(item) for item in _energy_windows(ds)),
+        window_of_frame=integers(ds, "EnergyWindowVector"),
+        detector_of_frame=integers(ds, "DetectorVector"),
+        frame_groups=len(per_frame),
+        detectors=integer(ds, "NumberOfDetectors", 0),
+        windows=integer(ds, "NumberOfEnergyWindows", 0),
+        views=named,
+        view_of_frame=framed,
+        views_conflict=torn or frames_torn,
         lossy=text(ds, "LossyImageCompression") == "01",
+        notes=frozenset(notes),
     )
 
 
@@ -114,119 +150,123 @@ def manufacturer(ds: Dataset) -> str:
     found = set(words(text(ds, "Manufacturer")))
     if not found:
         return "unknown"
-    known = _MANUFACTURERS.items()
-    return next((name for name, some in known if found & set(some.split())), "other")
+    return next((name for name, some in MANUFACTURERS.items() if found & some), "other")
 
 
-def values(ds: Dataset, keyword: str) -> list[Any]:
-    """Return all values of an element; none where absent, empty or unreadable."""
-    try:
-        value = ds[keyword].value if keyword in ds else None
-    except MemoryError:
-        raise
-    except Exception:  # pydicom lists none for a value that it cannot convert
-        return []
-    if value is None or (isinstance(value, str | bytes) and not value):
-        return []
-    return list(value) if isinstance(value, ConstrainedList | list | tuple) else [value]
+def _scales(ds: Dataset) -> tuple[tuple[float, float], ...]:
+    """Return slope and intercept, of all frames where they have the same.
+
+    A rescale comes before a Real World Value Mapping, and the object's own before that of
+    its functional groups: PS3.3 C.11.1, C.7.6.16.2.9, C.7.6.16.2.11.
+    """
+    shared, per_frame = groups(ds)
+    for kind in ("Rescale", "RealWorldValue"):
+        own = [ds, *items(ds, "RealWorldValueMappingSequence")]
+        if found := next(filter(None, (_scale(place, kind) for place in own)), None):
+            return (found,)
+        whole = next(filter(None, (_nested_scale(group, kind) for group in shared)), None)
+        frames = [_nested_scale(group, kind) or whole for group in per_frame]
+        if whole or any(frames):
+            each = tuple(scale or (1.0, 0.0) for scale in frames or [whole])
+            return each[:1] if len(set(each)) == 1 else each
+    return ((1.0, 0.0),)
 
 
-def text(ds: Dataset, keyword: str) -> str:
-    """Return the first value of an element as stripped text, empty where absent."""
-    found = values(ds, keyword)
-    return str(found[0]).replace("\0", "").strip() if found else ""
+def _scale(place: Dataset, kind: str) -> tuple[float, float] | None:
+    slopes = numbers(place, f"{kind}Slope")
+    return (slopes[0], next(iter(numbers(place, f"{kind}Intercept")), 0.0)) if slopes else None
 
 
-def integer(ds: Dataset, keyword: str, default: int) -> int:
-    """Return the first value of an element as an integer."""
-    number = _number(text(ds, keyword))
-    return default if number is None else int(number)
+def _nested_scale(group: Dataset, kind: str) -> tuple[float, float] | None:
+    found = holder(group, f"{kind}Slope")
+    return None if found is None else _scale(found, kind)
 
 
-def items(ds: Dataset, keyword: str) -> list[Dataset]:
-    """Return the items of a sequence; none where absent or not a sequence."""
-    return [item for item in values(ds, keyword) if isinstance(item, Dataset)]
+def _pixel_mm(ds: Dataset) -> tuple[tuple[float, float] | None, set[str]]:
+    """Return the pixel size; secondary captures keep it under other names.
+
+    Functional groups have it in their Pixel Measures (PS3.3 C.7.6.16.2.1). A scan has one
+    size, so where two are stated neither is believed.
+    """
+    own = _size(ds)
+    shared, per_frame = groups(ds)
+    found = {_nested_size(group) for group in (*shared, *per_frame)} - {None}
+    for size in found:
+        if len(found) > 1 or (own and size != own):
+            return None, {"pixel_size_conflict"}
+        return size, set()
+    return own, set()
 
 
-def _number(value: object) -> float | None:
-    """Return a finite number, None for anything else."""
-    try:
-        number = float(str(value).strip())
-    except ValueError:
-        return None
-    return number if math.isfinite(number) else None
-
-
-def _numbers(ds: Dataset, keyword: str) -> list[float]:
-    found = [_number(value) for value in values(ds, keyword)]
-    return [number for number in found if number is not None]
-
-
-def _integers(ds: Dataset, keyword: str) -> tuple[int, ...]:
-    return tuple(int(number) for number in _numbers(ds, keyword))
-
-
-def _rescale(ds: Dataset) -> tuple[float, float]:
-    """Return slope and intercept: PS3.3 C.11.1 (Modality LUT), else C.7.6.16.2.11."""
-    mapping = items(ds, "RealWorldValueMappingSequence")[:1]
-    for source, kind in ((ds, "Rescale"), *((item, "RealWorldValue") for item in mapping)):
-        if slopes := _numbers(source, f"{kind}Slope"):
-            return slopes[0], next(iter(_numbers(source, f"{kind}Intercept")), 0.0)
-    return 1.0, 0.0
-
-
-def _pixel_mm(ds: Dataset) -> tuple[float, float] | None:
-    """Return the pixel size; secondary captures keep it under other names."""
-    for keyword in ("PixelSpacing", "ImagerPixelSpacing", "NominalScannedPixelSpacing"):
-        found = _numbers(ds, keyword)
+def _size(place: Dataset) -> tuple[float, float] | None:
+    for keyword in _SIZE_WORDS:
+        found = numbers(place, keyword)
         if found and min(found) > 0:
             return found[0], found[1] if len(found) > 1 else found[0]
     return None
 
 
-def _view(detector: Dataset) -> tuple[str, bool]:
-    """Name the view of one detector, PS3.3 C.8.4.11; say whether code and angle differ."""
-    coded, angled = _coded_view(detector), _angled_view(detector)
-    name = angled if coded == UNKNOWN else coded
-    return name, UNKNOWN not in (coded, angled) and coded != angled
+def _nested_size(group: Dataset) -> tuple[float, float] | None:
+    places = (holder(group, keyword) for keyword in _SIZE_WORDS)
+    return next((_size(place) for place in places if place is not None), None)
 
 
-def _coded_view(detector: Dataset) -> str:
-    for code in items(detector, "ViewCodeSequence")[:1]:
-        return view(text(code, "CodeValue"), text(code, "CodeMeaning"))
-    return UNKNOWN
+_SIZE_WORDS = ("PixelSpacing", "ImagerPixelSpacing", "NominalScannedPixelSpacing")
+_PIXEL_WORDS = (
+    "PixelData",
+    "FloatPixelData",
+    "DoubleFloatPixelData",
+    "PixelDataProviderURL",
+    "Rows",
+    "Columns",
+    "BitsAllocated",
+)
+_PALETTE_WORDS = (
+    "RedPaletteColorLookupTableDescriptor",
+    "RedPaletteColorLookupTableData",
+    "SegmentedRedPaletteColorLookupTableData",
+    "PaletteColorLookupTableUID",
+)
 
 
-def _angled_view(detector: Dataset) -> str:
-    for angle in _numbers(detector, "StartAngle")[:1]:
-        from_back = abs((angle + 180) % 360 - 180)
-        if from_back <= _ANGLE_TOLERANCE_DEGREES:
-            return POSTERIOR
-        if from_back >= 180 - _ANGLE_TOLERANCE_DEGREES:
-            return ANTERIOR
-    return UNKNOWN
+def _sides(ds: Dataset) -> Iterable[tuple[Dataset, str]]:
+    """Yield where a side of the body may be stated: PS3.3 C.7.3.1, C.8.11.1, C.7.6.16.2.8."""
+    yield from ((ds, "Laterality"), (ds, "ImageLaterality"))
+    for group in chain(*groups(ds)):
+        if (found := holder(group, "FrameLaterality")) is not None:
+            yield found, "FrameLaterality"
+
+
+def _energy_windows(ds: Dataset) -> list[Dataset]:
+    word = "EnergyWindowInformationSequence"
+    return items(placed(ds, word), word)
+
+
+def _drugs(ds: Dataset) -> list[Dataset]:
+    word = "RadiopharmaceuticalInformationSequence"
+    return items(placed(ds, word), word)
 
 
 def _ranges(window: Dataset) -> tuple[tuple[float, float], ...]:
     """Return the keV ranges of an energy window, PS3.3 C.8.4.10."""
     ranges = []
     for item in items(window, "EnergyWindowRangeSequence"):
-        low = _numbers(item, "EnergyWindowLowerLimit")
-        high = _numbers(item, "EnergyWindowUpperLimit")
+        low = numbers(item, "EnergyWindowLowerLimit")
+        high = numbers(item, "EnergyWindowUpperLimit")
         if low and high and high[0] > low[0]:
             ranges.append((low[0], high[0]))
     return tuple(ranges)
 
 
 def _nuclides(ds: Dataset) -> Iterable[str]:
-    for drug in items(ds, "RadiopharmaceuticalInformationSequence"):
+    for drug in _drugs(ds):
         for code in items(drug, "RadionuclideCodeSequence"):
             if name := nuclide(text(code, "CodeValue"), text(code, "CodeMeaning")):
                 yield name
 
 
 def _tracers(ds: Dataset) -> Iterable[str]:
-    for drug in items(ds, "RadiopharmaceuticalInformationSequence"):
+    for drug in _drugs(ds):
         names = [text(drug, "Radiopharmaceutical")]
         names += [text(c, "CodeMeaning") for c in items(drug, "RadiopharmaceuticalCodeSequence")]
         for name in names:
@@ -235,74 +275,3 @@ def _tracers(ds: Dataset) -> Iterable[str]:
 
 NO_HEADER = read(Dataset(), "")
 """What a file without any header says."""
-
-
-_VIEW_CODES = {ANTERIOR: "399321004 G-5215", POSTERIOR: "399001007 G-5216"}
-"""PS3.16 CID 26 (Nuclear Medicine Projections) in SNOMED CT and in its older form."""
-
-_VIEW_WORDS = {ANTERIOR: "ANT ANTERIOR", POSTERIOR: "POST POSTERIOR"}
-
-_NUCLIDE_CODES = {
-    "Tc-99m": "72454006 C-163A8",
-    "I-131": "1368003 C-114B1",
-    "I-123": "21572004 C-114A4",
-    "I-125": "68630002 C-114A6",
-    "In-111": "56609000 C-145A4",
-    "Ga-67": "2008008 C-131A2",
-    "Tl-201": "60057003 C-138A9",
-    "F-18": "77004003 C-111A1",
-    "Lu-177": "447553000",
-    "Sm-153": "419804008",
-    "Ra-223": "24853006",
-    "Sr-89": "7770004",
-    "Xe-133": "80751004",
-    "Kr-81m": "81716009",
-}
-"""PS3.16 CID 18 (Isotopes in Radiopharmaceuticals), the ones a gamma camera meets."""
-
-_NUCLIDE_WORDS = {
-    "Tc-99m": "TC99M 99MTC TECHNETIUM",
-    "I-131": "I131 131I",
-    "I-123": "I123 123I",
-    "In-111": "IN111 111IN",
-    "Ga-67": "GA67 67GA",
-    "Tl-201": "TL201 201TL",
-    "Lu-177": "LU177 177LU",
-    "F-18": "F18 18F",
-    "Xe-133": "XE133 133XE",
-}
-
-_MANUFACTURERS = {
-    "GE": "GE GEMS GENERAL ELSCINT SMV SOPHA",
-    "Siemens": "SIEMENS CTI",
-    "Philips": "PHILIPS ADAC PICKER MARCONI",
-    "Mediso": "MEDISO",
-    "Canon": "TOSHIBA CANON",
-    "Spectrum Dynamics": "SPECTRUM",
-}
-"""Today's name of the maker to words in Manufacturer, forerunners included."""
-
-
-def words(text: str) -> list[str]:
-    """Return the words of a text, upper case, parted at all that is no letter or digit."""
-    return "".join(c if c.isalnum() else " " for c in text.upper()).split()
-
-
-def _named(table: dict[str, str], word: str) -> str | None:
-    """Return the name beside which a table has the word."""
-    return next((name for name, known in table.items() if word in known.split()), None)
-
-
-def view(code: str, meaning: str) -> str:
-    """Name a view by its code, else by what the code is said to mean."""
-    spoken = " ".join(words(meaning)).removesuffix(" PROJECTION").removesuffix(" VIEW")
-    return _named(_VIEW_CODES, code) or _named(_VIEW_WORDS, spoken) or UNKNOWN
-
-
-def nuclide(code: str, meaning: str) -> str | None:
-    """Name a radionuclide by its code, else by what the code is said to mean."""
-    if name := _named(_NUCLIDE_CODES, code):
-        return name
-    spoken = "".join(words(meaning))
-    known = _NUCLIDE_WORDS.items()
-    return next((name for name, some in known if any(w in spoken for w in some.split())), None)

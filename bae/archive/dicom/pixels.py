@@ -1,99 +1,43 @@
 """Pixel Data to numbers, for every transfer syntax (PS3.5 sections 8 and A).
 
-A compressed frame is decoded by what its own first bytes say it is, since some
-archives relabel transfer syntaxes. Before a decoder sees a frame, the size and depth
-inside the frame are compared with the header's, so that a small file cannot ask for
-much memory.
+Before a decoder sees a compressed frame, the size inside the frame is compared with the
+header's, so that a small file cannot ask for much memory. Byte order, depth and sign are
+``samples``'s business, frames and their size ``layout``'s.
 """
 
-import struct
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from itertools import pairwise
-from typing import TypeVar
+from collections.abc import Sequence
 
-import imagecodecs
 import numpy as np
 from numpy.typing import NDArray
-from pydicom.dataset import Dataset
-from pydicom.encaps import generate_frames
-from pydicom.uid import ExplicitVRBigEndian, RLELossless
 
+from bae.archive.dicom import samples, streams
 from bae.archive.dicom.header import Header
+from bae.archive.dicom.layout import Layout
 from bae.errors import ScanError
 
-Numbers = NDArray[np.generic]
-Decoded = TypeVar("Decoded")
 
-
-@dataclass(frozen=True)
-class Frame:
-    """What a compressed frame says of itself.
-
-    Args:
-        kind: which decoder.
-        rows, columns, samples: its size.
-        bits: depth of a sample.
-    """
-
-    kind: str
-    rows: int
-    columns: int
-    samples: int
-    bits: int
-
-
-_DECODERS: dict[str, Callable[[bytes], Numbers]] = {
-    "JPEG": imagecodecs.jpeg8_decode,  # baseline, extended and lossless, 8 to 16 bits
-    "JPEG-LS": imagecodecs.jpegls_decode,
-    "JPEG 2000": imagecodecs.jpeg2k_decode,
-    "HTJ2K": imagecodecs.htj2k_decode,
-}
-
-
-def decode(ds: Dataset, header: Header, wanted: Sequence[int]) -> NDArray[np.integer]:
+def decode(layout: Layout, wanted: Sequence[int]) -> tuple[NDArray[np.integer], set[str]]:
     """Decode the wanted frames.
 
     Args:
-        ds: data set with Pixel Data.
-        header: of the data set, already bounded by ``bae.archive.dicom.rules``.
+        layout: without a fault, its header already bounded by ``bae.archive.dicom.rules``.
         wanted: frame indices from 0, rising.
 
     Returns:
-        (len(wanted), rows, columns) integers as stored, sign and unused bits resolved.
+        (len(wanted), rows, columns) integers as stored, sign and unused bits resolved; and
+        flags of what the header says of samples and the samples deny.
 
     Raises:
         ScanError: absent, short, damaged or contradictory pixel data.
     """
-    _check_layout(header)
-    if "PixelData" not in ds:
-        real = "FloatPixelData" in ds or "DoubleFloatPixelData" in ds
-        what = (
-            "pixels are stored as floating-point numbers"
-            if real
-            else "there is no Pixel Data element"
-        )
-        raise ScanError("pixels_missing", what)
-    element = ds["PixelData"]
-    data = element.value
-    if not isinstance(data, bytes) or not data:
-        raise ScanError("pixels_missing", "the Pixel Data element is empty")
-    compressed = header.syntax.startswith("1.2.840.10008.1.2.4")
-    # a sequence of fragments, PS3.5 A.4
-    if element.is_undefined_length or (compressed and data[:4] == b"\xfe\xff\x00\xe0"):
-        frames = _encapsulated_frames(data, header, wanted)
-        return np.stack([_decode_frame(frame, header) for frame in frames])
-    return _native(data, header, wanted, words=element.VR == "OW")
+    if layout.streams:
+        return _compressed(layout, wanted)
+    _check_bits(layout.header)
+    return _native(layout, wanted)
 
 
-def _check_layout(header: Header) -> None:
+def _check_bits(header: Header) -> None:
     """Check the elements that say how a sample is stored (PS3.5 section 8.1.1)."""
-    if not (header.rows > 0 and header.columns > 0 and header.bits_allocated > 0):
-        raise ScanError("header_incomplete", "Rows, Columns or Bits Allocated is absent or zero")
-    if header.bits_allocated not in (8, 16, 32):
-        raise ScanError(
-            "codec_unsupported", f"{header.bits_allocated} bits allocated, expected 8, 16 or 32"
-        )
     if not 1 <= header.bits_stored <= header.high_bit + 1 <= header.bits_allocated:
         raise ScanError(
             "header_conflict",
@@ -102,161 +46,91 @@ def _check_layout(header: Header) -> None:
         )
 
 
-def _native(
-    data: bytes, header: Header, wanted: Sequence[int], *, words: bool
-) -> NDArray[np.integer]:
+def _native(layout: Layout, wanted: Sequence[int]) -> tuple[NDArray[np.integer], set[str]]:
+    header = layout.header
     size = header.bits_allocated // 8
-    per_frame = header.rows * header.columns
-    expected = per_frame * size * header.frames
-    if len(data) < expected:
-        raise ScanError("pixels_short", f"{len(data)} bytes of pixel data, expected {expected}")
-    big = header.syntax == ExplicitVRBigEndian
-    if big and words and size == 1:  # PS3.5 8.1.2: bytes are swapped in pairs inside words
-        data = np.frombuffer(data[: len(data) // 2 * 2], ">u2").astype("<u2").tobytes()
-    kind = np.dtype(f"{'>' if big else '<'}u{size}")
-    stored = np.frombuffer(data, kind, per_frame * header.frames)
-    frames = stored.reshape(header.frames, header.rows, header.columns)[list(wanted)]
-    return _resolved(frames.astype(kind.newbyteorder("=")), header)
+    whole = np.frombuffer(
+        layout.native,
+        f"{'>' if layout.big else '<'}u{size}",
+        header.rows * header.columns * header.frames,
+    )
+    frames = whole.reshape(header.frames, header.rows, header.columns)
+    chosen = frames[list(wanted)].astype(f"u{size}")
+    if size == 1:
+        patterns, flags = _unpaired(chosen, layout)
+    else:
+        patterns, flags = samples.in_order(chosen, header)
+    values, more = samples.resolve(patterns, header, header.bits_allocated)
+    return values, flags | more
 
 
-def _encapsulated_frames(data: bytes, header: Header, wanted: Sequence[int]) -> list[bytes]:
-    """Return the wanted compressed frames."""
-    found: list[bytes] = []
-    frames: Iterator[bytes] = generate_frames(data, number_of_frames=header.frames)
-    try:
-        for index, frame in enumerate(frames):
-            if index in wanted:
-                found.append(frame)
-            if len(found) == len(wanted):
-                return found
-    except (ValueError, struct.error, EOFError, LookupError) as error:
+def _unpaired(
+    chosen: NDArray[np.unsignedinteger], layout: Layout
+) -> tuple[NDArray[np.unsignedinteger], set[str]]:
+    """Undo the swapping of 8-bit samples in pairs, PS3.5 8.1.2: big endian words have it.
+
+    Many writers of words do not swap, so the picture is asked first.
+    """
+    swapped, said = samples.in_pairs(chosen), layout.big and layout.words
+    flags = {samples.BYTE_ORDER} if swapped not in (None, said) else set()
+    if not (said if swapped is None else swapped):
+        return chosen, flags
+    if chosen[0].size % 2:
+        raise ScanError("header_conflict", "8-bit samples in words, and an odd number of them")
+    return chosen.reshape(len(chosen), -1, 2)[..., ::-1].reshape(chosen.shape), flags
+
+
+def _compressed(layout: Layout, wanted: Sequence[int]) -> tuple[NDArray[np.integer], set[str]]:
+    header = layout.header
+    if max(wanted) >= len(layout.streams):
         raise ScanError(
-            "pixels_broken", f"the fragments cannot be followed ({type(error).__name__})"
-        ) from None
-    raise ScanError("pixels_short", f"{len(found)} of {len(wanted)} frames are there")
+            "pixels_short", f"{len(layout.streams)} of {header.frames} frames are there"
+        )
+    if not (header.rows > 0 and header.columns > 0 and header.bits_allocated > 0):
+        raise ScanError("header_incomplete", "Rows, Columns or Bits Allocated is absent or zero")
+    said = [_checked(layout.streams[index], header) for index in wanted]
+    decoded = [
+        streams.decode(layout.streams[index], one, header.rows, header.columns)
+        for index, one in zip(wanted, said, strict=True)
+    ]
+    if len(set(said)) == 1:
+        return _understood(np.stack(decoded), header, said[0])
+    # encoders may take for each frame no more bits than it needs
+    each = [_understood(d[None], header, one) for d, one in zip(decoded, said, strict=True)]
+    return np.concatenate([values for values, _ in each]), set().union(*(f for _, f in each))
 
 
-def _decode_frame(frame: bytes, header: Header) -> NDArray[np.integer]:
-    if header.syntax == RLELossless:
-        return _resolved(_decode_rle(frame, header), header)
-    claimed = describe(frame)
+def _understood(
+    patterns: NDArray[np.unsignedinteger], header: Header, said: streams.Frame
+) -> tuple[NDArray[np.integer], set[str]]:
+    """Read decoded frames by the depth that they state, which is the header's in sound objects."""
+    flags: set[str] = set()
+    if said.bits <= header.bits_allocated:
+        _check_bits(header)
+    header, more = samples.widened(header, said.bits, exactly=said.kind != "RLE")
+    flags |= more
+    top = samples.used_bits(patterns) >> (said.bits - 1) & 1
+    if top and said.signed not in (None, header.signed):
+        flags.add(samples.SIGN)  # without that bit both signs mean the same
+    if said.bits == patterns.dtype.itemsize * 8:
+        patterns, more = samples.in_order(patterns, header)
+        flags |= more
+    values, more = samples.resolve(patterns, header, said.bits)
+    return values, flags | more
+
+
+def _checked(frame: bytes, header: Header) -> streams.Frame:
+    """Return what a frame says of itself, if the header says the same of its size."""
+    claimed = streams.describe(frame)
     if claimed is None:
         raise ScanError("codec_unsupported", "the compressed data starts like no known codec")
-    if (claimed.rows, claimed.columns) != (header.rows, header.columns) or claimed.samples != 1:
+    size = (claimed.rows, claimed.columns) if claimed.rows else (header.rows, header.columns)
+    if size != (header.rows, header.columns) or claimed.samples != 1:
         raise ScanError(
             "pixels_conflict",
             f"{claimed.kind} data of {claimed.columns} x {claimed.rows} x {claimed.samples} "
             f"samples, the header says {header.columns} x {header.rows} x 1",
         )
-    if not 1 < claimed.bits <= header.bits_allocated:
-        raise ScanError(
-            "pixels_conflict",
-            f"{claimed.kind} data of {claimed.bits} bits in {header.bits_allocated} bits allocated",
-        )
-    values = _call(_DECODERS[claimed.kind], frame, claimed.kind)
-    if values.shape != (header.rows, header.columns) or values.dtype.kind not in "ui":
-        raise ScanError("pixels_conflict", f"{claimed.kind} data decodes to another size or type")
-    # both depths are the same in sound objects; where they differ, the sign bit lies at the
-    # lower one, while unsigned counts may use all that the codec has
-    bits = min(claimed.bits, header.bits_stored) if header.signed else claimed.bits
-    return _signed(values, bits, header.signed)
-
-
-def _call(decoder: Callable[[bytes], Decoded], frame: bytes, kind: str) -> Decoded:
-    """Run a native decoder; it may fail with any exception, which then ends this object."""
-    try:
-        return decoder(frame)
-    except Exception as error:
-        raise ScanError(
-            "pixels_broken", f"the {kind} decoder gave up ({type(error).__name__})"
-        ) from None
-
-
-def _decode_rle(frame: bytes, header: Header) -> Numbers:
-    """Decode PS3.5 annex G: byte planes from the most significant on, each run-length coded."""
-    planes = header.bits_allocated // 8
-    if len(frame) < 64 or struct.unpack_from("<I", frame)[0] != planes:
-        raise ScanError("pixels_broken", f"RLE data without the {planes} segments it must have")
-    offsets = [*struct.unpack_from(f"<{planes}I", frame, 4), len(frame)]
-    if offsets[0] != 64 or offsets != sorted(offsets):
-        raise ScanError("pixels_broken", "RLE data with segments out of order")
-    pixels = header.rows * header.columns
-    values = np.zeros(pixels, f"u{planes}")
-    for start, stop in pairwise(offsets):
-        plane = _call(imagecodecs.packbits_decode, frame[start:stop], "RLE")
-        found = np.frombuffer(bytes(plane), np.uint8)
-        if found.size < pixels:
-            raise ScanError("pixels_short", f"an RLE segment of {found.size} of {pixels} bytes")
-        values = values << np.array(8 if planes > 1 else 0, values.dtype) | found[:pixels]
-    return values.reshape(header.rows, header.columns)
-
-
-def _resolved(values: Numbers, header: Header) -> NDArray[np.integer]:
-    """Cut the stored bits out of the allocated ones; overlays may hide in the rest."""
-    shift = header.high_bit + 1 - header.bits_stored
-    integers = values.view(f"u{values.dtype.itemsize}")
-    if shift:
-        integers = integers >> np.array(shift, integers.dtype)
-    return _signed(integers, header.bits_stored, header.signed)
-
-
-def _signed(values: Numbers, bits: int, signed: bool) -> NDArray[np.integer]:
-    """Read the lowest ``bits`` bits as two's complement or as unsigned.
-
-    The header decides the sign: codecs often give unsigned numbers for signed pixels.
-    """
-    width = values.dtype.itemsize * 8
-    integers = values.view(f"u{values.dtype.itemsize}")
-    if not signed:
-        mask = np.array((1 << bits) - 1, integers.dtype)
-        return integers if bits == width else integers & mask
-    move = np.array(width - bits, f"i{values.dtype.itemsize}")
-    shifted = integers << move.astype(integers.dtype)
-    extended: NDArray[np.integer] = np.right_shift(shifted.view(move.dtype), move)
-    return extended
-
-
-def describe(frame: bytes) -> Frame | None:
-    """Read kind, size and depth from the first markers of a compressed frame.
-
-    Returns:
-        None where the bytes start like no codec that is read.
-
-    Raises:
-        ScanError: a JPEG 2000 size that the standard does not allow.
-    """
-    if frame[:2] == b"\xff\xd8":
-        return _describe_jpeg(frame)
-    if frame[:12] == b"\0\0\0\x0cjP  \r\n\x87\n":  # JP2 boxes round the code stream
-        frame = frame[max(frame.find(b"\xff\x4f\xff\x51"), 0) :]
-    return _describe_jpeg2000(frame) if frame[:4] == b"\xff\x4f\xff\x51" else None
-
-
-def _describe_jpeg(frame: bytes) -> Frame | None:
-    """Walk the marker segments to the frame header (ITU-T T.81 B.2.2, T.87 C.2.2)."""
-    place = 2
-    while place + 10 <= len(frame) and frame[place] == 0xFF:
-        marker = frame[place + 1]
-        if marker == 0xFF:  # fill byte
-            place += 1
-            continue
-        if marker in (0xC0, 0xC1, 0xC2, 0xC3, 0xF7):
-            bits, rows, columns, samples = struct.unpack_from(">BHHB", frame, place + 4)
-            kind = "JPEG-LS" if marker == 0xF7 else "JPEG"
-            return Frame(kind, rows, columns, samples, bits)
-        place += 2 + int.from_bytes(frame[place + 2 : place + 4])
-    return None
-
-
-def _describe_jpeg2000(frame: bytes) -> Frame | None:
-    """Read the SIZ segment (ITU-T T.800 A.5.1); bit 14 of Rsiz marks HTJ2K (T.814)."""
-    if len(frame) < 43:
-        return None
-    capability, width, height, left, top = struct.unpack_from(">HIIII", frame, 6)
-    tile_width, tile_height = struct.unpack_from(">II", frame, 24)
-    samples, depth = struct.unpack_from(">HB", frame, 40)
-    tiles = -(-width // max(tile_width, 1)) * -(-height // max(tile_height, 1))
-    if tiles > 65535:
-        raise ScanError("pixels_broken", f"JPEG 2000 data of {tiles} tiles, at most 65535 exist")
-    kind = "HTJ2K" if capability & 0x4000 else "JPEG 2000"
-    return Frame(kind, height - top, width - left, samples, (depth & 0x7F) + 1)
+    if not 1 < claimed.bits <= 32:
+        raise ScanError("pixels_conflict", f"{claimed.kind} data of {claimed.bits} bits")
+    return claimed

@@ -8,17 +8,38 @@ is not among them (it says CHEST on whole-body scans), nor is the SOP class of i
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 
+from bae.archive.dicom import order
 from bae.archive.dicom.header import NO_HEADER, Header
 from bae.errors import ScanError
 from bae.scan import UNKNOWN
 
+_STORAGE = "1.2.840.10008.5.1.4.1.1."
 NO_IMAGE_CLASSES = (
-    "1.2.840.10008.5.1.4.1.1.88.",  # structured reports, key object selections
-    "1.2.840.10008.5.1.4.1.1.104.",  # encapsulated documents
-    "1.2.840.10008.5.1.4.1.1.11.",  # presentation states
+    f"{_STORAGE}88.",  # structured reports, key object selections
+    f"{_STORAGE}104.",  # encapsulated documents
+    f"{_STORAGE}11.",  # presentation states
+    f"{_STORAGE}9.",  # waveforms
+    f"{_STORAGE}66",  # raw data, registrations, fiducials, segmentations, surfaces, tracts
+    f"{_STORAGE}67",  # real world value mappings
+    f"{_STORAGE}68.",  # surface scans
+    f"{_STORAGE}78.",  # measurements of eyes
+    f"{_STORAGE}79.",
+    f"{_STORAGE}80.",
+    "1.2.840.10008.5.1.4.34.",  # treatment records and plans, deliveries
+    "1.2.840.10008.5.1.4.38.",  # hanging protocols
+    "1.2.840.10008.5.1.4.39.",  # colour palettes
+    "1.2.840.10008.5.1.4.43.",  # implant templates
+    "1.2.840.10008.5.1.4.44.",
+    "1.2.840.10008.5.1.4.45.",
     "1.2.840.10008.1.3.10",  # directory of a medium
 )
-NO_IMAGE_MODALITIES = {"SR", "DOC", "KO", "PR", "AU", "ECG", "HD", "REG", "RTSTRUCT", "SEG", "PLAN"}
+"""PS3.4 annex B.5, PS3.6 annex A: what is stored and is no image, each as a UID's beginning."""
+NO_IMAGE_MODALITIES = (
+    "SR DOC KO PR AU ECG EPS HD RESP EEG EMG EOG HC REG FID RTSTRUCT RTPLAN RTRECORD SEG PLAN RWV "
+    "STAIN SMR OAM LEN KER AR VA SRF IOL TEXTUREMAP POS M3D ASMT"
+)
+"""PS3.3 C.7.3.1.1.1, as words."""
+SECONDARY_CAPTURES = "1.2.840.10008.5.1.4.1.1.7"
 XRAY_MODALITIES = {"CR", "DX", "DR", "RF", "RG", "XA", "MG", "PX", "IO", "XC", "RTIMAGE", "BMD"}
 NM_CLASS = "1.2.840.10008.5.1.4.1.1.20"
 
@@ -67,8 +88,10 @@ def aspect(header: Header) -> float:
 def _no_image(header: Header) -> str | None:
     if header.sop_class.startswith(NO_IMAGE_CLASSES):
         return "the SOP class is that of a report, document, presentation or directory"
-    if header.modality in NO_IMAGE_MODALITIES:
+    if header.modality in NO_IMAGE_MODALITIES.split():
         return f"the modality is {header.modality}"
+    if not header.image:
+        return "no element describes pixels"
     return None
 
 
@@ -86,7 +109,11 @@ def _other_modality(header: Header) -> str | None:
 def _screen_capture(header: Header) -> str | None:
     if header.samples != 1:
         return f"{header.samples} samples per pixel: colour"
-    if header.photometric not in ("MONOCHROME1", "MONOCHROME2", ""):
+    # PS3.3 C.8.4.7.1.1 lets nuclear medicine show counts through a table of colours: they stay
+    # counts; without the table, or in a secondary capture, they are numbers of colours
+    palette = header.photometric == "PALETTE COLOR" and header.palette
+    counts = palette and not header.sop_class.startswith(SECONDARY_CAPTURES)
+    if header.photometric not in ("MONOCHROME1", "MONOCHROME2", "") and not counts:
         return "the photometric interpretation is not grey"
     if header.burned_in:
         return "Burned In Annotation is YES"
@@ -204,7 +231,8 @@ MOST_VIEWS = 2
 def choose(header: Header) -> tuple[list[tuple[int, str]], set[str]]:
     """Choose the frames to read, PS3.3 C.8.4.8: indexed by energy window, then detector.
 
-    A view is named by its detector's code or angle, never by the order of frames.
+    A view is named by its frame's functional groups, else by its detector's code or angle,
+    never by the order of frames. Which detector it is, ``order`` finds out.
 
     Returns:
         (frame index, view name) of each view, and flags.
@@ -216,23 +244,16 @@ def choose(header: Header) -> tuple[list[tuple[int, str]], set[str]]:
     frames = header.frames
     if not 1 <= frames <= MOST_FRAMES:
         raise ScanError("header_conflict", f"{frames} frames claimed, expected 1 to {MOST_FRAMES}")
-    windows = header.window_of_frame or (1,) * frames
-    # without the vector, one frame is of one detector; more than one stay unnamed: no detector is 0
-    detectors = header.detector_of_frame or ((1,) if frames == 1 else (0,) * frames)
-    if len(windows) != frames or len(detectors) != frames:
-        raise ScanError(
-            "header_conflict",
-            f"{frames} frames, but {len(windows)} energy window and {len(detectors)} detector "
-            "indices",
-        )
+    windows, detectors, flags = order.indices(header)
     peak = _photopeak(header, windows)
     chosen = [f for f in range(frames) if windows[f] == peak]
     if len(chosen) > MOST_VIEWS:
         raise ScanError(
             "too_many_views", f"{len(chosen)} frames in the photopeak, at most {MOST_VIEWS} fit"
         )
-    named = [(f, _name(header, detectors[f])) for f in chosen]
-    flags = {"view_conflict"} if header.views_conflict else set()
+    named = [(f, _name(header, f, detectors[f])) for f in chosen]
+    if header.views_conflict:
+        flags.add("view_conflict")
     names = [name for _, name in named]
     if len(set(names)) < len(names) and UNKNOWN not in names:
         # two detectors cannot both have been in front: believe neither
@@ -243,7 +264,9 @@ def choose(header: Header) -> tuple[list[tuple[int, str]], set[str]]:
     return named, flags
 
 
-def _name(header: Header, detector: int) -> str:
+def _name(header: Header, frame: int, detector: int) -> str:
+    if len(header.view_of_frame) == header.frames:
+        return header.view_of_frame[frame]
     return header.views[detector - 1] if 1 <= detector <= len(header.views) else UNKNOWN
 
 
