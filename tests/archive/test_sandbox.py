@@ -12,8 +12,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bae.archive import objects, refusals, sandbox
+from bae.archive import objects, refusals
 from bae.archive.dicom import decode
+from bae.archive.fence import shared as shared_memory
 from bae.archive.sandbox import Decoder
 from bae.errors import RunError, ScanError
 from bae.scan import Scan
@@ -73,7 +74,7 @@ def test_the_child_gives_what_the_parent_would() -> None:
         ("answer nonsense", "decoder_crash"),
         ("promise more pixels than there are", "decoder_crash"),
         ("take the pixels away", "decoder_crash"),
-        ("crash while unpacking", "decoder_crash"),
+        ("crash while taking apart", "decoder_crash"),
         ("eat memory", "decoder_memory"),
     ],
 )
@@ -103,7 +104,7 @@ def test_neighbours_in_a_zip_file_are_decoded(unruly: Decoder) -> None:
 
 def test_a_crash_between_members_is_one_refusal(unruly: Decoder) -> None:
     """What was read before it is kept."""
-    assert _codes(unruly.scans("x", b"a;crash while unpacking")) == ["scan", "decoder_crash"]
+    assert _codes(unruly.scans("x", b"a;crash while taking apart")) == ["scan", "decoder_crash"]
 
 
 def test_the_limit_is_per_file_not_per_object() -> None:
@@ -235,8 +236,8 @@ def test_a_part_with_a_hanging_object_is_done_and_its_neighbours_are_read(
 
 def test_shared_memory_gives_back_a_large_object_and_keeps_a_small_one() -> None:
     """Pages go after an object over the bound, not after the small ones behind it."""
-    large = sandbox.KEPT_BYTES + 1
-    shared = sandbox.Shared()
+    large = shared_memory.KEPT_BYTES + 1
+    shared = shared_memory.Shared()
     shared.grow(large)
     shared.view(large)[:] = bytes(large)
     shared.shed()

@@ -6,21 +6,31 @@ import os
 import sys
 import time
 from collections.abc import Iterator
+from functools import partial
 
 import numpy as np
 
+from bae.archive.files.bounds import Budget
+from bae.archive.files.zips import Unpack
 from bae.errors import ScanError
 from bae.scan import Identity, Scan, View
 
 
-def members(data: bytes, start: int) -> Iterator[tuple[str, bytes | ScanError]]:
+def entries(data: bytes, start: int, budget: Budget) -> Iterator[tuple[str, Unpack]]:
     """Take an object apart at semicolons; one part is a plain object."""
     parts = data.split(b";")
     for index, part in enumerate(parts):
         if index >= start:
-            if part == b"crash while unpacking":
+            if part == b"crash while taking apart":
                 os.abort()
-            yield (f"member {index}" if len(parts) > 1 else ""), part
+            yield (f"member {index}" if len(parts) > 1 else ""), partial(_unpack, part)
+
+
+def _unpack(part: bytes) -> bytes | ScanError:
+    """Return a part's bytes, or never."""
+    if part == b"hang while unpacking":
+        time.sleep(60)
+    return part
 
 
 def decode(data: bytes) -> Scan | ScanError:
@@ -52,7 +62,7 @@ def decode(data: bytes) -> Scan | ScanError:
         from bae.archive import sandbox
 
         parent = sys._getframe(1).f_locals["parent"]
-        parent.answers.write(sandbox.LENGTH.pack(5, 0) + b"xxxxx")
+        parent.answers.write(sandbox.ANSWER.pack(5, 0) + b"xxxxx")
         parent.answers.flush()
         time.sleep(60)
     if data == b"promise more pixels than there are":
@@ -60,7 +70,7 @@ def decode(data: bytes) -> Scan | ScanError:
 
         parent = sys._getframe(1).f_locals["parent"]
         text = b'{"kind": "scan", "views": [["anterior", "<u2", [2, 2]]]}'
-        parent.answers.write(sandbox.LENGTH.pack(len(text), 1 << 27) + text)
+        parent.answers.write(sandbox.ANSWER.pack(len(text), 1 << 27) + text)
         parent.answers.flush()
         time.sleep(60)
     if data == b"take the pixels away":
