@@ -41,6 +41,8 @@ _KEYS = ("AWS_", "BAE_", "RAY_AUTH_", "REDIS_", "MLFLOW_")
 """What begins the names of variables that the child is not given."""
 _START_S = 120.0
 """Seconds for the child to start: its imports may come from a slow disk."""
+GRACE_S = 5.0
+"""Beyond twice the limit of one file, the parent's patience with a child that says nothing."""
 LONGEST_OBJECT = 20
 """Times the limit of one file: as long may all files of an object take together."""
 
@@ -166,7 +168,7 @@ class Decoder:
             ValueError: the message makes no sense.
         """
         assert self._answers is not None
-        give_up = time.monotonic() + (within_s or 2 * self._limit_s + 5)
+        give_up = time.monotonic() + (within_s or 2 * self._limit_s + GRACE_S)
         length, size = ANSWER.unpack(_exactly(self._answers, ANSWER.size, give_up))
         if length > LONGEST_HEADER:
             raise ValueError("a header longer than any scan has")

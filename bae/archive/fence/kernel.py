@@ -55,12 +55,7 @@ def enter(limit_bytes: int) -> list[str]:
     ):
         if not _lower(what, most):
             held = []
-    libc = _libc()
-    if libc.unshare(_NEW_USER | _NEW_NET | _NEW_IPC) == 0:
-        held += [NAMESPACE, NETWORK]
-    elif libc.unshare(_NEW_NET) == 0:  # root in a container that may make no users
-        held.append(NETWORK)
-    return held
+    return held + _namespaces(_libc())
 
 
 def close(modules: Mapping[str, object]) -> list[str]:
@@ -112,6 +107,14 @@ class Hidden:
             Hidden._holders -= 1
             if not Hidden._holders:
                 _libc().prctl(_PR_SET_DUMPABLE, Hidden._before, 0, 0, 0)
+
+
+def _namespaces(libc: ctypes.CDLL) -> list[str]:
+    """Leave the network, and the users whose processes it could look into."""
+    if libc.unshare(_NEW_USER | _NEW_NET | _NEW_IPC) == 0:
+        return [NAMESPACE, NETWORK]
+    # root in a container that may make no users
+    return [NETWORK] if libc.unshare(_NEW_NET) == 0 else []
 
 
 def _libc() -> ctypes.CDLL:
