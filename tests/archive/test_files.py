@@ -221,9 +221,11 @@ def test_data_behind_the_end_of_a_zip_file_is_nothing(more: bytes) -> None:
 def test_zip64_is_read() -> None:
     """Sizes in 64 bits, as a program writes that does not know them before."""
     buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as file:
-        with file.open("1.dcm", "w", force_zip64=True) as member:
-            member.write(dicoms.scan())
+    with (
+        zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as file,
+        file.open("1.dcm", "w", force_zip64=True) as member,
+    ):
+        member.write(dicoms.scan())
     assert outcomes(buffer.getvalue()) == {"1.dcm": "scan"}
 
 
