@@ -28,6 +28,20 @@ class StorageError(UseError):
     """A place (URI) is missing, empty, unreadable or not writable."""
 
 
+class ObjectError(StorageError):
+    """One object cannot be read, while its place and its neighbours may well be.
+
+    Args:
+        code: ``object_unreadable`` or ``object_archived``, see ``bae.archive.refusals``.
+        message: why, without the object's name.
+    """
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+        self.message = message
+
+
 class LabelsError(UseError):
     """A labels file cannot be understood."""
 

@@ -11,13 +11,13 @@ import logging
 import os
 import random
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 import pyarrow.fs
 
-from bae.errors import StorageError
+from bae.errors import ObjectError, StorageError
 
 PATIENCE_S = 60.0
 """How long a call keeps trying while the server is away or slow."""
@@ -33,7 +33,20 @@ _WAIT = (
 )
 _ABSENT = {"NoSuchKey", "404", "NotFound"}
 _TAKEN = {"PreconditionFailed", "412", "ConditionalRequestConflict"}
+_PAST_THE_END = {"InvalidRange", "416"}
+_OF_ONE_OBJECT = {
+    "AccessDenied",
+    "403",
+    "InvalidRequest",
+    "400",
+    "InvalidArgument",
+    "InvalidURI",
+    "KeyTooLongError",
+    "MethodNotAllowed",
+}
+"""What a server says of one object to somebody who has just listed it."""
 _SENTENCES = {
+    "InvalidRequest": "the server wants more for this object, such as its customer's key (SSE-C)",
     "NoSuchBucket": "the bucket does not exist; check its name and the endpoint",
     "NoSuchKey": "the object does not exist",
     "InvalidAccessKeyId": "the access key is not known to the server; check AWS_ACCESS_KEY_ID",
@@ -43,6 +56,7 @@ _SENTENCES = {
     "AccessDenied": "these credentials may not do this; check the bucket's policy",
 }
 _SENTENCES |= {"404": _SENTENCES["NoSuchKey"], "403": _SENTENCES["AccessDenied"]}
+_SENTENCES |= {"400": _SENTENCES["InvalidRequest"]}
 
 
 def split(uri: str) -> tuple[str, str]:
@@ -161,11 +175,30 @@ def is_absent(error: StorageError) -> bool:
     return _code(error) in _ABSENT
 
 
-def read(uri: str) -> bytes:
-    """Return an object's bytes."""
+def read(uri: str, start: int = 0, stop: int | None = None) -> bytes:
+    """Return an object's bytes, or only those from ``start`` on and before ``stop``.
+
+    Raises:
+        ObjectError: the server refuses this object, while others may be read.
+    """
     # One request: with more at a time s3fs asks for the size first.
-    get = functools.partial(filesystem().cat_file, uri, max_concurrency=1)
-    return bytes(_patiently("read an object", get))
+    part = {"max_concurrency": 1} if stop is None and not start else {"start": start, "end": stop}
+    try:
+        return _patiently("read an object", functools.partial(_cat, uri, part))
+    except StorageError as error:
+        code = _code(error)
+        if code in _PAST_THE_END:
+            return b""
+        if code == "InvalidObjectState":
+            why = "the object is archived; the server gives it only once it is restored"
+            raise ObjectError("object_archived", why) from error.__cause__
+        if code in _OF_ONE_OBJECT or code.startswith("KMS."):
+            raise ObjectError("object_unreadable", str(error)) from error.__cause__
+        raise
+
+
+def _cat(uri: str, part: Mapping[str, int | None]) -> bytes:
+    return bytes(filesystem().cat_file(uri, **part))
 
 
 def write(uri: str, data: bytes) -> None:

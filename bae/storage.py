@@ -8,10 +8,13 @@ themselves: a reader sees a whole object or none. Every failure is a
 inside an archive, since object names may hold a person's name.
 """
 
+import contextlib
 import errno
 import itertools
 import os
+import re
 import shutil
+import stat
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,7 +24,7 @@ import pyarrow as pa
 import pyarrow.fs
 
 from bae import s3
-from bae.errors import StorageError
+from bae.errors import ObjectError, StorageError
 
 LISTING = pa.schema(
     [
@@ -33,6 +36,19 @@ LISTING = pa.schema(
 """What a listing looks like, sorted by ``object_uri``."""
 
 _CHUNK = 65536
+_READ = "read an object"
+_OF_ONE_FILE = {
+    errno.EACCES,
+    errno.EPERM,
+    errno.EISDIR,
+    errno.ENOTDIR,
+    errno.ELOOP,
+    errno.ENXIO,
+    errno.ENAMETOOLONG,
+    errno.EINVAL,
+    errno.EIO,
+}
+"""What the system says of one file; its neighbours may be sound."""
 
 
 def is_s3(uri: str) -> bool:
@@ -78,19 +94,24 @@ def pyarrow_filesystem(uri: str) -> tuple[pyarrow.fs.FileSystem, str]:
     return pyarrow.fs.LocalFileSystem(), place
 
 
-def read_bytes(uri: str) -> bytes:
-    """Return an object's bytes.
+def read_bytes(uri: str, start: int = 0, stop: int | None = None) -> bytes:
+    """Return an object's bytes, or only those from ``start`` on and before ``stop``.
 
     Raises:
-        StorageError: it is missing, or the place cannot be reached or may not be read.
+        ObjectError: this one object may not or cannot be read.
+        StorageError: it is missing, or the place cannot be reached.
     """
     place = normal(uri)
     if is_s3(place):
-        return s3.read(uri)
+        return s3.read(uri, start, stop)
     try:
-        return Path(place).read_bytes()
+        return _read_local(place, start, stop)
     except OSError as error:
-        raise _storage_error("read an object", error) from error
+        if error.errno in _OF_ONE_FILE:
+            raise ObjectError("object_unreadable", str(_storage_error(_READ, error))) from error
+        if isinstance(error, FileNotFoundError) and (why := _not_gone(place)):
+            raise ObjectError("object_unreadable", f"cannot {_READ}: {why}") from None
+        raise _storage_error(_READ, error) from error
 
 
 def read_or_none(uri: str) -> bytes | None:
@@ -98,9 +119,14 @@ def read_or_none(uri: str) -> bytes | None:
     try:
         return read_bytes(uri)
     except StorageError as error:
-        if isinstance(error.__cause__, FileNotFoundError) or s3.is_absent(error):
+        if is_absent(error):
             return None
         raise
+
+
+def is_absent(error: StorageError) -> bool:
+    """Say whether the error means that there is no such object."""
+    return isinstance(error.__cause__, FileNotFoundError) or s3.is_absent(error)
 
 
 def write_bytes(uri: str, data: bytes) -> None:
@@ -198,6 +224,26 @@ def table_options(uri: str) -> dict[str, str] | None:
     return s3.delta_options() if is_s3(uri) else None
 
 
+def _read_local(place: str, start: int, stop: int | None) -> bytes:
+    """Read a part of a file, never more than it has now: room is made for what is asked."""
+    # a pipe put where the file was would let a plain open wait for ever
+    fd = os.open(place, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    with os.fdopen(fd, "rb") as file:
+        about = os.fstat(fd)
+        if not stat.S_ISREG(about.st_mode):
+            raise IsADirectoryError(errno.EISDIR, "no file")
+        file.seek(start)
+        return file.read(max(0, min(about.st_size, stop or about.st_size) - start))
+
+
+def _not_gone(place: str) -> str | None:
+    """Say why a file that is not found is there all the same, None if it is gone."""
+    if os.path.islink(place):  # noqa: PTH114 - a path of the listing, maybe no valid Path
+        return "it is a link that leads nowhere"
+    escaped = re.search(r"\\x[89a-f][0-9a-f]", place)
+    return "its name is not UTF-8; rename it" if escaped else None
+
+
 def _temporary(target: Path, data: bytes) -> Path:
     """Write bytes beside a target, under a name that listings skip."""
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -223,23 +269,31 @@ def _list_local(root: Path, hidden: bool) -> Iterator[tuple[str, str, int]]:
             raise StorageError(f"there is no folder {root}; check the path")
         folders = [str(root)]
         while folders:
-            with os.scandir(folders.pop()) as entries:
+            folder = folders.pop()
+            try:
+                entries = os.scandir(folder)
+            except FileNotFoundError:
+                if folder == str(root):
+                    raise
+                continue  # deleted since its parent was read
+            with entries:
                 for entry in entries:
                     if not hidden and entry.name.startswith(("_", ".")):
                         continue
-                    if entry.is_dir():
-                        folders.append(entry.path)
-                    elif entry.is_file():
-                        yield _entry(entry.path, entry.stat())
+                    with contextlib.suppress(FileNotFoundError):  # deleted just now
+                        if entry.is_dir():
+                            folders.append(entry.path)
+                        elif entry.is_file():
+                            yield _entry(entry.path, entry.stat())
     except OSError as error:
         raise _storage_error("list the folder", error) from error
 
 
-def _entry(path: str, stat: os.stat_result) -> tuple[str, str, int]:
+def _entry(path: str, about: os.stat_result) -> tuple[str, str, int]:
     # A file name that is not UTF-8 cannot stand in a table; escaped it is listed and then
     # refused as unreadable, which is better than being dropped in silence.
     name = os.fsencode(path).decode("utf-8", "backslashreplace")
-    return name, f"{stat.st_mtime_ns:x}-{stat.st_size:x}", stat.st_size
+    return name, f"{about.st_mtime_ns:x}-{about.st_size:x}", about.st_size
 
 
 def _storage_error(doing: str, error: OSError) -> StorageError:
@@ -247,7 +301,8 @@ def _storage_error(doing: str, error: OSError) -> StorageError:
     words: dict[int | None, str] = {
         errno.ENOENT: "it does not exist",
         errno.ENOTDIR: "a part of the path is not a folder",
-        errno.EISDIR: "it is a folder",
+        errno.EISDIR: "it is a folder, or no file at all",
+        errno.ELOOP: "it is a link that leads in circles",
         errno.EACCES: "permission denied",
         errno.EPERM: "permission denied",
         errno.ENOSPC: "the disk is full; free some space and run again",

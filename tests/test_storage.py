@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bae import storage
-from bae.errors import StorageError
+from bae.errors import ObjectError, StorageError
 
 
 def test_one_place_has_one_spelling(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -91,11 +91,12 @@ def test_of_many_creators_exactly_one_wins(tmp_path: Path) -> None:
 
 
 def test_a_name_that_is_not_utf8_is_listed_not_dropped(tmp_path: Path) -> None:
-    """It shows escaped, and reading it fails as a missing object."""
+    """It shows escaped, and reading it says what is wrong, without the name."""
     (Path(os.fsdecode(os.fsencode(tmp_path) + b"/\xff.dcm"))).write_bytes(b"1")
     [uri] = storage.list_objects(str(tmp_path))["object_uri"].to_pylist()
     assert uri == f"{tmp_path}/\\xff.dcm"
-    assert storage.read_or_none(uri) is None
+    with pytest.raises(ObjectError, match="its name is not UTF-8; rename it"):
+        storage.read_bytes(uri)
 
 
 def test_missing_places_are_said_in_a_sentence(tmp_path: Path) -> None:

@@ -1,15 +1,13 @@
 """The decoding process itself: serves one object after another to ``bae.archive.sandbox``.
 
 A plain Python process that imports neither Ray nor torch. It has an alarm clock of its own
-(the kernel ends an object that takes too long, even inside native code) and an upper bound
-on memory.
+(the kernel ends a file that takes too long, even inside native code), an upper bound on memory,
+and gives up all rights that decoding does not need.
 """
 
-import contextlib
 import importlib
 import json
 import os
-import resource
 import signal
 import sys
 from collections.abc import Iterator
@@ -19,7 +17,11 @@ from typing import Any, BinaryIO, Protocol
 import numpy as np
 
 from bae import malloc
-from bae.archive.sandbox import LENGTH, TAKEN, Shared
+from bae.archive.fence import kernel
+from bae.archive.fence.shared import Shared
+from bae.archive.files.bounds import Budget
+from bae.archive.files.zips import Unpack
+from bae.archive.sandbox import ANSWER, REQUEST, TAKEN
 from bae.errors import ScanError
 from bae.scan import Scan, View
 
@@ -27,7 +29,7 @@ from bae.scan import Scan, View
 class Reader(Protocol):
     """What the child runs: ``bae.archive.objects``, or a stand-in with the same two functions."""
 
-    def members(self, data: bytes, start: int) -> Iterator[tuple[str, bytes | ScanError]]:
+    def entries(self, data: bytes, start: int, budget: Budget) -> Iterator[tuple[str, Unpack]]:
         """Take an object apart."""
 
     def decode(self, data: bytes) -> Scan | ScanError:
@@ -46,14 +48,13 @@ class _Parent:
         """Send a message; where it has views, wait until they were copied."""
         size = sum(view.counts.nbytes for view in views)
         if views:
-            self.pixels.grow(size)
             shared, place = self.pixels.view(size), 0
             for view in views:
                 kind, shape = view.counts.dtype, view.counts.shape
                 np.ndarray(shape, kind, buffer=shared, offset=place)[:] = view.counts
                 place += view.counts.nbytes
         text = json.dumps(message).encode()
-        self.answers.write(LENGTH.pack(len(text), size) + text)
+        self.answers.write(ANSWER.pack(len(text), size) + text)
         self.answers.flush()
         if views:
             self.requests.read(len(TAKEN))
@@ -62,35 +63,40 @@ class _Parent:
 def main() -> None:
     """Serve objects until the parent closes the pipe."""
     answers_fd, object_fd, pixels_fd, limit_s, memory_bytes, reader_name = sys.argv[1:]
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a core file would hold the object
-    with contextlib.suppress(ValueError):  # a lower hard limit is already set
-        resource.setrlimit(resource.RLIMIT_AS, (int(memory_bytes), int(memory_bytes)))
+    held = kernel.enter(int(memory_bytes))
     malloc.keep_freed()
     reader: Reader = importlib.import_module(reader_name)
     shared, pixels = Shared(int(object_fd)), Shared(int(pixels_fd))
     with os.fdopen(int(answers_fd), "wb") as answers:
         parent = _Parent(sys.stdin.buffer, answers, pixels)
-        parent.answer({"kind": "ready"})
-        while head := parent.requests.read(LENGTH.size):
-            length, start = LENGTH.unpack(head)
+        held += kernel.close(sys.modules)
+        parent.answer({"kind": "ready", "fences": held})
+        while head := parent.requests.read(REQUEST.size):
+            length, start, decoded_bytes = REQUEST.unpack(head)
             data = bytes(shared.view(max(1, length))[:length])
             shared.shed()
-            _serve(reader, data, start, float(limit_s), parent)
+            _serve(reader, data, start, Budget(decoded_bytes), float(limit_s), parent)
 
 
-def _serve(reader: Reader, data: bytes, start: int, limit_s: float, parent: _Parent) -> None:
+def _serve(
+    reader: Reader, data: bytes, start: int, budget: Budget, limit_s: float, parent: _Parent
+) -> None:
     """Answer one object, file by file; the alarm's default action ends the process."""
     signal.setitimer(signal.ITIMER_REAL, limit_s)
-    for member, content in reader.members(data, start):
+    for member, unpack in reader.entries(data, start, budget):
         parent.answer({"kind": "begin", "member": member})
+        # unpacking may take as long as decoding, so a member's time begins before it
         signal.setitimer(signal.ITIMER_REAL, limit_s)
+        content = unpack()
         outcome = content if isinstance(content, ScanError) else reader.decode(content)
         signal.setitimer(signal.ITIMER_REAL, 0)
+        budget.spend(outcome)
         if isinstance(outcome, ScanError):
             parent.answer({"kind": "refused", "code": outcome.code, "text": outcome.message})
         else:
             views = [[v.name, v.counts.dtype.str, v.counts.shape] for v in outcome.views]
             plain = asdict(replace(outcome, views=()))
+            del plain["views"]
             parent.answer({"kind": "scan", "views": views, "scan": plain}, outcome.views)
         signal.setitimer(signal.ITIMER_REAL, limit_s)
     signal.setitimer(signal.ITIMER_REAL, 0)

@@ -5,9 +5,10 @@ from dataclasses import dataclass, replace
 
 from bae import storage
 from bae.archive import privacy
+from bae.archive.files import bounds, kinds
 from bae.archive.labels import Labels, Match, apply
 from bae.archive.sandbox import Decoder
-from bae.errors import ScanError
+from bae.errors import ObjectError, ScanError, StorageError
 from bae.scan import Scan
 
 
@@ -53,12 +54,32 @@ class Decoded:
     header: Header | None = None
 
 
-def fetch(uri: str) -> bytes | ScanError:
-    """Read an object; one that vanished after the listing is refused, not fatal."""
-    data = storage.read_or_none(uri)
-    if data is None:
-        return ScanError("object_gone", "the object was listed but is no longer there")
-    return data
+def fetch(uri: str, size_bytes: int) -> bytes | ScanError:
+    """Read an object; one that cannot be read is refused, and does not end the run.
+
+    Args:
+        uri: of the object.
+        size_bytes: as listed. What is larger than any scan is refused unread; an object that has
+            grown since is read no further than that.
+
+    Raises:
+        StorageError: the archive itself cannot be reached or may not be read.
+    """
+    try:
+        if size_bytes > bounds.LARGEST_PACKED_BYTES:
+            return bounds.too_large(size_bytes)
+        if size_bytes > bounds.LARGEST_OBJECT_BYTES and not kinds.is_zip(
+            storage.read_bytes(uri, 0, kinds.START_BYTES)
+        ):
+            return bounds.too_large(size_bytes)
+        data = storage.read_bytes(uri, 0, bounds.LARGEST_PACKED_BYTES + 1)
+    except ObjectError as error:
+        return ScanError(error.code, error.message)
+    except StorageError as error:
+        if storage.is_absent(error):
+            return ScanError("object_gone", "the object was listed but is no longer there")
+        raise
+    return data if len(data) <= bounds.LARGEST_PACKED_BYTES else bounds.too_large(len(data))
 
 
 def decode(
@@ -69,6 +90,7 @@ def decode(
     known: Labels | None,
     *,
     issuers: bool = False,
+    decoded_bytes: int = bounds.LARGEST_DECODED_BYTES,
 ) -> Iterator[Decoded]:
     """Yield what became of an object: one scan or refusal, or one for each member of a zip file.
 
@@ -79,9 +101,14 @@ def decode(
         key: of the pseudonyms, see ``privacy.load_key``.
         known: ages and sexes of a labels file, or None.
         issuers: see ``privacy.patient_key``.
+        decoded_bytes: of pixels that a zip file may decode to; its members behind are refused.
     """
     uri = str(entry["object_uri"])
-    found = [("", content)] if isinstance(content, ScanError) else decoder.scans(uri, content)
+    found: list[tuple[str, Scan | ScanError]] = (
+        [("", content)]
+        if isinstance(content, ScanError)
+        else decoder.scans(uri, content, decoded_bytes)
+    )
     for member, outcome in found:
         object_uri = f"{uri}!/{member}" if member else uri
         scan_id = patient_key = ""

@@ -14,11 +14,17 @@ from bae.archive.dicom.rules import MOST_VIEWS
 from bae.errors import ScanError
 from bae.scan import UNKNOWN, Identity, Scan, View
 
-_FORMATS = {b"\x89PNG\r\n\x1a\n": "PNG", b"II*\0": "TIFF", b"MM\0*": "TIFF"}
+_FORMATS = {
+    b"\x89PNG\r\n\x1a\n": "PNG",
+    b"II*\0": "TIFF",
+    b"MM\0*": "TIFF",
+    b"II+\0": "TIFF",  # BigTIFF
+    b"MM\0+": "TIFF",
+}
 
 
 def sniff(data: bytes) -> bool:
-    """Say whether bytes start like a PNG or (classic) TIFF file."""
+    """Say whether bytes start like a PNG, TIFF or BigTIFF file."""
     return _format(data) is not None
 
 

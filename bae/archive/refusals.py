@@ -28,24 +28,42 @@ class Reject:
 _EXPORT = "export the object again from its source"
 _EXPECTED = "nothing: such objects are not for this method"
 _KEEP = "keep it for bug reports"
+_ZIP = "zip it again by the usual method, Deflate"
 _LOOK = "look at the picture; export the whole scan again, or leave it out"
 
 REJECT_CODES: dict[str, Reject] = {
     "object_gone": Reject(
         READ, "listed, but no longer there when read", "nothing, if it was meant to be deleted"
     ),
+    "object_unreadable": Reject(
+        READ, "listed, but this one object may not or cannot be read", "check its permissions"
+    ),
+    "object_archived": Reject(
+        READ, "kept in an archive class of S3 that gives nothing at once", "restore it"
+    ),
     "object_empty": Reject(READ, "no bytes at all", _EXPORT),
     "format_unknown": Reject(
         READ, "neither DICOM, PNG, TIFF nor zip", "nothing, if it is no image; else convert it"
+    ),
+    "format_not_read": Reject(
+        READ,
+        "a known format that is not read, such as JPEG, PDF, gzip or NIfTI",
+        "nothing, if it is no scan; else unpack it, or convert it to DICOM, PNG or TIFF",
     ),
     "object_too_large": Reject(
         READ, "larger than one scan can be", "store scans, not volumes, in this archive"
     ),
     "zip_broken": Reject(READ, "a zip file or one of its members is damaged", "zip it again"),
+    "zip_empty": Reject(READ, "a zip file with no file in it, or only hidden ones", _EXPORT),
+    "zip_method_unsupported": Reject(
+        READ, "a zip file or one of its members is packed in a way that is not read", _ZIP
+    ),
     "zip_encrypted": Reject(READ, "a zip member needs a password", "zip it without a password"),
     "zip_nested": Reject(READ, "a zip file inside a zip file", "unpack the inner one"),
     "zip_too_large": Reject(
-        READ, "a zip file unpacks to more than the limit", "split it into several zip files"
+        READ,
+        "a zip file unpacks or decodes to more than the limit",
+        "split it into several zip files",
     ),
     "object_cut_off": Reject(DECODE, "the file ends too early", _EXPORT),
     "header_broken": Reject(DECODE, "the DICOM header cannot be parsed", _EXPORT),

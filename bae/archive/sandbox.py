@@ -1,83 +1,50 @@
 """Decode in a child process: what hangs or crashes a decoder costs one object, not a job.
 
 Native decoders run on bytes from anywhere. This is the parent's side; the child's side is
-``bae.archive.child``. The child answers with small JSON headers, so that its parent never
-executes what it sends; pixels cross in shared memory, where pipes took as long as decoding.
-Its own output goes nowhere, since codecs print parts of headers.
+``bae.archive.child``, and ``bae.archive.fence`` says what it may not do. The child answers with
+small JSON headers, so that its parent never executes what it sends; pixels cross in shared
+memory, where pipes took as long as decoding. Its own output goes nowhere, since codecs print
+parts of headers.
 """
 
 from __future__ import annotations
 
 import contextlib
-import fcntl
-import json
-import mmap
 import os
+import select
 import signal
 import struct
 import subprocess
 import sys
-from typing import Any, BinaryIO
+import time
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from bae.archive.fence import answers, kernel
+from bae.archive.fence.answers import LARGEST_ANSWER_BYTES, LONGEST_HEADER
+from bae.archive.fence.shared import Shared
+from bae.archive.files import bounds
 from bae.errors import RunError, ScanError
-from bae.scan import Identity, Scan, View
+from bae.scan import Scan
 
 MEMORY_BYTES = 8 << 30
 """Address space of the child; libraries alone map about 1 GiB."""
-LENGTH = struct.Struct("<QQ")
-"""Before each request: bytes of the object, files to skip. Before each answer: bytes of its
-header, bytes of its pixels."""
+REQUEST = struct.Struct("<QQQ")
+"""Bytes of the object, files to skip, bytes of pixels that the rest may decode to."""
+ANSWER = struct.Struct("<QQ")
+"""Bytes of an answer's header, bytes of its pixels."""
 TAKEN = b"k"
 """The parent's word that it has copied a scan's pixels."""
-_LONGEST_HEADER = 1 << 20
-LARGEST_ANSWER_BYTES = 1 << 28
-"""Two views of 4096 x 4096 float32 numbers take half of this."""
 _KEYS = ("AWS_", "BAE_", "RAY_AUTH_", "REDIS_", "MLFLOW_")
 """What begins the names of variables that the child is not given."""
-KEPT_BYTES = 1 << 26
-"""Shared memory that stays in use between two objects."""
-
-
-class Shared:
-    """Memory of two processes: a file without a name that can grow and never shrink.
-
-    Could it shrink, a hostile child would take the pages away that its parent reads.
-    """
-
-    def __init__(self, fd: int | None = None) -> None:
-        """Make it, or take over what the other process made."""
-        self.fd = os.memfd_create("bae", os.MFD_ALLOW_SEALING) if fd is None else fd
-        if fd is None:
-            fcntl.fcntl(self.fd, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_SEAL)
-        self._map: mmap.mmap | None = None
-
-    def grow(self, size: int) -> None:
-        """Make room for as many bytes."""
-        if os.fstat(self.fd).st_size < size:
-            os.ftruncate(self.fd, size)
-
-    def view(self, size: int) -> memoryview:
-        """Return the first bytes.
-
-        Raises:
-            ValueError: there are not so many.
-        """
-        if self._map is None or len(self._map) < size:
-            self._map = mmap.mmap(self.fd, size)
-        return memoryview(self._map)[:size]
-
-    def shed(self) -> None:
-        """Give pages back to the system after a large object."""
-        if self._map is not None and len(self._map) > KEPT_BYTES:
-            self._map.madvise(mmap.MADV_REMOVE)
-            self._map = None  # the next object maps as much as it needs
-
-    def close(self) -> None:
-        """Let go of it; views of it keep their memory."""
-        os.close(self.fd)
+_START_S = 120.0
+"""Seconds for the child to start: its imports may come from a slow disk."""
+GRACE_S = 5.0
+"""Beyond twice the limit of one file, the parent's patience with a child that says nothing."""
+LONGEST_OBJECT = 20
+"""Times the limit of one file: as long may all files of an object take together."""
 
 
 class Decoder:
@@ -95,14 +62,16 @@ class Decoder:
         Args:
             limit_s: seconds after which one file is given up.
             memory_bytes: address space that the child may use.
-            reader: module with ``members`` and ``decode``.
+            reader: module with ``entries`` and ``decode``.
         """
         self._arguments = (str(limit_s), str(memory_bytes), reader)
         self._limit_s = limit_s
         self._child: subprocess.Popen[bytes] | None = None
-        self._answers: BinaryIO | None = None
+        self._answers: int | None = None
         self._object: Shared | None = None
         self._pixels: Shared | None = None
+        self._hidden: kernel.Hidden | None = None
+        self._fences: tuple[str, ...] = ()
 
     def __enter__(self) -> Decoder:
         return self
@@ -116,66 +85,100 @@ class Decoder:
         if child is not None:
             child.kill()
             child.wait()
-            for pipe in (child.stdin, self._answers, self._object, self._pixels):
+            for pipe in (child.stdin, self._object, self._pixels):
                 if pipe:
                     with contextlib.suppress(BrokenPipeError):
                         pipe.close()
+            if self._answers is not None:
+                os.close(self._answers)
+        hidden, self._hidden = self._hidden, None
+        if hidden is not None:
+            hidden.end()
 
-    def scans(self, name: str, data: bytes) -> list[tuple[str, Scan | ScanError]]:
+    def fences(self) -> tuple[str, ...]:
+        """Return the fences (of ``kernel.NAMES``) round the child, which starts if there is none.
+
+        Raises:
+            RunError: the child does not start at all.
+        """
+        self._running()
+        return self._fences
+
+    def scans(
+        self, name: str, data: bytes, decoded_bytes: int = bounds.LARGEST_DECODED_BYTES
+    ) -> list[tuple[str, Scan | ScanError]]:
         """Read every scan of one object; see ``objects.scans``.
 
         A file that hangs or crashes the child becomes ``decoder_hang`` or
-        ``decoder_crash``; the child is started again and goes on behind it.
+        ``decoder_crash``; the child is started again and goes on behind it. An object whose
+        files take ``LONGEST_OBJECT`` times the limit together is given up there.
+
+        Args:
+            decoded_bytes: of pixels from a zip file; members behind are refused.
 
         Raises:
             RunError: the child does not start at all.
         """
         found: list[tuple[str, Scan | ScanError]] = []
+        give_up = time.monotonic() + LONGEST_OBJECT * self._limit_s
         while True:
             member: str | None = None
             try:
-                self._send(data, len(found))
+                left = decoded_bytes - sum(bounds.decoded_bytes(outcome) for _, outcome in found)
+                self._send(data, len(found), max(0, left))
                 while (message := self._receive())["kind"] != "end":
                     if message["kind"] == "begin":
-                        member = str(message["member"])
-                    else:
-                        found.append((member or "", _outcome(message)))
-                        member = None
+                        member = answers.member(message)
+                        continue
+                    found.append((member or "", self._outcome(message)))
+                    member = None
+                    if time.monotonic() > give_up:
+                        self.close()
+                        return [*found, ("", self._too_long())]
+                    if len(found) > bounds.MOST_MEMBERS + 1:
+                        raise ValueError("more files than any object has")
                 return found
             except (EOFError, BrokenPipeError):
                 found.append((member or "", self._autopsy()))
+            except TimeoutError:  # somebody has stopped the child's own clock
+                self.close()
+                found.append((member or "", self._hang()))
             except (ValueError, LookupError, TypeError):
                 self.close()
                 nonsense = ScanError("decoder_crash", "the decoding process answered nonsense")
                 found.append((member or "", nonsense))
             if member is None:  # not inside a file: there is nothing to go on behind
                 return found
+            if time.monotonic() > give_up:
+                return [*found, ("", self._too_long())]
 
-    def _send(self, data: bytes, start: int) -> None:
+    def _send(self, data: bytes, start: int, decoded_bytes: int) -> None:
         child = self._running()
         assert child.stdin is not None and self._object is not None
         self._object.grow(max(1, len(data)))
         self._object.view(max(1, len(data)))[: len(data)] = data
-        child.stdin.write(LENGTH.pack(len(data), start))
+        child.stdin.write(REQUEST.pack(len(data), start, decoded_bytes))
 
-    def _receive(self) -> dict[str, Any]:
-        """Read one message; a scan's views come out as (name, counts).
+    def _receive(self, within_s: float | None = None) -> dict[str, Any]:
+        """Read one message; a scan's pixels come with it, all views' in one array.
 
         Raises:
             EOFError: the child has gone.
+            TimeoutError: no message came, although the child's own clock should have rung.
             ValueError: the message makes no sense.
         """
         assert self._answers is not None
-        length, size = LENGTH.unpack(_exactly(self._answers, LENGTH.size))
-        if length > _LONGEST_HEADER:
+        give_up = time.monotonic() + (within_s or 2 * self._limit_s + GRACE_S)
+        length, size = ANSWER.unpack(_exactly(self._answers, ANSWER.size, give_up))
+        if length > LONGEST_HEADER:
             raise ValueError("a header longer than any scan has")
-        message: dict[str, Any] = json.loads(_exactly(self._answers, length))
-        if message.get("kind") == "scan":
-            message["views"] = self._views(message["views"], size)
+        message = answers.message(_exactly(self._answers, length, give_up))
+        if message["kind"] == "scan":
+            message["pixels"] = self._taken(size)
         return message
 
-    def _views(self, described: list[Any], size: int) -> list[tuple[str, NDArray[Any]]]:
-        """Copy a scan's views out of the shared memory, and let the child go on."""
+    def _taken(self, size: int) -> NDArray[np.uint8]:
+        """Copy a scan's pixels out of the shared memory, and let the child go on."""
         if size > LARGEST_ANSWER_BYTES:
             raise ValueError("more pixels than any scan has")
         child, shared = self._child, self._pixels
@@ -183,15 +186,13 @@ class Decoder:
         pixels = np.array(shared.view(size))
         shared.shed()
         child.stdin.write(TAKEN)
-        views, place = [], 0
-        for name, kind, shape in described:
-            if kind not in ("<u2", "<f4"):
-                raise ValueError("a view that is neither uint16 nor float32")
-            pixel_count = int(shape[0]) * int(shape[1])
-            counts = np.frombuffer(pixels, kind, pixel_count, place).reshape(shape)
-            views.append((name, counts))
-            place += counts.nbytes
-        return views
+        return pixels
+
+    @staticmethod
+    def _outcome(message: dict[str, Any]) -> Scan | ScanError:
+        if message["kind"] == "refused":
+            return answers.refusal(message)
+        return answers.scan(message, message["pixels"])
 
     def _running(self) -> subprocess.Popen[bytes]:
         """Return the child, started if there is none."""
@@ -199,13 +200,14 @@ class Decoder:
             return self._child
         self.close()  # it may have been killed between two objects, for want of memory
         reading, writing = os.pipe()
-        self._object, self._pixels = Shared(), Shared()
+        self._object, self._pixels = Shared(), Shared(fixed_bytes=LARGEST_ANSWER_BYTES)
         handed = (writing, self._object.fd, self._pixels.fd)
         # it decodes bytes from anywhere: no credentials, tokens or keys for it
         harmless = {k: v for k, v in os.environ.items() if not k.startswith(_KEYS)}
         environment = harmless | {
             "PYTHONPATH": os.pathsep.join(path for path in sys.path if path),
             "OMP_NUM_THREADS": "1",
+            "OPENBLAS_NUM_THREADS": "1",  # the fence is for one thread
         }
         self._child = subprocess.Popen(
             [sys.executable, "-m", "bae.archive.child", *map(str, handed), *self._arguments],
@@ -217,16 +219,21 @@ class Decoder:
             env=environment,
         )
         os.close(writing)
-        self._answers = os.fdopen(reading, "rb", buffering=0)
+        self._answers = reading
         try:
-            self._receive()
-        except EOFError as error:
-            code_returned = self._child.wait()
+            self._fences = answers.fences(self._receive(_START_S))
+        except (EOFError, TimeoutError, ValueError) as error:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._child.wait(timeout=1)
+            code_returned = self._child.poll()
             self.close()
             raise RunError(
                 f"the decoding process does not start (exit code {code_returned}); "
                 "try: python -c 'import bae.archive.objects'"
             ) from error
+        if not {kernel.FILES, kernel.NAMESPACE} & set(self._fences):
+            self._hidden = kernel.Hidden()
+            self._fences += (kernel.HIDDEN,) * self._hidden.start()
         return self._child
 
     def _autopsy(self) -> ScanError:
@@ -238,33 +245,39 @@ class Decoder:
         died_of = child.poll()
         self.close()
         if died_of == -signal.SIGALRM:
-            return ScanError("decoder_hang", f"not decoded within {self._limit_s:g} s")
+            return self._hang()
         if died_of is not None and died_of < 0:
             name = signal.Signals(-died_of).name
             return ScanError("decoder_crash", f"the decoding process was ended by {name}")
         return ScanError("decoder_crash", "the decoding process broke off")
 
+    def _hang(self) -> ScanError:
+        return ScanError("decoder_hang", f"not decoded within {self._limit_s:g} s")
 
-def _outcome(message: dict[str, Any]) -> Scan | ScanError:
-    """Build the value that a message describes."""
-    if message["kind"] == "refused":
-        return ScanError(message["code"], message["text"])
-    said = message["scan"]
-    return Scan(
-        **said
-        | {
-            "views": tuple(View(name=name, counts=counts) for name, counts in message["views"]),
-            "identity": Identity(**said["identity"]),
-            "pixel_mm": said["pixel_mm"] and tuple(said["pixel_mm"]),
-            "flags": tuple(said["flags"]),
-        }
-    )
+    def _too_long(self) -> ScanError:
+        total = f"{LONGEST_OBJECT * self._limit_s:g} s"
+        return ScanError("decoder_hang", f"its files took {total}; the rest is not tried")
 
 
-def _exactly(pipe: BinaryIO, size: int) -> bytes:
+def fences() -> tuple[str, ...]:
+    """Return the names of the fences (of ``fence.kernel.NAMES``) that hold on this machine.
+
+    Raises:
+        RunError: the decoding process does not start at all.
+    """
+    with Decoder() as decoder:
+        return decoder.fences()
+
+
+def _exactly(pipe: int, size: int, give_up: float) -> bytes:
+    """Read so many bytes; a child that lets them drip is given up at the same time."""
     data = b""
+    watch = select.poll()
+    watch.register(pipe, select.POLLIN)
     while len(data) < size:
-        if not (more := pipe.read(size - len(data))):
+        if not watch.poll(max(0.0, give_up - time.monotonic()) * 1000):
+            raise TimeoutError("the decoding process says nothing")
+        if not (more := os.read(pipe, size - len(data))):
             raise EOFError("the decoding process has gone")
         data += more
     return data

@@ -27,6 +27,7 @@ import ray.data
 
 from bae import malloc, storage
 from bae.archive import privacy
+from bae.archive.files import bounds
 from bae.archive.intake import Decoded, decode, fetch
 from bae.archive.labels import Labels
 from bae.archive.sandbox import Decoder
@@ -197,21 +198,27 @@ def _decode_part(objects: pa.Table, reading: Reading) -> pa.Table:
         raise RunError(f"{socket.gethostname()} has another pseudonym key than the driver")
     items: list[Decoded] = []
     start, waited, read_bytes = time.monotonic(), 0.0, 0
+    left = bounds.LARGEST_PART_BYTES
     with ThreadPoolExecutor(FETCH_THREADS) as pool:
-        contents = pool.map(lambda entry: fetch(entry["object_uri"]), entries)
+        contents = pool.map(lambda one: fetch(one["object_uri"], one["size_bytes"]), entries)
         for entry in entries:
             asked = time.monotonic()
             content = next(contents)
             waited += time.monotonic() - asked
             read_bytes += len(content) if isinstance(content, bytes) else 0
-            items += decode(
-                entry,
-                content,
-                decoder,
-                key,
-                reading.labels,
-                issuers=reading.settings.issuers,
+            some = list(
+                decode(
+                    entry,
+                    content,
+                    decoder,
+                    key,
+                    reading.labels,
+                    issuers=reading.settings.issuers,
+                    decoded_bytes=min(left, bounds.LARGEST_DECODED_BYTES),
+                )
             )
+            left -= sum(bounds.decoded_bytes(item.outcome) for item in some)
+            items += some
     monitoring.count("bae_stage_seconds", waited, stage="fetch")
     decoding = time.monotonic() - start - waited
     monitoring.count("bae_stage_seconds", decoding, stage="decode")

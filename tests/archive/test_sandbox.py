@@ -1,11 +1,13 @@
 """Decoding in a child process: hangs and crashes cost one object."""
 
+import io
 import os
 import pickle
 import signal
 import subprocess
 import sys
 import time
+import zipfile
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,6 +16,7 @@ import pytest
 
 from bae.archive import objects, refusals, sandbox
 from bae.archive.dicom import decode
+from bae.archive.fence import shared as shared_memory
 from bae.archive.sandbox import Decoder
 from bae.errors import RunError, ScanError
 from bae.scan import Scan
@@ -73,8 +76,9 @@ def test_the_child_gives_what_the_parent_would() -> None:
         ("answer nonsense", "decoder_crash"),
         ("promise more pixels than there are", "decoder_crash"),
         ("take the pixels away", "decoder_crash"),
-        ("crash while unpacking", "decoder_crash"),
+        ("crash while taking apart", "decoder_crash"),
         ("eat memory", "decoder_memory"),
+        ("hang while unpacking", "decoder_hang"),
     ],
 )
 def test_a_decoder_that_misbehaves_costs_one_object(unruly: Decoder, order: str, code: str) -> None:
@@ -101,9 +105,60 @@ def test_neighbours_in_a_zip_file_are_decoded(unruly: Decoder) -> None:
     assert [name for name, _ in found] == [f"member {i}" for i in range(5)]
 
 
+def test_a_member_that_is_slow_to_unpack_is_given_up_alone(unruly: Decoder) -> None:
+    """Its time begins before it is unpacked, and the next child goes on exactly behind it."""
+    found = unruly.scans("x", b"a;hang while unpacking;b;hang while unpacking;c")
+    assert _codes(found) == ["scan", "decoder_hang", "scan", "decoder_hang", "scan"]
+    assert [name for name, _ in found] == [f"member {i}" for i in range(5)]
+
+
+@pytest.mark.slow
+def test_a_real_member_that_is_slow_to_unpack_is_given_up_alone() -> None:
+    """bzip2 gives a few ten megabytes in a second."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_BZIP2) as file:
+        file.writestr("1.dcm", dicoms.scan())
+        file.writestr("slow", bytes(400 << 20), zipfile.ZIP_BZIP2, 1)
+        file.writestr("2.dcm", dicoms.scan())
+    with Decoder(limit_s=0.5) as decoder:
+        found = decoder.scans("x", buffer.getvalue())
+    assert [name for name, _ in found] == ["1.dcm", "slow", "2.dcm"]
+    assert _codes(found) == ["scan", "decoder_hang", "scan"]
+
+
+def test_files_that_all_hang_end_with_their_object(
+    unruly: Decoder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Twenty thousand members of half a minute each would take a week."""
+    monkeypatch.setattr(sandbox, "LONGEST_OBJECT", 1)
+    found = unruly.scans("x", b"a;" + b"hang;" * 20)
+    assert 3 <= len(found) < 8
+    assert _codes(found)[-1] == "decoder_hang"
+    assert found[-1][0] == ""
+
+
+@pytest.mark.parametrize("order", [b"stop the clock", b"drip"])
+def test_a_child_without_a_clock_is_given_up_by_its_parent(
+    order: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever has taken it over may stop its alarm."""
+    monkeypatch.setattr(sandbox, "GRACE_S", 0.5)
+    with Decoder(limit_s=0.5, reader="tests.fakes.unruly") as decoder:
+        assert _codes(decoder.scans("x", b"a;" + order + b";b")) == ["scan", "decoder_hang", "scan"]
+
+
+def test_members_behind_the_budget_of_pixels_are_refused(unruly: Decoder) -> None:
+    """Two views of 8 bytes each; the child is told what is left after it was started again."""
+    data = zipped(*((f"{i}.dcm", dicoms.scan()) for i in range(4)))
+    with Decoder() as decoder:
+        found = decoder.scans("x", data, 1 << 20)
+    assert _codes(found) == ["scan", "zip_too_large", "zip_too_large", "zip_too_large"]
+    assert [name for name, _ in found] == [f"{i}.dcm" for i in range(4)]
+
+
 def test_a_crash_between_members_is_one_refusal(unruly: Decoder) -> None:
     """What was read before it is kept."""
-    assert _codes(unruly.scans("x", b"a;crash while unpacking")) == ["scan", "decoder_crash"]
+    assert _codes(unruly.scans("x", b"a;crash while taking apart")) == ["scan", "decoder_crash"]
 
 
 def test_the_limit_is_per_file_not_per_object() -> None:
@@ -235,8 +290,8 @@ def test_a_part_with_a_hanging_object_is_done_and_its_neighbours_are_read(
 
 def test_shared_memory_gives_back_a_large_object_and_keeps_a_small_one() -> None:
     """Pages go after an object over the bound, not after the small ones behind it."""
-    large = sandbox.KEPT_BYTES + 1
-    shared = sandbox.Shared()
+    large = shared_memory.KEPT_BYTES + 1
+    shared = shared_memory.Shared()
     shared.grow(large)
     shared.view(large)[:] = bytes(large)
     shared.shed()

@@ -254,7 +254,9 @@ def test_every_code_is_raised_somewhere_and_every_raised_code_is_documented() ->
     """Read from the sources."""
     sources = (Path(__file__).parents[3] / "bae").rglob("*.py")
     text = "".join(path.read_text() for path in sources)
-    raised = set(re.findall(r'(?:ScanError|_refusing)\(\s*"(\w+)"', text)) | set(rules.RULES)
+    raised = set(re.findall(r'(?:ScanError|ObjectError|_refusing)\(\s*"(\w+)"', text)) | set(
+        rules.RULES
+    )
     assert raised == set(refusals.REJECT_CODES)
 
 

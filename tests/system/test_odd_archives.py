@@ -1,0 +1,108 @@
+"""Whole jobs on archives that hold what nobody meant to put there: each costs one row."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from bae.tables import delta
+from jobs import index
+from tests.archive.test_objects import EIGHT, picture, zipped
+from tests.fakes import dicoms
+
+pytestmark = pytest.mark.ray
+
+
+def _indexed(folder: Path) -> tuple[int, dict[str, str], int]:
+    """Index an archive; return the exit code, name to code of what was refused, and scans."""
+    tables = str(folder.with_name("tables"))
+    done = index.main(["--archive", str(folder), "--tables", tables])
+    rejects = delta.read(tables, "restricted/rejects").to_pylist()
+    assert not [row for row in rejects if "DOE" in row["message"]]
+    codes = {row["object_uri"].removeprefix(f"{folder}/"): row["code"] for row in rejects}
+    return done, codes, delta.read(tables, "restricted/scans").num_rows
+
+
+def test_no_odd_object_ends_a_night(tmp_path: Path, local_ray: None) -> None:
+    """A terabyte, a name in no encoding, other formats, a zip file from a Mac and a Windows PC."""
+    archive = tmp_path / "archive"
+    archive.mkdir()
+    dual = b"II*\0".ljust(128, b"\0") + dicoms.scan(SOPInstanceUID="1.2.3")[128:]
+    method9 = bytearray(zipped(("DOE 1.dcm", b"x")))
+    for mark, place in ((b"PK\x03\x04", 8), (b"PK\x01\x02", 10)):
+        start = method9.index(mark) + place
+        method9[start : start + 2] = b"\x09\0"
+    files = {
+        "1.dcm": dicoms.scan(SOPInstanceUID="1.2.1"),
+        "2.dcm": dicoms.scan(SOPInstanceUID="1.2.2"),
+        "dual.dcm": dual,
+        "DOE.jpg": picture(EIGHT, "JPEG"),
+        "mac.zip": zipped(
+            ("a/1.dcm", dicoms.scan(SOPInstanceUID="1.2.4")),
+            ("__MACOSX/a/._1.dcm", b"x"),
+            ("a/2.dcm", dual.replace(b"1.2.3", b"1.2.5")),
+        ),
+        "windows.zip": bytes(method9),
+        "litter.zip": zipped(("Thumbs.db", b"x")),
+    }
+    for name, data in files.items():
+        (archive / name).write_bytes(data)
+    with (archive / "backup.tar").open("wb") as sparse:
+        sparse.truncate(1 << 40)
+    Path(os.fsdecode(os.fsencode(archive) + b"/DOE\xff.dcm")).write_bytes(dicoms.scan())
+    done, codes, scans = _indexed(archive)
+    assert codes == {
+        "DOE.jpg": "format_not_read",
+        "windows.zip!/DOE 1.dcm": "zip_method_unsupported",
+        "litter.zip": "zip_empty",
+        "backup.tar": "object_too_large",
+        "DOE\\xff.dcm": "object_unreadable",
+    }
+    assert (done, scans) == (0, 5)
+
+
+def test_an_archive_in_which_nothing_may_be_read_fails_the_job(
+    tmp_path: Path, local_ray: None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """One unreadable object is refused; of nothing else it is more than --max-rejected allows."""
+    archive = tmp_path / "archive"
+    archive.mkdir()
+    for number in (b"1", b"2"):
+        name = os.fsencode(archive) + b"/" + number + b"\xff.dcm"
+        Path(os.fsdecode(name)).write_bytes(dicoms.scan())
+    done, codes, scans = _indexed(archive)
+    assert (done, set(codes.values()), scans) == (1, {"object_unreadable"}, 0)
+    assert "2 of 2 objects were refused (object_unreadable 2)" in capsys.readouterr().err
+
+
+def test_a_part_of_zip_files_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As a decode task does it: what waits in memory, of one zip file and of all together."""
+    from bae import storage
+    from bae.archive.files import bounds
+    from bae.pipeline import parts
+
+    monkeypatch.setattr(bounds, "LARGEST_DECODED_BYTES", 2 << 20)
+    monkeypatch.setattr(bounds, "LARGEST_PART_BYTES", 3 << 20)
+    scan = dicoms.scan(dicoms.two_views())  # 1 MiB once decoded
+    archive = tmp_path / "archive"
+    archive.mkdir()
+    for name in ("1.zip", "2.zip"):
+        (archive / name).write_bytes(zipped(*((f"{i}.dcm", scan) for i in range(3))))
+    (archive / "3.dcm").write_bytes(scan)
+    listing = storage.list_objects(str(archive))
+    reading = parts.Reading(tables_uri=str(tmp_path / "tables"), limit_s=30.5)
+    part = parts._decode_part(parts._numbered(0, listing), reading)
+    parts._decoder(30.5).close()
+    found = {i.object_uri.removeprefix(f"{archive}/"): i.outcome for i in parts._unpacked(part)}
+    codes = {name: getattr(outcome, "code", "scan") for name, outcome in found.items()}
+    assert codes == {
+        "1.zip!/0.dcm": "scan",
+        "1.zip!/1.dcm": "scan",
+        "1.zip!/2.dcm": "zip_too_large",
+        "2.zip!/0.dcm": "scan",
+        "2.zip!/1.dcm": "zip_too_large",
+        "2.zip!/2.dcm": "zip_too_large",
+        "3.dcm": "scan",
+    }
