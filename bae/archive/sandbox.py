@@ -93,7 +93,8 @@ class Decoder:
         """Start nothing yet: the child starts with the first object.
 
         Args:
-            limit_s: seconds after which one file is given up.
+            limit_s: seconds of CPU time after which one file is given up; on the clock ten
+                times as many, since an overloaded machine may give it little of its CPUs.
             memory_bytes: address space that the child may use.
             reader: module with ``members`` and ``decode``.
         """
@@ -237,8 +238,10 @@ class Decoder:
             child.wait(timeout=5)
         died_of = child.poll()
         self.close()
-        if died_of == -signal.SIGALRM:
+        if died_of in (-signal.SIGPROF, -signal.SIGALRM):  # the child's own clocks
             return ScanError("decoder_hang", f"not decoded within {self._limit_s:g} s")
+        if died_of == -signal.SIGKILL:  # neither we nor a decoder did that
+            return ScanError("decoder_killed", "the decoding process was killed from outside")
         if died_of is not None and died_of < 0:
             name = signal.Signals(-died_of).name
             return ScanError("decoder_crash", f"the decoding process was ended by {name}")
