@@ -36,7 +36,10 @@ _LOOK = "look at the picture; export the whole scan again, or leave it out"
 
 REJECT_CODES: dict[str, Reject] = {
     "object_gone": Reject(
-        READ, "listed, but no longer there when read", "nothing, if it was meant to be deleted", True
+        READ,
+        "listed, but no longer there when read",
+        "nothing, if it was meant to be deleted",
+        transient=True,
     ),
     "object_empty": Reject(READ, "no bytes at all", _EXPORT),
     "format_unknown": Reject(

@@ -5,18 +5,20 @@ import multiprocessing
 import signal
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass, field, replace
 
+import pyarrow.compute as pc
+
 from bae import logs, storage
-from bae.archive import inventory, labels
+from bae.archive import inventory, labels, refusals
 from bae.errors import RunError, StorageError, TooManyRejectedError, after_writing
 from bae.pipeline import session
-from bae.pipeline.parts import PATIENCE_S, PartDone, Reading, run_parts
+from bae.pipeline.parts import PATIENCE_S, PartDone, Reading, Step, run_parts
 from bae.pipeline.resources import Resources, fitted
-from bae.pipeline.rows import Index
+from bae.pipeline.rows import Index, killer
 from bae.pipeline.score import Score
 from bae.tables import current, delta, lease, publish, runs, settings
 
@@ -33,6 +35,7 @@ class Request:
         labels_uri: CSV or Parquet of ages and sexes, see ``archive.labels``; None: headers.
         age_decimals: of ages in ``cohort/``, see ``tables.settings``; None: as they are.
         max_rejected: share of read objects that may be refused before the run counts as failed.
+        retry_rejected: codes whose objects are tried again now, beside those that are anyway.
         patience_s: seconds without a finished part after which the run fails.
     """
 
@@ -43,6 +46,7 @@ class Request:
     labels_uri: str | None = None
     age_decimals: int | None = None
     max_rejected: float = 0.5
+    retry_rejected: tuple[str, ...] = ()
     resources: Resources = field(default_factory=Resources)
     patience_s: float = PATIENCE_S
 
@@ -54,6 +58,7 @@ class Summary:
     Attributes:
         run_id: the run, as in every row it published; None where nothing was left to do.
         refused: code to count; of the whole run, an earlier attempt's parts included.
+        retried: objects refused before, and tried again by this run.
         rows: table to rows added.
         seconds: from listing to publishing.
     """
@@ -63,6 +68,7 @@ class Summary:
     done_before: int
     scans: int = 0
     refused: Counter[str] = field(default_factory=Counter)
+    retried: int = 0
     rows: dict[str, int] = field(default_factory=dict)
     seconds: float = 0.0
 
@@ -100,7 +106,12 @@ def run(
         settings.keep(request.tables_uri, reading.settings)
         with after_writing():
             current.mark(request.tables_uri, request.archive_uri, listing, held.check)
-            todo = runs.todo(request.tables_uri, listing, model_id)
+            retry = runs.Retry(
+                transient=refusals.TRANSIENT,
+                asked=request.retry_rejected,
+                decoder_version=refusals.DECODER_VERSION,
+            )
+            todo = runs.todo(request.tables_uri, listing, model_id, retry)
             before = listing.num_rows - todo.num_rows
             if not todo.num_rows and not runs.unfinished_of(
                 request.tables_uri, request.archive_uri, model_id
@@ -108,7 +119,13 @@ def run(
                 return Summary(run_id=None, listed=listing.num_rows, done_before=before)
             with session.session():
                 taken = fitted(request.resources)
-                begun = runs.open_run(request.tables_uri, request.archive_uri, model_id, todo)
+                begun = runs.open_run(
+                    request.tables_uri,
+                    request.archive_uri,
+                    model_id,
+                    todo,
+                    decoder_version=refusals.DECODER_VERSION,
+                )
                 left = begun.remaining()
                 objects = sum(part.num_rows for part in left.values())
                 logs.bind(run_id=begun.run_id)
@@ -117,11 +134,10 @@ def run(
                 step = Index(run=begun)
                 if request.model_uri is not None:
                     step = Score(run=begun, model_uri=request.model_uri)
-                for done in run_parts(
-                    left, reading, step, resources=taken, patience_s=request.patience_s
-                ):
+                for done in _done(begun, reading, step, taken, request.patience_s):
                     log.info("part %d is stored", done.number, extra=asdict(done))
                     on_part(done)
+            retried = int(pc.sum(begun.objects()["retried"]).as_py() or 0)
             rows, refused = publish.finish(begun, held.check)
             current.mark(request.tables_uri, request.archive_uri, listing, held.check)
     summary = Summary(
@@ -130,6 +146,7 @@ def run(
         done_before=before,
         scans=rows["cohort/ages" if model_id else "restricted/scans"],
         refused=refused,
+        retried=retried,
         rows=rows,
         seconds=time.monotonic() - start,
     )
@@ -137,6 +154,37 @@ def run(
     log.info("published", extra=facts | {"seconds": round(summary.seconds, 1)})
     _check_refused(request, summary)
     return summary
+
+
+def _done(
+    run: runs.Run, reading: Reading, step: Step, resources: Resources, patience_s: float
+) -> Iterator[PartDone]:
+    """Do what is left of a run, part by part; a part that kills its workers costs one object.
+
+    Such a part is cut in two, and so are its halves, until one object is left, which is refused
+    once it alone has killed its worker twice. After the first round only such parts are left, each
+    of them one object or cut by that round: there are at most as many rounds as halvings.
+    """
+    alone = False
+    while left := run.remaining():
+        lost = []
+        for done in run_parts(
+            left, reading, step, resources=resources, patience_s=patience_s, alone=alone
+        ):
+            if done.lost:
+                lost.append(done.number)
+            else:
+                yield done
+        lost = sorted(run.remaining().keys() & set(lost))  # not what was stored, then died of
+        if not lost:
+            return
+        log.warning("%d parts ended their workers; cut in two and tried alone", len(lost))
+        run.cut([number for number in lost if left[number].num_rows > 1])
+        for number in lost:
+            if alone and left[number].num_rows == 1:  # else it may have died of a neighbour
+                run.store(number, killer(left[number]))
+                yield PartDone(number=number, scans=0, refused=1, seconds=0.0)
+        alone = True
 
 
 def _checked(model_uri: str) -> str:
