@@ -1,9 +1,9 @@
 """Who died with which part in hand: counted in one small actor of the job.
 
-Ray tries a part again when its worker has died, and would do so for ever, or fail the whole run.
-So a worker says which part it takes up and when it lets go of it, by success or error alike. One
-that took a part up and never let go has died of it, unless its whole node went. What raises an
-error, such as a store that is out of reach, is no death.
+Ray tries a part again when its worker has died: an actor's for ever, a decode task three times,
+and then the whole run fails. So a worker says which part it takes up and when it lets go of it,
+by success or error alike. One that took a part up and never let go has died of it, unless its
+whole node went. What raises an error, such as a store that is out of reach, is no death.
 """
 
 from __future__ import annotations
@@ -16,7 +16,8 @@ import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 MOST_DEATHS = 2
-"""Workers that may die with a part in hand before nobody takes it up again."""
+"""Workers that may die with a part in hand before nobody takes it up again: fewer than Ray's
+three tries, so that it is never Ray that gives up."""
 
 
 class Ledger:

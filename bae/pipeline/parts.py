@@ -48,10 +48,6 @@ PARTS_AT_ONCE = 2
 """Parts in the hands of one actor: while the networks have one, another is unpacked or
 stored. Steps are called from as many threads."""
 
-TRIES = 10
-"""Times that Ray starts a decode task again whose worker or node died. The ledger of deaths ends
-it sooner, but for nodes that go one after the other."""
-
 FETCH_THREADS = 8
 """Objects fetched at once by one decode task; S3 answers in about 30 ms, so one is slow."""
 
@@ -176,7 +172,6 @@ def run_parts(
         batch_format="pyarrow",
         fn_kwargs={"reading": reading, "ledger": ledger},
         num_cpus=1,
-        max_retries=TRIES,
         compute=ray.data.TaskPoolStrategy(size=1 if alone else taken.decode_cpus),
     )
     done = decoded.map_batches(
