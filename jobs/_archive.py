@@ -1,8 +1,10 @@
 """What ``index`` and ``predict`` share: flags, progress, summary."""
 
 import argparse
+import difflib
 from collections.abc import Callable, Sequence
 
+from bae.archive import refusals
 from bae.pipeline import monitoring, night, resources
 from bae.pipeline.parts import PATIENCE_S, PartDone
 from jobs import command
@@ -33,6 +35,14 @@ def main(
         help="share of refused objects above which the job fails (default 0.5)",
     )
     parser.add_argument(
+        "--retry-rejected",
+        type=_codes,
+        action="extend",
+        default=[],
+        metavar="CODE",
+        help="also try again what was refused with this code; comma, or repeat, for several",
+    )
+    parser.add_argument(
         "--decode-cpus", type=int, metavar="N", help="CPUs that decode (default: all free ones)"
     )
     parser.add_argument(
@@ -59,6 +69,7 @@ def main(
             labels_uri=options.labels,
             age_decimals=0 if options.whole_years else None,
             max_rejected=options.max_rejected,
+            retry_rejected=tuple(options.retry_rejected),
             resources=resources.Resources(
                 actors=getattr(options, "actors", 1),
                 gpus=getattr(options, "gpus", 0.0),
@@ -85,6 +96,16 @@ def main(
     return command.run(parser, monitoring.counted(parser, job), argv)
 
 
+def _codes(text: str) -> list[str]:
+    codes = [code.strip() for code in text.split(",")]
+    for code in codes:
+        if code not in refusals.REJECT_CODES:
+            near = difflib.get_close_matches(code, refusals.REJECT_CODES, 1)
+            meant = f"; did you mean {near[0]}?" if near else ""
+            raise argparse.ArgumentTypeError(f"there is no code of refusal {code!r}{meant}")
+    return codes
+
+
 def _print(request: night.Request, summary: night.Summary) -> None:
     print(
         f"archive    {request.archive_uri}: {summary.listed} objects, "
@@ -97,6 +118,8 @@ def _print(request: night.Request, summary: night.Summary) -> None:
     if summary.run_id is None:
         print("nothing to do: the tables are up to date")
         return
+    if summary.retried:
+        print(f"retried    {summary.retried} objects refused before")
     verb = "scored" if request.model_uri else "indexed"
     rate = summary.scans / summary.seconds
     print(f"{verb:<10} {summary.scans} scans in {summary.seconds:.1f} s, {rate:.1f} per second")

@@ -18,28 +18,41 @@ class Reject:
         stage: ``read``, ``decode``, ``select`` or ``score``: how far the object came.
         meaning: what is wrong with it.
         action: what the archive's keeper can do.
+        transient: whether the same object may well be read another night, because the fault may
+            have been the machine's or the moment's. Such objects are tried again.
     """
 
     stage: str
     meaning: str
     action: str
+    transient: bool = False
 
 
 _EXPORT = "export the object again from its source"
 _EXPECTED = "nothing: such objects are not for this method"
 _KEEP = "keep it for bug reports"
 _ZIP = "zip it again by the usual method, Deflate"
+_AGAIN = "nothing: it is tried again in the next nights; if it stays, keep it for bug reports"
 _LOOK = "look at the picture; export the whole scan again, or leave it out"
 
 REJECT_CODES: dict[str, Reject] = {
     "object_gone": Reject(
-        READ, "listed, but no longer there when read", "nothing, if it was meant to be deleted"
+        READ,
+        "listed, but no longer there when read",
+        "nothing, if it was meant to be deleted",
+        transient=True,
     ),
     "object_unreadable": Reject(
-        READ, "listed, but this one object may not or cannot be read", "check its permissions"
+        READ,
+        "listed, but this one object may not or cannot be read",
+        "check its permissions",
+        transient=True,
     ),
     "object_archived": Reject(
-        READ, "kept in an archive class of S3 that gives nothing at once", "restore it"
+        READ,
+        "kept in an archive class of S3 that gives nothing at once",
+        "restore it",
+        transient=True,
     ),
     "object_empty": Reject(READ, "no bytes at all", _EXPORT),
     "format_unknown": Reject(
@@ -82,9 +95,17 @@ REJECT_CODES: dict[str, Reject] = {
         DECODE, "the pixel data's own size, length or depth is not the header's", _EXPORT
     ),
     "picture_broken": Reject(DECODE, "a PNG or TIFF file that cannot be decoded", _EXPORT),
-    "decoder_hang": Reject(DECODE, "decoding took longer than the limit and was stopped", _KEEP),
+    "decoder_hang": Reject(
+        DECODE, "decoding took longer than the limit and was stopped", _AGAIN, True
+    ),
     "decoder_crash": Reject(DECODE, "decoding ended the process that did it", _KEEP),
-    "decoder_memory": Reject(DECODE, "decoding asked for more memory than allowed", _KEEP),
+    "decoder_killed": Reject(
+        DECODE, "the decoding process was killed from outside, as for want of memory", _AGAIN, True
+    ),
+    "decoder_memory": Reject(DECODE, "decoding asked for more memory than allowed", _AGAIN, True),
+    "object_kills_worker": Reject(
+        DECODE, "reading or scoring it, alone, ended the worker process twice", _AGAIN, True
+    ),
     "not_an_image": Reject(SELECT, "a report, document or directory, no image", _EXPECTED),
     "xray": Reject(SELECT, "an X-ray picture", _EXPECTED),
     "other_modality": Reject(SELECT, "neither nuclear medicine nor X-ray", _EXPECTED),
@@ -115,3 +136,10 @@ REJECT_CODES: dict[str, Reject] = {
     "score_failed": Reject(SCORE, "the networks gave no finite age", "report it as a bug"),
 }
 """Code to meaning, in the order in which an object meets them."""
+
+TRANSIENT = tuple(code for code, reject in REJECT_CODES.items() if reject.transient)
+"""Codes of objects that are tried again by themselves."""
+
+DECODER_VERSION = 2
+"""Raised whenever objects that were refused may now be read: what an older version refused is
+then tried once more. Refusals that name no version are of version 1."""

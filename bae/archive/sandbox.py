@@ -41,8 +41,10 @@ _KEYS = ("AWS_", "BAE_", "RAY_AUTH_", "REDIS_", "MLFLOW_")
 """What begins the names of variables that the child is not given."""
 _START_S = 120.0
 """Seconds for the child to start: its imports may come from a slow disk."""
+WALL_TIMES = 10
+"""Seconds on the clock for each second of CPU time that an object may take."""
 GRACE_S = 5.0
-"""Beyond twice the limit of one file, the parent's patience with a child that says nothing."""
+"""Beyond that limit, the parent's patience with a child that says nothing."""
 LONGEST_OBJECT = 20
 """Times the limit of one file: as long may all files of an object take together."""
 
@@ -60,7 +62,8 @@ class Decoder:
         """Start nothing yet: the child starts with the first object.
 
         Args:
-            limit_s: seconds after which one file is given up.
+            limit_s: seconds of CPU time after which one file is given up; on the clock ten
+                times as many, since an overloaded machine may give it little of its CPUs.
             memory_bytes: address space that the child may use.
             reader: module with ``entries`` and ``decode``.
         """
@@ -168,7 +171,7 @@ class Decoder:
             ValueError: the message makes no sense.
         """
         assert self._answers is not None
-        give_up = time.monotonic() + (within_s or 2 * self._limit_s + GRACE_S)
+        give_up = time.monotonic() + (within_s or WALL_TIMES * self._limit_s + GRACE_S)
         length, size = ANSWER.unpack(_exactly(self._answers, ANSWER.size, give_up))
         if length > LONGEST_HEADER:
             raise ValueError("a header longer than any scan has")
@@ -244,8 +247,10 @@ class Decoder:
             child.wait(timeout=5)
         died_of = child.poll()
         self.close()
-        if died_of == -signal.SIGALRM:
+        if died_of in (-signal.SIGPROF, -signal.SIGALRM):  # the child's own clocks
             return self._hang()
+        if died_of == -signal.SIGKILL:  # neither we nor a decoder did that
+            return ScanError("decoder_killed", "the decoding process was killed from outside")
         if died_of is not None and died_of < 0:
             name = signal.Signals(-died_of).name
             return ScanError("decoder_crash", f"the decoding process was ended by {name}")

@@ -73,6 +73,10 @@ def make(
         files[split] = [step.cache.file(number) for number in own]
     left = {number: part for number, part in parts.items() if not step.cache.holds(number)}
     for done in run_parts(left, Reading.of(tables_uri), step):
+        if done.lost:
+            raise RunError(
+                "scans of the table end the process that reads them; jobs.index names such objects"
+            )
         on_part(len(left), done)
     return files
 

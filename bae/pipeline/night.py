@@ -5,20 +5,21 @@ import multiprocessing
 import signal
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass, field, replace
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from bae import logs, storage
-from bae.archive import inventory, labels, privacy
+from bae.archive import inventory, labels, privacy, refusals
 from bae.errors import LabelsError, RunError, StorageError, TooManyRejectedError, after_writing
 from bae.pipeline import relabel, session
-from bae.pipeline.parts import PATIENCE_S, PartDone, Reading, run_parts
+from bae.pipeline.parts import PATIENCE_S, PartDone, Reading, Step, run_parts
 from bae.pipeline.resources import Resources, fitted
-from bae.pipeline.rows import Index
+from bae.pipeline.rows import Index, killer
 from bae.pipeline.score import Score
 from bae.tables import current, delta, lease, publish, runs, settings
 
@@ -35,6 +36,7 @@ class Request:
         labels_uri: CSV or Parquet of ages and sexes, see ``archive.labels``; None: headers.
         age_decimals: of ages in ``cohort/``, see ``tables.settings``; None: as they are.
         max_rejected: share of read objects that may be refused before the run counts as failed.
+        retry_rejected: codes whose objects are tried again now, beside those that are anyway.
         patience_s: seconds without a finished part after which the run fails.
     """
 
@@ -45,6 +47,7 @@ class Request:
     labels_uri: str | None = None
     age_decimals: int | None = None
     max_rejected: float = 0.5
+    retry_rejected: tuple[str, ...] = ()
     resources: Resources = field(default_factory=Resources)
     patience_s: float = PATIENCE_S
 
@@ -56,6 +59,7 @@ class Summary:
     Attributes:
         run_id: the run, as in every row it published; None where nothing was left to do.
         refused: code to count; of the whole run, an earlier attempt's parts included.
+        retried: objects refused before, and tried again by this run.
         rows: table to rows added.
         labels: what the labels file matched, in one sentence; None without one.
         corrected: rows of ages that other facts of their scans changed.
@@ -67,6 +71,7 @@ class Summary:
     done_before: int
     scans: int = 0
     refused: Counter[str] = field(default_factory=Counter)
+    retried: int = 0
     rows: dict[str, int] = field(default_factory=dict)
     labels: str | None = None
     corrected: int = 0
@@ -106,12 +111,18 @@ def run(
         settings.keep(request.tables_uri, reading.settings)
         with after_writing():
             current.mark(request.tables_uri, request.archive_uri, listing, held.check)
-            todo = runs.todo(request.tables_uri, listing, model_id)
+            retry = runs.Retry(
+                transient=refusals.TRANSIENT,
+                asked=request.retry_rejected,
+                decoder_version=refusals.DECODER_VERSION,
+            )
+            todo = runs.todo(request.tables_uri, listing, model_id, retry)
             begun = runs.unfinished_of(request.tables_uri, request.archive_uri, model_id)
             if todo.num_rows or begun:
                 begun = _read(request, reading, todo, model_id, on_start, on_part)
         said = _matched(request, known, begun, listing) if known else None
         with after_writing():
+            retried = int(pc.sum(begun.objects()["retried"]).as_py() or 0) if begun else 0
             rows, refused = publish.finish(begun, held.check) if begun else ({}, Counter())
             if known:
                 changed, _ = relabel.scans(request.tables_uri, known)
@@ -125,6 +136,7 @@ def run(
         done_before=listing.num_rows - todo.num_rows,
         scans=rows.get("cohort/ages" if model_id else "restricted/scans", 0),
         refused=refused,
+        retried=retried,
         rows=rows,
         labels=said,
         corrected=corrected,
@@ -147,7 +159,13 @@ def _read(
     """Store every part of the run that is left, or of a new one; return the run."""
     with session.session():
         taken = fitted(request.resources)
-        begun = runs.open_run(request.tables_uri, request.archive_uri, model_id, todo)
+        begun = runs.open_run(
+            request.tables_uri,
+            request.archive_uri,
+            model_id,
+            todo,
+            decoder_version=refusals.DECODER_VERSION,
+        )
         left = begun.remaining()
         objects = sum(part.num_rows for part in left.values())
         logs.bind(run_id=begun.run_id)
@@ -157,7 +175,7 @@ def _read(
         if request.model_uri is not None:
             told = current.labelled(request.tables_uri, todo)
             step = Score(run=begun, model_uri=request.model_uri, told=told)
-        for done in run_parts(left, reading, step, resources=taken, patience_s=request.patience_s):
+        for done in _done(begun, reading, step, taken, request.patience_s):
             log.info("part %d is stored", done.number, extra=asdict(done))
             on_part(done)
     return begun
@@ -184,6 +202,37 @@ def _matched(
     names = set(listing["object_uri"].to_pylist())
     key = privacy.load_key()
     return relabel.note_unmatched(request.tables_uri, known, found, persons, names, key)
+
+
+def _done(
+    run: runs.Run, reading: Reading, step: Step, resources: Resources, patience_s: float
+) -> Iterator[PartDone]:
+    """Do what is left of a run, part by part; a part that kills its workers costs one object.
+
+    Such a part is cut in two, and so are its halves, until one object is left, which is refused
+    once it alone has killed its worker twice. After the first round only such parts are left, each
+    of them one object or cut by that round: there are at most as many rounds as halvings.
+    """
+    alone = False
+    while left := run.remaining():
+        lost = []
+        for done in run_parts(
+            left, reading, step, resources=resources, patience_s=patience_s, alone=alone
+        ):
+            if done.lost:
+                lost.append(done.number)
+            else:
+                yield done
+        lost = sorted(run.remaining().keys() & set(lost))  # not what was stored, then died of
+        if not lost:
+            return
+        log.warning("%d parts ended their workers; cut in two and tried alone", len(lost))
+        run.cut([number for number in lost if left[number].num_rows > 1])
+        for number in lost:
+            if alone and left[number].num_rows == 1:  # else it may have died of a neighbour
+                run.store(number, killer(left[number]))
+                yield PartDone(number=number, scans=0, refused=1, seconds=0.0)
+        alone = True
 
 
 def _checked(model_uri: str) -> str:

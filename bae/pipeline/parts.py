@@ -8,6 +8,9 @@ Indexing, scoring and both training sets go the same way and differ in their ``S
     driver     run_parts: hands parts out, yields each that is done
     tasks      _decode_part: fetch, decode, pseudonyms
     actors     _Actor: step.load() once, then step.rows() and step.store() for each part
+
+A part whose workers die again and again comes back as lost (see ``bae.pipeline.deaths``), and
+costs the others nothing.
 """
 
 import functools
@@ -18,7 +21,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
-from typing import ClassVar, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import pyarrow as pa
@@ -32,7 +35,7 @@ from bae.archive.intake import Decoded, decode, fetch
 from bae.archive.labels import Labels
 from bae.archive.sandbox import Decoder
 from bae.errors import RunError, UseError
-from bae.pipeline import monitoring, session
+from bae.pipeline import deaths, monitoring, session
 from bae.pipeline.resources import Resources
 from bae.scan import Scan
 from bae.tables import contract, settings
@@ -84,16 +87,26 @@ class Reading:
 
 @dataclass(frozen=True, kw_only=True)
 class PartDone:
-    """What one part came to: objects read and refused, and the time its step took."""
+    """What one part came to: objects read and refused, and the time its step took.
+
+    ``lost``: its workers died, nothing is stored, and nobody tried it once more.
+    """
 
     number: int
     scans: int
     refused: int
     seconds: float
+    lost: bool = False
 
 
 _DONE = pa.schema(
-    {"number": pa.int64(), "scans": pa.int64(), "refused": pa.int64(), "seconds": pa.float64()}
+    {
+        "number": pa.int64(),
+        "scans": pa.int64(),
+        "refused": pa.int64(),
+        "seconds": pa.float64(),
+        "lost": pa.bool_(),
+    }
 )
 
 OnPart = Callable[[int, PartDone], None]
@@ -130,12 +143,15 @@ def run_parts(
     *,
     resources: Resources | None = None,
     patience_s: float = PATIENCE_S,
+    alone: bool = False,
 ) -> Iterator[PartDone]:
-    """Do all parts, and yield each as it is done, in no particular order.
+    """Do all parts, and yield each as it is done or lost, in no particular order.
 
     Args:
         parts: number to objects, with the columns of ``storage.LISTING``.
         resources: what ``resources.fitted`` returned; by default one process without GPU.
+        alone: decode one part after the other, and give each process one at a time: a process
+            that dies then has died of the part in its hands.
 
     Raises:
         RunError: no part was finished for ``patience_s`` seconds.
@@ -143,6 +159,7 @@ def run_parts(
     if not parts:
         return
     taken = resources or Resources(gpus=0.0)
+    ledger = deaths.open_ledger()
     # one table is one block is one task
     blocks = ray.data.from_arrow([_numbered(n, objects) for n, objects in parts.items()])
     if taken.object_store_gb is not None:
@@ -154,19 +171,19 @@ def run_parts(
         _decode_part,
         batch_size=None,
         batch_format="pyarrow",
-        fn_kwargs={"reading": reading},
+        fn_kwargs={"reading": reading, "ledger": ledger},
         num_cpus=1,
-        compute=ray.data.TaskPoolStrategy(size=taken.decode_cpus),
+        compute=ray.data.TaskPoolStrategy(size=1 if alone else taken.decode_cpus),
     )
     done = decoded.map_batches(
         _Actor,
         # None does not copy the pixels, but Ray insists on a number where GPUs are asked for
         batch_size=1 if taken.gpus else None,
         batch_format="pyarrow",
-        fn_constructor_args=(step,),
+        fn_constructor_args=(step, ledger),
         compute=ray.data.ActorPoolStrategy(
             size=taken.actors or 1,
-            max_concurrent_calls_per_actor=PARTS_AT_ONCE,
+            max_concurrent_calls_per_actor=1 if alone else PARTS_AT_ONCE,
             enable_true_multi_threading=True,
         ),
         num_cpus=1 if taken.gpus else 0,
@@ -187,11 +204,17 @@ def _numbered(number: int, objects: pa.Table) -> pa.Table:
     return objects.select(storage.LISTING.names).append_column("number", numbers)
 
 
-def _decode_part(objects: pa.Table, reading: Reading) -> pa.Table:
+def _decode_part(objects: pa.Table, reading: Reading, ledger: Any = None) -> pa.Table:
     """Fetch and decode the objects of one part; runs as a Ray task."""
     entries = objects.to_pylist()
     if not entries:  # Ray Data probes schemas with an empty block
         return _PACKED.empty_table()
+    number = entries[0]["number"]
+    with deaths.in_hand(ledger, number, "decode") as allowed:
+        return _packed(number, _decoded(entries, reading) if allowed else None)
+
+
+def _decoded(entries: list[dict[str, Any]], reading: Reading) -> list[Decoded]:
     decoder = _decoder(reading.limit_s)
     key = privacy.load_key()
     if privacy.fingerprint(key) != reading.settings.key_fingerprint:
@@ -223,7 +246,7 @@ def _decode_part(objects: pa.Table, reading: Reading) -> pa.Table:
     decoding = time.monotonic() - start - waited
     monitoring.count("bae_stage_seconds", decoding, stage="decode")
     monitoring.count("bae_read_bytes", read_bytes)
-    return _packed(entries[0]["number"], items)
+    return items
 
 
 _PACKED = pa.schema(
@@ -231,8 +254,11 @@ _PACKED = pa.schema(
 )
 
 
-def _packed(number: int, items: list[Decoded]) -> pa.Table:
-    """Return a part's decoded objects as one row, pixels apart: nothing copies them needlessly."""
+def _packed(number: int, items: list[Decoded] | None) -> pa.Table:
+    """Return a part's decoded objects as one row, pixels apart: nothing copies them needlessly.
+
+    None stands for a part that is lost.
+    """
     pixels: list[pickle.PickleBuffer] = []
     pickled = pickle.dumps(items, protocol=5, buffer_callback=pixels.append)
     views = pa.concat_arrays([_binary(b""), *(_binary(each.raw()) for each in pixels)])
@@ -247,11 +273,11 @@ def _binary(data: bytes | memoryview) -> pa.LargeBinaryArray:
     return pa.LargeBinaryArray.from_buffers(pa.large_binary(), 1, buffers)
 
 
-def _unpacked(row: pa.Table) -> list[Decoded]:
+def _unpacked(row: pa.Table) -> list[Decoded] | None:
     """Undo ``_packed``; views' counts stay in the row's memory, which nobody may write to."""
     # our own pickle, made by _decode_part in this job; it never touches storage
     pixels = [each.as_buffer() for each in row["pixels"][0].values]
-    items: list[Decoded] = pickle.loads(row["items"][0].as_buffer(), buffers=pixels)
+    items: list[Decoded] | None = pickle.loads(row["items"][0].as_buffer(), buffers=pixels)
     return items
 
 
@@ -265,9 +291,10 @@ def _decoder(limit_s: float) -> Decoder:
 class _Actor:
     """Process that turns decoded parts into stored tables, by one step."""
 
-    def __init__(self, step: Step) -> None:
+    def __init__(self, step: Step, ledger: Any = None) -> None:
         step.load()
         self.step = step
+        self.ledger = ledger
         self.busy = monitoring.Busy(step.name)
 
     def __call__(self, batch: pa.Table) -> pa.Table:
@@ -276,9 +303,15 @@ class _Actor:
             return pa.Table.from_pylist([asdict(self._done(row)) for row in rows], _DONE)
 
     def _done(self, row: pa.Table) -> PartDone:
-        start = time.monotonic()
         number = row["number"][0].as_py()
-        items = _unpacked(row)
+        with deaths.in_hand(self.ledger, number, "step") as allowed:
+            items = _unpacked(row) if allowed else None
+            if items is None:
+                return PartDone(number=number, scans=0, refused=0, seconds=0.0, lost=True)
+            return self._stored(number, items)
+
+    def _stored(self, number: int, items: list[Decoded]) -> PartDone:
+        start = time.monotonic()
         rows = self.step.rows(items)
         stepped = time.monotonic()
         self.step.store(number, rows)

@@ -36,6 +36,27 @@ def staged(
     return pa.Table.from_pylist(rows, schema=STAGED)
 
 
+def killer(objects: pa.Table) -> pa.Table:
+    """Return what to stage of an object that ends its workers, whichever of them it was.
+
+    A zip file is refused as a whole: who died cannot say at which member.
+    """
+    said = ScanError("object_kills_worker", "the worker process ended twice with this object alone")
+    items = [
+        Decoded(
+            object_uri=entry["object_uri"],
+            source_uri=entry["object_uri"],
+            etag=entry["etag"],
+            size_bytes=entry["size_bytes"],
+            scan_id="",
+            patient_key="",
+            outcome=said,
+        )
+        for entry in objects.to_pylist()
+    ]
+    return staged(items, [None] * len(items), None)
+
+
 @dataclass(kw_only=True, eq=False)
 class Index(Step):
     """Stage scans as read, without any network."""

@@ -70,7 +70,7 @@ def choose(
                    0.0 AS gap_sum, 0.0 AS gap_squares, max(indexed_at) AS published
             FROM scans GROUP BY run_id
             UNION ALL
-            SELECT run_id, 0, count(*), 0, 0, 0, 0, max(rejected_at) FROM rejects
+            SELECT run_id, 0, count(DISTINCT object_uri), 0, 0, 0, 0, max(rejected_at) FROM rejects
             WHERE model_id IS NULL GROUP BY run_id
             UNION ALL
             SELECT run_id, 0, 0, count(*), count(age_gap_years),
@@ -168,17 +168,20 @@ def held_out_mae(connection: duckdb.DuckDBPyConnection) -> metrics.Estimate | No
 def refusals(connection: duckdb.DuckDBPyConnection, choice: Choice) -> list[Row]:
     """Return each code's count in all and in the run, with its meaning.
 
-    An object that was replaced by one that could be read does not count any more.
+    Each object counts once, as it was refused last. One that was replaced by one that could be
+    read does not count any more, nor one that was read when it was tried again.
     """
     found = _rows(
         connection,
         """
-        SELECT code, count(DISTINCT object_uri) AS objects,
-               count(DISTINCT object_uri) FILTER (rejects.run_id = $run) AS in_run
-        FROM rejects ANTI JOIN scans ON scans.source_uri = rejects.source_uri
-             AND scans.etag <> rejects.etag AND scans.indexed_at > rejects.rejected_at
-        WHERE rejected_at <= (SELECT max(published) FROM nights)
-              AND (model_id IS NULL OR model_id = $model)
+        SELECT code, count(*) AS objects, count(*) FILTER (run_id = $run) AS in_run
+        FROM (
+            SELECT DISTINCT ON (object_uri) code, rejects.run_id
+            FROM rejects ANTI JOIN scans ON scans.source_uri = rejects.source_uri
+                 AND scans.etag <> rejects.etag AND scans.indexed_at > rejects.rejected_at
+            WHERE rejected_at <= (SELECT max(published) FROM nights)
+                  AND settled_at IS NULL AND (model_id IS NULL OR model_id = $model)
+            ORDER BY object_uri, rejected_at DESC, code)
         GROUP BY code ORDER BY objects DESC, code""",
         model=choice.model_id,
         run=choice.run_id,

@@ -2,9 +2,10 @@
 
 The comparison runs in DuckDB, which spills to disk, so a run of any size passes in
 bounded memory. Rows are compared by their natural key: a scan by object, version of
-the object and scan; a refusal by these and its code; an age by scan, model and version; heat
-maps and boxes by these and their view, boxes by their number, too. Who a scan is of, its sex and
-its age are what ``restricted/scans`` says, whatever a later run was told.
+the object and scan; a refusal by object, version, model, its code and which try it was; an age
+by scan, model and version; heat maps and boxes by these and their view, boxes by their number,
+too. Who a scan is of, its sex and its age are what ``restricted/scans`` says, whatever a later
+run was told.
 """
 
 from collections import Counter
@@ -34,15 +35,18 @@ _QUERIES = {
         WHERE version.is_new
         ORDER BY staged.object_uri, staged.etag""",
     "restricted/rejects": """
-        SELECT object_uri, source_uri, etag, unnest(reject)
-        FROM staged
+        SELECT staged.object_uri, source_uri, staged.etag, unnest(reject),
+               coalesce(attempt, 1) AS attempts
+        FROM staged LEFT JOIN objects
+            ON objects.object_uri = staged.source_uri AND objects.etag = staged.etag
         WHERE reject IS NOT NULL AND NOT EXISTS (
             SELECT 1 FROM known_rejects AS k
             WHERE k.object_uri = staged.object_uri AND k.etag = staged.etag
               AND k.stage = staged.reject.stage AND k.code = staged.reject.code
               AND k.model_id IS NOT DISTINCT FROM staged.reject.model_id
+              AND coalesce(k.attempts, 1) = coalesce(attempt, 1)
               AND k.run_id <> $run_id)
-        ORDER BY object_uri, etag""",
+        ORDER BY staged.object_uri, staged.etag""",
     "cohort/heatmaps": """
         SELECT scan_id, model_id, object_version, unnest(heatmap)
         FROM (SELECT age.scan_id AS scan_id, age.model_id AS model_id, object_version,
@@ -159,10 +163,22 @@ def database(
 
 
 def refused(connection: duckdb.DuckDBPyConnection, run_id: str) -> Counter[str]:
-    """Count the run's refusals by code, whether its rows are published already or not."""
+    """Count the objects that the run refused by code, whether its rows are published or not.
+
+    An object that was replaced while the run was broken off counts once, as it was listed last.
+    """
     rejects = _QUERIES["restricted/rejects"]
     counted = connection.sql(
-        f"SELECT code, count(*) FROM ({rejects}) GROUP BY code", params={"run_id": run_id}
+        f"""
+        WITH last AS (
+            SELECT DISTINCT ON (object_uri) object_uri AS source_uri, etag FROM objects
+            ORDER BY object_uri, part DESC),
+        once AS (
+            SELECT DISTINCT ON (object_uri) code
+            FROM ({rejects}) SEMI JOIN last USING (source_uri, etag)
+            ORDER BY object_uri, model_id NULLS FIRST, code)
+        SELECT code, count(*) FROM once GROUP BY code""",
+        params={"run_id": run_id},
     )
     return Counter(dict(counted.fetchall()))
 
@@ -173,10 +189,12 @@ def rows(
     run_id: str,
     now: datetime,
     age_decimals: int,
+    decoder_version: int | None = None,
 ) -> Iterator[pa.RecordBatch]:
     """Yield the new rows of one table in the contract's schema, sorted."""
     schema = contract.SCHEMAS[name]
-    constants: dict[str, object] = {"run_id": run_id, "removed_at": None}
+    constants: dict[str, object] = {"run_id": run_id, "removed_at": None, "settled_at": None}
+    constants["decoder_version"] = decoder_version
     constants |= dict.fromkeys(("indexed_at", "rejected_at", "predicted_at"), now)
     query = _QUERIES[name]
     if name == delta.LAST:

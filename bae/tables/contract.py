@@ -113,6 +113,13 @@ SCHEMAS: dict[str, pa.Schema] = {
             _optional("model_id", _text, "the model that refused it; null if no model would do"),
             _RUN_ID,
             _field("rejected_at", _time, "when this row was published"),
+            _optional("attempts", _int, "how often the object was tried, this time among them"),
+            _optional("decoder_version", _int, "version of the decoder that refused it"),
+            _optional(
+                "settled_at",
+                _time,
+                "since when the refusal is history: the object was tried again; else null",
+            ),
         ]
     ),
     "cohort/heatmaps": pa.schema(
@@ -178,7 +185,7 @@ SCHEMAS: dict[str, pa.Schema] = {
 that a row of ages always has its boxes and heat maps."""
 
 _ADDED = {"object_version", "split", "run_id", "indexed_at", "rejected_at", "predicted_at"}
-_ADDED |= {"removed_at"}
+_ADDED |= {"removed_at", "attempts", "decoder_version", "settled_at"}
 _OF_OBJECT = {"object_uri", "source_uri", "etag"}
 _TOLD = {"patient_key", "sex", "age_years", "age_gap_years"}
 """What ages take from ``restricted/scans``: whoever scores need not know the labels."""

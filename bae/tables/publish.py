@@ -34,7 +34,7 @@ from deltalake.exceptions import CommitFailedError, DeltaError
 
 from bae import storage
 from bae.errors import LockedError, RunError, StorageError
-from bae.tables import compare, contract, delta, settings, splits
+from bae.tables import compare, contract, delta, maintain, settings, splits
 from bae.tables.runs import Run, unfinished
 
 _log = logging.getLogger(__name__)
@@ -100,7 +100,8 @@ def _publish(run: Run, check: Callable[[], None]) -> tuple[dict[str, int], Count
         for name, table in opened.items():
             if _has_run(table, run_id):
                 continue
-            rows = compare.rows(connection, name, run_id, now, decimals)
+            version = run.decoder_version
+            rows = compare.rows(connection, name, run_id, now, decimals, version)
             first = next(rows, None)
             check()
             added[name] = _commit(name, table, run_id, first, rows)
@@ -166,8 +167,35 @@ def finish(
         if missing:
             raise RunError(f"{missing} objects were neither read nor refused; nothing is published")
     published = publish(run, check)
+    _settle(run, check)
     run.remove()
     return published
+
+
+def _settle(run: Run, check: Callable[[], None]) -> None:
+    """Mark refusals as history whose objects this run has tried again, whatever came of it.
+
+    Refused again they have a newer row. The run stays unfinished until this is done.
+    """
+    table = delta.delta(run.tables_uri, "restricted/rejects")
+    with delta.storage_errors("mark what was tried again"):
+        found = delta.ask(
+            """
+            SELECT DISTINCT rejects.object_uri, rejects.etag, code, run_id
+            FROM rejects JOIN objects
+                ON objects.object_uri = source_uri AND objects.etag = rejects.etag
+            WHERE retried AND settled_at IS NULL AND coalesce(attempts, 1) < attempt
+                  AND (model_id IS NULL OR model_id = $model)""",
+            {"model": run.model_id},
+            rejects=delta.dataset_of("restricted/rejects", table),
+            objects=run.objects(),
+        )
+    if table is None or not found.num_rows:
+        return
+    check()
+    now = pa.array([datetime.now(UTC)] * found.num_rows, pa.timestamp("us", tz="UTC"))
+    merge = maintain.merged(table, found.append_column("settled_at", now), found.schema.names)
+    maintain.committed(merge.when_matched_update({"settled_at": "s.settled_at"}).execute)
 
 
 def _has_run(table: DeltaTable | None, run_id: str) -> bool:

@@ -8,12 +8,14 @@ A run is a folder ``<tables>/restricted/staging/<run_id>/``::
 
 Each part's result is one object, written whole by whoever scored it. So what is left
 of a broken run is the parts without a staged file; a part done twice overwrites itself
-with the same rows; and nobody keeps a list of finished scans in memory.
+with the same rows; and nobody keeps a list of finished scans in memory. A part that kills its
+workers is cut in two: a later to-do file holds the halves and names the part they replace.
 """
 
 import io
 import json
 import secrets
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 
@@ -33,43 +35,94 @@ PART_BYTES = 80 << 20
 _MOST_PARTS = 4096
 
 
-def todo(tables_uri: str, listing: pa.Table, model_id: str | None) -> pa.Table:
+RETRY_NIGHTS = 3
+"""Runs that try an object again whose refusal was transient, after the one that refused it."""
+
+TODO = storage.LISTING.append(pa.field("attempt", pa.int32())).append(
+    pa.field("retried", pa.bool_())
+)
+"""A to-do list: what was listed, which try this is (1 is the first), and whether the object was
+refused at this version before and is tried again."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Retry:
+    """Which refused objects to try again.
+
+    Attributes:
+        transient: codes after which an object is tried in the next ``RETRY_NIGHTS`` runs.
+        asked: codes after which it is tried now, however often it was.
+        decoder_version: what an older decoder refused is tried once more; None: nothing is.
+    """
+
+    transient: tuple[str, ...] = ()
+    asked: tuple[str, ...] = ()
+    decoder_version: int | None = None
+
+
+def todo(
+    tables_uri: str, listing: pa.Table, model_id: str | None, retry: Retry | None = None
+) -> pa.Table:
     """Return the listed objects that have something left to do.
 
     An object is known at the version (etag) it was read at; with a model, all scans
     in it must have been scored by that model. A refusal at this version counts as
-    done: without a model in it for all models, otherwise for that model.
+    done: without a model in it for all models, otherwise for that model. The exceptions
+    are what ``retry`` says (by default there are none).
 
     Returns:
-        The rows of ``listing`` to work on, sorted by ``object_uri``.
+        The rows of ``listing`` to work on, in the schema ``TODO``, sorted by ``object_uri``.
     """
+    retry = retry or Retry()
     with delta.storage_errors("compare the archive with the tables"):
         left = """
             WITH refused AS (
-                SELECT object_uri, source_uri, etag FROM rejects
-                WHERE model_id IS NULL OR model_id = $model),
+                SELECT object_uri, source_uri, etag, code, stage, settled_at,
+                       coalesce(decoder_version, 1) AS version,
+                       max(coalesce(attempts, 1)) OVER (PARTITION BY source_uri, etag) AS tried
+                FROM rejects WHERE model_id IS NULL OR model_id = $model),
+            open AS (FROM refused WHERE settled_at IS NULL),
+            again AS (
+                SELECT DISTINCT source_uri AS object_uri, etag FROM open
+                WHERE list_contains($asked::VARCHAR[], code)
+                   OR (list_contains($transient::VARCHAR[], code) AND tried <= $nights)
+                   OR (stage <> 'score' AND version < $decoder)),
+            tries AS (
+                SELECT DISTINCT source_uri AS object_uri, etag, tried FROM refused),
             scored AS (SELECT scan_id, object_version FROM ages WHERE model_id = $model),
             unscored AS (
                 SELECT source_uri AS object_uri, etag
                 FROM scans ANTI JOIN scored USING (scan_id, object_version)
-                           ANTI JOIN refused USING (object_uri, etag)
+                           ANTI JOIN open USING (object_uri, etag)
                 WHERE $model IS NOT NULL),
             seen AS (
                 SELECT source_uri AS object_uri, etag FROM scans
                 UNION SELECT source_uri, etag FROM refused),
-            done AS (FROM seen ANTI JOIN unscored USING (object_uri, etag))
-            SELECT object_uri, etag, size_bytes
+            done AS (
+                FROM seen ANTI JOIN unscored USING (object_uri, etag)
+                          ANTI JOIN again USING (object_uri, etag))
+            SELECT object_uri, etag, size_bytes,
+                   coalesce(tried, 1) + (again.etag IS NOT NULL)::INT AS attempt,
+                   again.etag IS NOT NULL AS retried
             FROM listing ANTI JOIN done USING (object_uri, etag)
+                 LEFT JOIN tries USING (object_uri, etag)
+                 LEFT JOIN again USING (object_uri, etag)
             ORDER BY object_uri"""
         found = delta.ask(
             left,
-            {"model": model_id},
+            {
+                "model": model_id,
+                "asked": list(retry.asked),
+                "transient": list(retry.transient),
+                "nights": RETRY_NIGHTS,
+                "decoder": retry.decoder_version or 0,
+            },
             listing=listing,
             scans=delta.dataset(tables_uri, "restricted/scans"),
             rejects=delta.dataset(tables_uri, "restricted/rejects"),
             ages=delta.dataset(tables_uri, "cohort/ages"),
         )
-    return found.cast(storage.LISTING)
+    return found.cast(TODO)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,12 +132,14 @@ class Run:
     Attributes:
         run_id: sorts by time of start.
         model_id: the model to score with, None where only indexing.
+        decoder_version: of the decoder that began it; whoever goes on may have a newer one.
     """
 
     tables_uri: str
     run_id: str
     archive_uri: str
     model_id: str | None = None
+    decoder_version: int | None = None
 
     @property
     def uri(self) -> str:
@@ -97,24 +152,36 @@ class Run:
         return storage.join(self.uri, "staged")
 
     def parts(self) -> dict[int, pa.Table]:
-        """Return all parts: number -> objects, a slice of one table in memory."""
-        parts: dict[int, pa.Table] = {}
+        """Return all parts: number -> objects in the schema ``TODO``; none that was cut in two."""
+        parts: list[pa.Table] = []
+        cut: set[int] = set()
         for name in sorted(_below(self.uri, "todo-")):
             file = pq.ParquetFile(io.BytesIO(storage.read_bytes(name)))
-            for group in range(file.num_row_groups):
-                parts[len(parts)] = file.read_row_group(group)
-        return parts
+            cut |= set(json.loads((file.schema_arrow.metadata or {}).get(_CUT, b"[]")))
+            parts += [_as_todo(file.read_row_group(i)) for i in range(file.num_row_groups)]
+        return {number: part for number, part in enumerate(parts) if number not in cut}
 
     def objects(self) -> pa.Table:
-        """Return all objects, in the order in which they were listed: object_uri, etag, part."""
+        """Return all objects, in the order in which they were listed: ``TODO`` and their part."""
         parts = [
-            objects.select(["object_uri", "etag"]).append_column(
-                "part", pa.array([number] * objects.num_rows, pa.int64())
-            )
+            objects.append_column("part", pa.array([number] * objects.num_rows, pa.int64()))
             for number, objects in self.parts().items()
         ]
-        empty = {"object_uri": pa.string(), "etag": pa.string(), "part": pa.int64()}
-        return pa.concat_tables(parts) if parts else pa.schema(empty).empty_table()
+        empty = TODO.append(pa.field("part", pa.int64())).empty_table()
+        return pa.concat_tables([empty, *parts])
+
+    def cut(self, numbers: Sequence[int]) -> None:
+        """Replace parts by two halves each, under new numbers, all in one write.
+
+        Their objects count as listed later than those of the other parts, which matters only
+        where two versions of one object are in the run.
+        """
+        parts = self.parts()
+        halves = []
+        for number in numbers:
+            half = -(-parts[number].num_rows // 2)
+            halves += [parts[number].slice(0, half), parts[number].slice(half)]
+        _write_parts(self, halves, cut=numbers)
 
     def labelled(self) -> pa.Table:
         """Return label_by, label_row and person_key of all scans that are staged."""
@@ -158,14 +225,17 @@ def open_run(
     model_id: str | None,
     todo: pa.Table,
     part_objects: int | None = None,
+    decoder_version: int | None = None,
 ) -> Run:
     """Resume the unfinished run of this archive and model, or begin one.
 
-    Objects of ``todo`` that the unfinished run does not have yet are added to it.
+    Objects of ``todo`` (in the schema ``TODO``, or a plain listing) that the unfinished run does
+    not have yet are added to it.
     """
+    todo = _as_todo(todo)
     if run := unfinished_of(tables_uri, archive_uri, model_id):
         keys = ["object_uri", "etag"]
-        known = pa.concat_tables([todo.slice(0, 0), *run.parts().values()]).select(keys)
+        known = run.objects().select(keys)
         more = todo.join(known, keys, join_type="left anti")
         _write_todo(run, more.sort_by("object_uri"), part_objects)
         return run
@@ -174,6 +244,7 @@ def open_run(
         run_id=f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{secrets.token_hex(4)}",
         archive_uri=storage.normal(archive_uri),
         model_id=model_id,
+        decoder_version=decoder_version,
     )
     _write_todo(run, todo, part_objects)
     facts = {key: value for key, value in asdict(run).items() if key != "tables_uri"}
@@ -217,14 +288,31 @@ def divided(objects: pa.Table, part_objects: int | None = None) -> list[pa.Table
     return [objects.slice(start, end - start) for start, end in zip(starts, ends, strict=True)]
 
 
+_CUT = b"cut"
+"""Key in the metadata of a to-do file: numbers of the parts that its own parts replace."""
+
+
+def _as_todo(objects: pa.Table) -> pa.Table:
+    """Return objects in the schema ``TODO``: a plain listing is tried for the first time."""
+    count = objects.num_rows
+    if "attempt" not in objects.schema.names:
+        objects = objects.append_column("attempt", pa.array([1] * count, pa.int32()))
+        objects = objects.append_column("retried", pa.array([False] * count, pa.bool_()))
+    return objects.select(TODO.names).cast(TODO)
+
+
 def _write_todo(run: Run, objects: pa.Table, part_objects: int | None) -> None:
-    parts = divided(objects.select(storage.LISTING.names).cast(storage.LISTING), part_objects)
+    _write_parts(run, divided(objects, part_objects))
+
+
+def _write_parts(run: Run, parts: Sequence[pa.Table], cut: Sequence[int] = ()) -> None:
     if not parts:
         return
     sink = io.BytesIO()
-    with pq.ParquetWriter(sink, storage.LISTING, compression="zstd") as writer:
+    schema = TODO.with_metadata({_CUT: json.dumps(list(cut)).encode()})
+    with pq.ParquetWriter(sink, schema, compression="zstd") as writer:
         for part in parts:
-            writer.write_table(part, row_group_size=part.num_rows)
+            writer.write_table(part.cast(schema), row_group_size=part.num_rows)
     files = len(_below(run.uri, "todo-"))
     storage.write_bytes(storage.join(run.uri, f"todo-{files:03d}.parquet"), sink.getvalue())
 

@@ -69,6 +69,8 @@ def test_the_child_gives_what_the_parent_would() -> None:
     [
         ("hang", "decoder_hang"),
         ("spin in native code", "decoder_hang"),
+        ("spin", "decoder_hang"),
+        ("killed for want of memory", "decoder_killed"),
         ("segfault", "decoder_crash"),
         ("abort", "decoder_crash"),
         ("exit", "decoder_crash"),
@@ -87,6 +89,11 @@ def test_a_decoder_that_misbehaves_costs_one_object(unruly: Decoder, order: str,
     assert _codes(unruly.scans("x", order.encode())) == [code]
     assert time.monotonic() - start < LIMIT_S + 8
     assert _codes(unruly.scans("x", b"fine")) == ["scan"]
+
+
+def test_an_overloaded_machine_refuses_no_sound_object(unruly: Decoder) -> None:
+    """The limit is CPU time: twice as long on the clock is no hang."""
+    assert _codes(unruly.scans("x", b"overloaded")) == ["scan"]
 
 
 def test_large_and_small_objects_share_the_memory(unruly: Decoder) -> None:

@@ -130,6 +130,7 @@ def publish_staged(tables_uri: str, archive: str, objects: pa.Table, rows: pa.Ta
 def content(tables_uri: str) -> dict[str, list[dict[str, Any]]]:
     """Return all rows of all tables, sorted, without run and time: what two runs must share."""
     run_columns = {"run_id", "indexed_at", "rejected_at", "predicted_at", "removed_at"}
+    run_columns |= {"settled_at"}
     found = {}
     for name in contract.SCHEMAS:
         table = delta.read(tables_uri, name)

@@ -195,7 +195,8 @@ def test_a_large_night_is_sorted_too(tmp_path: Path) -> None:
     made = duckdb.sql("""
         SELECT printf('%07d', i) AS object_uri, object_uri AS source_uri, 'e' AS etag,
                'decode' AS stage, 'broken' AS code, 'm' AS message, NULL::VARCHAR AS model_id,
-               'r' AS run_id, TIMESTAMPTZ '2026-01-01 00:00:00+00' AS rejected_at
+               'r' AS run_id, TIMESTAMPTZ '2026-01-01 00:00:00+00' AS rejected_at,
+               1 AS attempts, 1 AS decoder_version, NULL AS settled_at
         FROM range(400000) t(i) ORDER BY 1""").to_arrow_reader(65536)
     batches = (
         pa.record_batch([batch.column(f.name).cast(f.type) for f in schema], schema=schema)

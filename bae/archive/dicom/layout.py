@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 
 from pydicom.uid import ExplicitVRBigEndian
 
-from bae.archive.dicom import fragments, lengths, rules, streams
+from bae.archive.dicom import lengths, rules, streams
 from bae.archive.dicom.header import Header
 from bae.archive.dicom.parse import (
     ENCAPSULATED_UNCOMPRESSED,
@@ -89,7 +89,7 @@ def _encapsulated(parsed: Parsed, header: Header) -> Layout | None:
     item = data[:4] == b"\xfe\xff\x00\xe0"
     if not parsed.ds["PixelData"].is_undefined_length and not (said and item):
         return None
-    found = fragments.read(data, parsed.ds, header.frames)
+    found = streams.parted(data, parsed.ds, header.frames)
     flags = set(found.flags)
     raw = header.syntax == ENCAPSULATED_UNCOMPRESSED
     if header.syntax and not (said and found.coded != raw):
