@@ -21,7 +21,7 @@ from bae.archive.fence import kernel
 from bae.archive.fence.shared import Shared
 from bae.archive.files.bounds import Budget
 from bae.archive.files.zips import Unpack
-from bae.archive.sandbox import ANSWER, REQUEST, TAKEN, WALL_TIMES
+from bae.archive.sandbox import ANSWER, REQUEST, TAKEN
 from bae.errors import ScanError
 from bae.scan import Scan, View
 
@@ -62,7 +62,8 @@ class _Parent:
 
 def main() -> None:
     """Serve objects until the parent closes the pipe."""
-    answers_fd, object_fd, pixels_fd, limit_s, memory_bytes, reader_name = sys.argv[1:]
+    answers_fd, object_fd, pixels_fd, *limits, memory_bytes, reader_name = sys.argv[1:]
+    cpu_s, wall_s = map(float, limits)
     held = kernel.enter(int(memory_bytes))
     malloc.keep_freed()
     reader: Reader = importlib.import_module(reader_name)
@@ -75,21 +76,26 @@ def main() -> None:
             length, start, decoded_bytes = REQUEST.unpack(head)
             data = bytes(shared.view(max(1, length))[:length])
             shared.shed()
-            _serve(reader, data, start, Budget(decoded_bytes), float(limit_s), parent)
+            _serve(reader, data, start, Budget(decoded_bytes), (cpu_s, wall_s), parent)
 
 
 def _serve(
-    reader: Reader, data: bytes, start: int, budget: Budget, limit_s: float, parent: _Parent
+    reader: Reader,
+    data: bytes,
+    start: int,
+    budget: Budget,
+    limits: tuple[float, float],
+    parent: _Parent,
 ) -> None:
     """Answer one object, file by file; an alarm's default action ends the process."""
-    _alarm(limit_s)
+    _alarm(*limits)
     for member, unpack in reader.entries(data, start, budget):
         parent.answer({"kind": "begin", "member": member})
         # unpacking may take as long as decoding, so a member's time begins before it
-        _alarm(limit_s)
+        _alarm(*limits)
         content = unpack()
         outcome = content if isinstance(content, ScanError) else reader.decode(content)
-        _alarm(0)
+        _alarm(0, 0)
         budget.spend(outcome)
         if isinstance(outcome, ScanError):
             parent.answer({"kind": "refused", "code": outcome.code, "text": outcome.message})
@@ -98,18 +104,18 @@ def _serve(
             plain = asdict(replace(outcome, views=()))
             del plain["views"]
             parent.answer({"kind": "scan", "views": views, "scan": plain}, outcome.views)
-        _alarm(limit_s)
-    _alarm(0)
+        _alarm(*limits)
+    _alarm(0, 0)
     parent.answer({"kind": "end"})
 
 
-def _alarm(limit_s: float) -> None:
-    """Set both clocks, 0 stops them: CPU time, and ten times as long for one that only waits.
+def _alarm(cpu_s: float, wall_s: float) -> None:
+    """Set both clocks, 0 stops them: CPU time, and a longer one for what only waits.
 
     By the clock on the wall alone, a sound object would hang on an overloaded machine.
     """
-    signal.setitimer(signal.ITIMER_PROF, limit_s)
-    signal.setitimer(signal.ITIMER_REAL, WALL_TIMES * limit_s)
+    signal.setitimer(signal.ITIMER_PROF, cpu_s)
+    signal.setitimer(signal.ITIMER_REAL, wall_s)
 
 
 if __name__ == "__main__":

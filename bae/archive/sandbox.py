@@ -45,7 +45,7 @@ WALL_TIMES = 10
 """Seconds on the clock for each second of CPU time that an object may take."""
 GRACE_S = 5.0
 """Beyond that limit, the parent's patience with a child that says nothing."""
-LONGEST_OBJECT = 20
+LONGEST_OBJECT = 40
 """Times the limit of one file: as long may all files of an object take together."""
 
 
@@ -67,7 +67,7 @@ class Decoder:
             memory_bytes: address space that the child may use.
             reader: module with ``entries`` and ``decode``.
         """
-        self._arguments = (str(limit_s), str(memory_bytes), reader)
+        self._arguments = (str(limit_s), str(WALL_TIMES * limit_s), str(memory_bytes), reader)
         self._limit_s = limit_s
         self._child: subprocess.Popen[bytes] | None = None
         self._answers: int | None = None
