@@ -200,9 +200,11 @@ def _age(ds: Dataset) -> tuple[float | None, str | None, set[str]]:
     found = dates.parse_age(header.text(ds, "PatientAge")), _exact_age(ds, written)
     stated, exact = (age if age is not None and dates.plausible(age) else None for age in found)
     flags = {"age_implausible"} if (stated, exact) != found else set()
-    agree = None not in found and -1 < found[1] - found[0] < 2  # type: ignore[operator]
-    if None not in found and not agree:
-        flags.add("age_disagrees")
+    agree = False
+    if found[0] is not None and found[1] is not None:
+        agree = -1 < found[1] - found[0] < 2
+        if not agree:
+            flags.add("age_disagrees")
     old = exact is not None and exact > MOST_BY_BIRTH_YEARS
     if dates.placeholder(written):
         flags.add("birth_date_placeholder")
@@ -240,7 +242,7 @@ def _identity(ds: Dataset, data: bytes) -> Identity:
 def _header_flags(head: header.Header) -> set[str]:
     flags = set(head.notes)
     if head.pixel_mm is None:
-        flags.add("pixel_size_missing")
+        flags |= set() if "pixel_size_conflict" in flags else {"pixel_size_missing"}
     elif rules.pixel_mm(head) is None:
         flags.add("pixel_size_implausible")
     if head.lossy:

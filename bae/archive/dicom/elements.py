@@ -6,10 +6,12 @@ always have some. What newer objects keep in functional groups is found there.
 
 import math
 import re
+from functools import cache
 from typing import Any
 
 from pydicom.dataset import Dataset
 from pydicom.multival import ConstrainedList
+from pydicom.tag import BaseTag, Tag
 
 from bae.scan import ANTERIOR, POSTERIOR, UNKNOWN
 
@@ -20,10 +22,15 @@ DEEPEST_MACRO = 3
 """Levels below a functional group in which an element is looked for; PS3.3 C.7.6.16 has two."""
 
 
+_tag = cache(Tag)
+"""Looking a keyword up in the dictionary takes longer than anything else done to an element."""
+
+
 def values(ds: Dataset, keyword: Any) -> list[Any]:
     """Return all values of an element; none where absent, empty or unreadable."""
+    tag = keyword if isinstance(keyword, BaseTag) else _tag(keyword)
     try:
-        value = ds[keyword].value if keyword in ds else None
+        value = ds[tag].value if tag in ds else None
     except MemoryError:
         raise
     except Exception:  # pydicom lists none for a value that it cannot convert

@@ -102,6 +102,7 @@ def read(ds: Dataset, syntax: str) -> Header:
     _, per_frame = groups(ds)
     framed, frames_torn = views.of_frames(ds, len(per_frame) or frames)
     pixel_mm, notes = _pixel_mm(ds)
+    photometric = text(ds, "PhotometricInterpretation").upper()
     if {text(place, word).upper()[:1] for place, word in _sides(ds)} & {"L", "R"}:
         notes = notes | {"laterality_stated"}
     pointers = tuple(str(pointer) for pointer in values(ds, "FrameIncrementPointer"))
@@ -116,7 +117,7 @@ def read(ds: Dataset, syntax: str) -> Header:
         columns=integer(ds, "Columns", 0),
         frames=frames,
         samples=integer(ds, "SamplesPerPixel", 1),
-        photometric=text(ds, "PhotometricInterpretation").upper(),
+        photometric=photometric,
         bits_allocated=bits_allocated,
         bits_stored=bits_stored,
         high_bit=integer(ds, "HighBit", bits_stored - 1),
@@ -124,7 +125,7 @@ def read(ds: Dataset, syntax: str) -> Header:
         scales=_scales(ds),
         pixel_mm=pixel_mm,
         image=any(word in ds for word in _PIXEL_WORDS),
-        palette=any(word in ds for word in _PALETTE_WORDS),
+        palette=photometric.startswith("PALETTE") and any(word in ds for word in _PALETTE_WORDS),
         pointers=pointers,
         burned_in=text(ds, "BurnedInAnnotation").upper() == "YES",
         slices=bool(set(pointers) & {"(0054,0080)", "(0054,0050)", "(0054,0090)"}),

@@ -136,15 +136,22 @@ def _sized(header: Header, frames: list[bytes]) -> tuple[Header, set[str]]:
         return header, set()  # they differ: decoding refuses those
     rows, columns, samples = sizes.pop()
     if not rows:
-        rows, columns = lengths.reshaped(
-            streams.lowest_plane(frames[0]), header.rows, header.columns
-        )
+        rows, columns = _unrolled(frames[0], header)
     own = replace(header, rows=rows, columns=columns)
     if samples == 1 and lengths.grey(header):
         own = replace(own, samples=1)
     if own == header or rules.RULES["size_refused"](own) or not (rows and columns):
         return header, set()
     return own, {SIZE}
+
+
+def _unrolled(frame: bytes, header: Header) -> tuple[int, int]:
+    """Return rows and columns of an RLE frame, which states only how many bytes a plane has."""
+    there = streams.plane(frame, 1).size
+    if 0 <= there - header.rows * header.columns <= 1:
+        return header.rows, header.columns
+    lowest = streams.plane(frame, streams.planes(frame))
+    return lengths.reshaped(lowest, header.rows, header.columns)
 
 
 def _native(parsed: Parsed, header: Header) -> Layout:

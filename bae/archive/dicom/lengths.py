@@ -29,9 +29,9 @@ def deny(header: Header, frames: int) -> bool:
 
 
 def grey(header: Header) -> bool:
-    """Say whether the header claims several samples, and a photometry that has one."""
+    """Say whether the header claims several samples or none, and a photometry that has one."""
     one = ("MONOCHROME1", "MONOCHROME2", "PALETTE COLOR")
-    return header.samples > 1 and header.photometric in one
+    return header.samples != 1 and header.photometric in one
 
 
 def corrected(data: bytes, header: Header, cut: int) -> tuple[Header, set[str]]:
@@ -50,6 +50,11 @@ def corrected(data: bytes, header: Header, cut: int) -> tuple[Header, set[str]]:
         ScanError: cut off or too short (``pixels_short``), or with more than one way to
             read it or none (``pixels_conflict``).
     """
+    if header.samples < 1:
+        if not grey(header):
+            return header, set()  # the rules refuse it
+        own, more = corrected(data, replace(header, samples=1), cut)
+        return own, {"samples", *more}
     size = header.bits_allocated // 8
     expected = header.rows * header.columns * header.samples * size * header.frames
     if len(data) in (expected, expected + expected % 2) and header.frames > 0:

@@ -112,13 +112,17 @@ def _decode_rle(frame: bytes, count: int, rows: int, columns: int) -> NDArray[np
     return values.reshape(rows, columns)
 
 
-def lowest_plane(frame: bytes) -> NDArray[np.uint8]:
-    """Return the last byte plane of an RLE frame, of as many bytes as it has; none if damaged."""
-    (start,) = struct.unpack_from("<I", frame, 4 * planes(frame))
+def plane(frame: bytes, number: int) -> NDArray[np.uint8]:
+    """Return a byte plane of an RLE frame, of as many bytes as it has; none if damaged.
+
+    Args:
+        frame: as compressed.
+        number: from 1, the most significant one and mostly the shortest to decode.
+    """
+    offsets = (*struct.unpack_from("<16I", frame)[1 : planes(frame) + 1], len(frame))
+    coded = frame[offsets[number - 1] : offsets[number]]
     try:
-        return np.frombuffer(
-            bytes(_call(imagecodecs.packbits_decode, frame[start:], "RLE")), np.uint8
-        )
+        return np.frombuffer(bytes(_call(imagecodecs.packbits_decode, coded, "RLE")), np.uint8)
     except ScanError:
         return np.empty(0, np.uint8)
 

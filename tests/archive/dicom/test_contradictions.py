@@ -121,9 +121,10 @@ def test_rows_and_columns_are_settled_by_length_or_code_stream(
 
 @pytest.mark.parametrize("syntax", EVERY)
 @pytest.mark.parametrize("bits", [8, 16])
-def test_three_samples_of_a_grey_picture_are_one(syntax: str, bits: int) -> None:
-    """Samples per Pixel says colour; photometry and length say grey."""
-    data = _file(_frames(bits), syntax, {SAMPLES: 3})
+@pytest.mark.parametrize("said", [0, 3])
+def test_three_samples_of_a_grey_picture_are_one(syntax: str, said: int, bits: int) -> None:
+    """Samples per Pixel says colour, or nothing at all; photometry and length say grey."""
+    data = _file(_frames(bits), syntax, {SAMPLES: said})
     _settled(data, _frames(bits), "size_conflict")
 
 
