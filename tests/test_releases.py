@@ -78,6 +78,9 @@ def test_a_night_goes_on_with_old_tables(
     flags = ["--archive", str(release / "archive"), "--tables", str(release / "tables")]
     flags += ["--model", str(release / "model")]
     assert predict.main(flags) == 0
+    said = capsys.readouterr().out
+    assert "retried    1 objects" in said and "scored     0 scans" in said  # by a newer decoder
+    assert predict.main(flags) == 0
     assert "nothing to do" in capsys.readouterr().out
     old = delta.read(str(release / "tables"), "cohort/ages").to_pylist()
     make.write_archive(release / "archive", range(4, 6))

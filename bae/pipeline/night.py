@@ -35,7 +35,8 @@ class Request:
         inventory_uri: manifest of an S3 Inventory to use in place of a listing, or None.
         labels_uri: CSV or Parquet of ages and sexes, see ``archive.labels``; None: headers.
         age_decimals: of ages in ``cohort/``, see ``tables.settings``; None: as they are.
-        max_rejected: share of read objects that may be refused before the run counts as failed.
+        max_rejected: share of read objects that may be refused before the run counts as failed;
+            those refused once more are left out.
         retry_rejected: codes whose objects are tried again now, beside those that are anyway.
         patience_s: seconds without a finished part after which the run fails.
     """
@@ -144,7 +145,8 @@ def run(
     )
     facts = {"scans": summary.scans, "refused": dict(summary.refused), "rows": rows}
     log.info("published", extra=facts | {"seconds": round(summary.seconds, 1)})
-    _check_refused(request, summary)
+    # what is refused once more says nothing new of the archive, or of the night
+    _check_refused(request, summary, publish.refused_again(begun) if retried else 0)
     return summary
 
 
@@ -259,8 +261,8 @@ def _load(model_uri: str) -> str:
     return model.check(model_uri).model_id
 
 
-def _check_refused(request: Request, summary: Summary) -> None:
-    refused = summary.refused.total()
+def _check_refused(request: Request, summary: Summary, again: int) -> None:
+    refused = summary.refused.total() - again
     read = refused + summary.scans
     if read and refused / read > request.max_rejected:
         worst = ", ".join(f"{code} {count}" for code, count in summary.refused.most_common(3))

@@ -172,6 +172,17 @@ def finish(
     return published
 
 
+def refused_again(run: Run) -> int:
+    """Return how many objects a published run refused that were refused before."""
+    with delta.storage_errors("count what was refused again"):
+        found = delta.ask(
+            "SELECT count(DISTINCT object_uri) FROM rejects WHERE run_id = $run AND attempts > 1",
+            {"run": run.run_id},
+            rejects=delta.dataset(run.tables_uri, "restricted/rejects"),
+        )
+    return int(found[0][0].as_py())
+
+
 def _settle(run: Run, check: Callable[[], None]) -> None:
     """Mark refusals as history whose objects this run has tried again, whatever came of it.
 

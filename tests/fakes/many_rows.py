@@ -36,7 +36,8 @@ _REJECTS = """
     SELECT 's3://hospital/DOE^JANE/bad' || i || '.dcm' AS object_uri, object_uri AS source_uri,
            'e' || i AS etag, 'select' AS stage, ['half_body', 'spect'][1 + i % 2] AS code,
            'made up' AS message, NULL AS model_id, $run AS run_id,
-           TIMESTAMPTZ '2026-01-01 00:00:00+00' + to_days($night) AS rejected_at
+           TIMESTAMPTZ '2026-01-01 00:00:00+00' + to_days($night) AS rejected_at,
+           1 AS attempts, 1 AS decoder_version, NULL::TIMESTAMPTZ AS settled_at
     FROM range($start, $stop) t(i)"""
 
 

@@ -168,7 +168,7 @@ def test_an_object_that_stays_away_is_tried_in_three_more_nights(
     """Each try is a row, the last one is open, and the report counts one object."""
     absence = Absence(archive.archive / "3.dcm", monkeypatch)
     for _ in range(4):
-        assert "object_gone              1" in archive.night("index", "--max-rejected", "1")
+        assert "object_gone              1" in archive.night("index")
     assert "nothing to do" in archive.night("index")
     tries = [(row[2], row[4]) for row in archive.ask(REJECTS)]
     assert tries == [(1, False), (2, False), (3, False), (4, True)]
@@ -182,7 +182,7 @@ def test_other_codes_are_tried_again_on_request(archive: Place) -> None:
     (archive.archive / "b.dcm").write_bytes(b"")
     archive.night("index")
     assert "nothing to do" in archive.night("index")
-    again = ("--retry-rejected", "format_unknown, pixels_broken", "--max-rejected", "1")
+    again = ("--retry-rejected", "format_unknown, pixels_broken")
     assert "retried    1 objects" in archive.night("index", *again)
     assert "retried    1 objects" in archive.night("index", *again)
     flags = ("--retry-rejected", "object_empty", *again)
@@ -213,7 +213,7 @@ def test_a_newer_decoder_tries_once_what_an_older_one_refused(
     (archive.archive / "a.txt").write_bytes(b"no image")
     archive.night("index")
     monkeypatch.setattr(refusals, "DECODER_VERSION", refusals.DECODER_VERSION + 1)
-    assert "retried    1 objects" in archive.night("index", "--max-rejected", "1")
+    assert "retried    1 objects" in archive.night("index")
     assert "nothing to do" in archive.night("index")
     assert [row[3] for row in archive.ask(REJECTS)] == [
         refusals.DECODER_VERSION - 1,

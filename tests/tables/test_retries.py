@@ -22,20 +22,24 @@ class Killed(BaseException):
 
 
 def _staged(objects: pa.Table, codes: dict[str, str], model_id: str | None = None) -> pa.Table:
-    """Stage scans, the first object as a zip file of two; members in ``codes`` are refused."""
+    """Stage scans, the first object as a zip file of two; who is in ``codes`` is refused."""
     staged: list[dict[str, Any]] = []
     for row in rows.staged(objects, model_id).to_pylist():
         if row["source_uri"] != ZIP:
-            staged.append(row)
+            code = codes.get("plain") if "0002" in row["source_uri"] else None
+            staged.append(row | _refused(code) if code else row)
             continue
         for number, member in ((11, "a"), (12, "b")):
             [made] = rows.staged(rows.listing(range(number, number + 1)), model_id).to_pylist()
             made |= {"object_uri": f"{ZIP}!/{member}", "source_uri": ZIP, "etag": row["etag"]}
-            if code := codes.get(member):
-                refusal = {"stage": "decode", "code": code, "message": "m"}
-                made |= {"reject": refusal} | dict.fromkeys(("scan", "age", "boxes", "heatmaps"))
-            staged.append(made)
+            code = codes.get(member)
+            staged.append(made | _refused(code) if code else made)
     return pa.Table.from_pylist(staged, schema=contract.STAGED)
+
+
+def _refused(code: str) -> dict[str, Any]:
+    refusal = {"stage": "decode", "code": code, "message": "m"}
+    return {"reject": refusal} | dict.fromkeys(("scan", "age", "boxes", "heatmaps"))
 
 
 def _begun(root: str, codes: dict[str, str], model_id: str | None = None) -> runs.Run:
@@ -90,7 +94,7 @@ def test_a_refusal_with_another_code_takes_the_place_of_the_first(tmp_path: Path
 def test_what_one_run_read_the_other_scores(tmp_path: Path) -> None:
     """A refusal that is history keeps no scan from a model."""
     root = str(tmp_path)
-    _night(root, b="decoder_hang")
+    _night(root, b="decoder_hang", plain="decoder_hang")
     _night(root)
     assert len(_night(root, "m1")) == 3
     assert delta.read(root, "cohort/ages").num_rows == 4
