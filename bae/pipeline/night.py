@@ -146,7 +146,7 @@ def run(
     facts = {"scans": summary.scans, "refused": dict(summary.refused), "rows": rows}
     log.info("published", extra=facts | {"seconds": round(summary.seconds, 1)})
     # what is refused once more says nothing new of the archive, or of the night
-    _check_refused(request, summary, publish.refused_again(begun) if retried else 0)
+    _check_refused(request, summary, publish.refused_again(begun) if begun and retried else 0)
     return summary
 
 

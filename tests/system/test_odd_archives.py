@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -92,7 +93,7 @@ def test_a_part_of_zip_files_is_bounded(tmp_path: Path, monkeypatch: pytest.Monk
         (archive / name).write_bytes(zipped(*((f"{i}.dcm", scan) for i in range(3))))
     (archive / "3.dcm").write_bytes(scan)
     listing = storage.list_objects(str(archive))
-    reading = parts.Reading(tables_uri=str(tmp_path / "tables"), limit_s=30.5)
+    reading = replace(parts.Reading.of(str(tmp_path / "tables")), limit_s=30.5)
     part = parts._decode_part(parts._numbered(0, listing), reading)
     parts._decoder(30.5).close()
     found = {i.object_uri.removeprefix(f"{archive}/"): i.outcome for i in parts._unpacked(part)}
