@@ -8,12 +8,15 @@ themselves: a reader sees a whole object or none. Every failure is a
 inside an archive, since object names may hold a person's name.
 """
 
+import contextlib
 import errno
 import itertools
 import os
+import secrets
 import shutil
-import tempfile
+import stat
 from collections.abc import Iterator
+from datetime import datetime
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
@@ -31,6 +34,9 @@ LISTING = pa.schema(
     ]
 )
 """What a listing looks like, sorted by ``object_uri``."""
+
+PRIVATE = "restricted"
+"""Folders of this name, and all below, are for their owner and group only on local disk."""
 
 _CHUNK = 65536
 
@@ -193,6 +199,21 @@ def list_objects(uri: str, *, hidden: bool = False) -> pa.Table:
     return pa.Table.from_batches(batches, LISTING).sort_by("object_uri")
 
 
+def last_written(uri: str) -> dict[str, datetime]:
+    """Return when each folder directly below a place last got an object, by the folder's name.
+
+    The storage's own clock; empty where there is no such place.
+    """
+    filesystem, path = pyarrow_filesystem(uri)
+    selector = pyarrow.fs.FileSelector(path, allow_not_found=True, recursive=True)
+    written: dict[str, datetime] = {}
+    for info in filesystem.get_file_info(selector):
+        folder, _, below = info.path[len(path) + 1 :].partition("/")
+        if info.is_file and below:
+            written[folder] = max(written.get(folder, info.mtime), info.mtime)
+    return written
+
+
 def table_options(uri: str) -> dict[str, str] | None:
     """Return deltalake's storage options for a place, None where local."""
     return s3.delta_options() if is_s3(uri) else None
@@ -200,46 +221,102 @@ def table_options(uri: str) -> dict[str, str] | None:
 
 def _temporary(target: Path, data: bytes) -> Path:
     """Write bytes beside a target, under a name that listings skip."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=".tmp-", dir=target.parent)
+    private = PRIVATE in target.parts[:-1]
+    _make_folder(target.parent)
+    name = target.parent / f".tmp-{secrets.token_hex(8)}"
+    handle = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600 if private else 0o666)
     try:
         with os.fdopen(handle, "wb") as file:
+            if private:
+                os.fchmod(handle, 0o640)
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
     except OSError:
-        Path(name).unlink(missing_ok=True)
+        name.unlink(missing_ok=True)
         raise
-    return Path(name)
+    return name
+
+
+def _make_folder(path: Path) -> None:
+    """Make a folder and those above it; at and below ``PRIVATE`` for owner and group only."""
+    if path.is_dir():
+        return
+    _make_folder(path.parent)
+    path.mkdir(exist_ok=True)
+    if PRIVATE in path.parts:
+        path.chmod(path.stat().st_mode & stat.S_ISGID | 0o750)  # whatever the umask
+
+
+def keep_private(uri: str) -> None:
+    """Take a local folder's files and folders from all but owner and group; S3 has its policies.
+
+    Other libraries write by the process's umask: files become 0640, folders at least 0750. The
+    folder itself stays as it is, since somebody may have given it on purpose to more or fewer.
+    """
+    place = normal(uri)
+    if is_s3(place):
+        return
+    for folder, folders, files in os.walk(place):
+        for name in (*folders, *files):
+            path = Path(folder, name)
+            # gone since, or another member's, who has done the same
+            with contextlib.suppress(FileNotFoundError, PermissionError):
+                found = path.lstat().st_mode
+                if stat.S_ISLNK(found):
+                    continue
+                wanted = found & 0o7770 | 0o750 if stat.S_ISDIR(found) else 0o640
+                if stat.S_IMODE(found) != wanted & 0o7777:
+                    path.chmod(wanted & 0o7777)
 
 
 def _list_local(root: Path, hidden: bool) -> Iterator[tuple[str, str, int]]:
-    """Yield (path, etag, size) of every file below a folder, or of the file itself."""
+    """Yield (path, etag, size) of every file below a folder, or of the file itself.
+
+    Each real folder is listed once, under its own name where it has one below the root: links
+    come after everything else. A link to a folder that holds the root leads nowhere new.
+    """
     try:
         if root.is_file():
             yield _entry(str(root), root.stat())
             return
         if not root.is_dir():
             raise StorageError(f"there is no folder {root}; check the path")
-        folders = [str(root)]
-        while folders:
-            with os.scandir(folders.pop()) as entries:
+        folders, links, seen = [str(root)], list[str](), _above(root)
+        while folders or links:
+            if not folders:
+                links.sort(reverse=True)
+                folders = [links.pop()]
+            folder = folders.pop()
+            found = os.stat(folder)
+            if (found.st_dev, found.st_ino) in seen:
+                continue
+            seen.add((found.st_dev, found.st_ino))
+            with os.scandir(folder) as entries:
                 for entry in entries:
                     if not hidden and entry.name.startswith(("_", ".")):
                         continue
+                    if entry.is_symlink() and not os.path.exists(entry.path):
+                        continue  # broken, or a link that ends at itself
                     if entry.is_dir():
-                        folders.append(entry.path)
+                        (links if entry.is_symlink() else folders).append(entry.path)
                     elif entry.is_file():
                         yield _entry(entry.path, entry.stat())
     except OSError as error:
         raise _storage_error("list the folder", error) from error
 
 
-def _entry(path: str, stat: os.stat_result) -> tuple[str, str, int]:
+def _above(root: Path) -> set[tuple[int, int]]:
+    """Return device and inode of every folder that holds this one."""
+    found = [parent.stat() for parent in root.resolve().parents]
+    return {(one.st_dev, one.st_ino) for one in found}
+
+
+def _entry(path: str, found: os.stat_result) -> tuple[str, str, int]:
     # A file name that is not UTF-8 cannot stand in a table; escaped it is listed and then
     # refused as unreadable, which is better than being dropped in silence.
     name = os.fsencode(path).decode("utf-8", "backslashreplace")
-    return name, f"{stat.st_mtime_ns:x}-{stat.st_size:x}", stat.st_size
+    return name, f"{found.st_mtime_ns:x}-{found.st_size:x}", found.st_size
 
 
 def _storage_error(doing: str, error: OSError) -> StorageError:

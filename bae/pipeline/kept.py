@@ -18,7 +18,6 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.fs
 import pyarrow.parquet as pq
 
 from bae import recipes, storage
@@ -137,14 +136,9 @@ class Cache:
     def drop_others(self, kept: int = KEPT_SETS) -> int:
         """Delete older folders of the same network beyond the newest few; return how many."""
         root, _, name = self.uri.rpartition("/")
-        filesystem, path = storage.pyarrow_filesystem(root)
-        selector = pyarrow.fs.FileSelector(path, allow_not_found=True, recursive=True)
-        written: dict[str, float] = {}
-        for info in filesystem.get_file_info(selector):
-            folder = info.path[len(path) + 1 :].partition("/")[0]
-            if info.is_file and folder.split("-")[0] == name.split("-")[0] and folder != name:
-                written[folder] = max(written.get(folder, 0.0), info.mtime.timestamp())
-        old = sorted(written, key=lambda folder: written[folder], reverse=True)[kept - 1 :]
+        written = storage.last_written(root)
+        alike = [f for f in written if f.split("-")[0] == name.split("-")[0] and f != name]
+        old = sorted(alike, key=lambda folder: written[folder], reverse=True)[kept - 1 :]
         for folder in old:
             storage.delete(storage.join(root, folder))
         return len(old)

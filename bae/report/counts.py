@@ -6,6 +6,7 @@ Its table ``scored`` is each scan's newest object as one model scored it, up to 
 from dataclasses import dataclass
 
 import duckdb
+import pyarrow as pa
 
 from bae.archive.refusals import REJECT_CODES
 from bae.errors import UseError
@@ -38,7 +39,15 @@ def open_tables(tables_uri: str) -> duckdb.DuckDBPyConnection:
     """
     if not any(delta.delta(tables_uri, name) for name in contract.SCHEMAS):
         raise UseError(f"there are no tables at {tables_uri}; run jobs.index or jobs.predict first")
-    return tables_query.connect(tables_uri, restricted=True)
+    connection = tables_query.connect(tables_uri, restricted=True)
+    ids = "SELECT run_id FROM scans UNION SELECT run_id FROM rejects UNION SELECT run_id FROM ages"
+    runs = [str(run) for (run,) in connection.sql(ids).fetchall()]
+    last = delta.delta(tables_uri, delta.LAST)
+    # runs say no more than their month; every run commits to this table, one after the other
+    numbers = [last.transaction_version(run) if last else None for run in runs]
+    committed = pa.table({"run_id": pa.array(runs, pa.string()), "number": numbers})
+    connection.register("committed", committed)
+    return connection
 
 
 def choose(
@@ -64,7 +73,7 @@ def choose(
         SELECT run_id, sum(indexed)::BIGINT AS indexed, sum(refused)::BIGINT AS refused,
                sum(scored)::BIGINT AS scored, sum(gaps)::BIGINT AS gaps,
                sum(gap_sum) AS gap_sum, sum(gap_squares) AS gap_squares,
-               max(published) AS published
+               max(published) AS published, coalesce(any_value(number), 0) AS number
         FROM (
             SELECT run_id, count(*) AS indexed, 0 AS refused, 0 AS scored, 0 AS gaps,
                    0.0 AS gap_sum, 0.0 AS gap_squares, max(indexed_at) AS published
@@ -76,7 +85,7 @@ def choose(
             SELECT run_id, 0, 0, count(*), count(age_gap_years),
                    coalesce(sum(age_gap_years), 0), coalesce(sum(age_gap_years ** 2), 0),
                    max(predicted_at)
-            FROM ages WHERE model_id = $model GROUP BY run_id)
+            FROM ages WHERE model_id = $model GROUP BY run_id) LEFT JOIN committed USING (run_id)
         WHERE run_id NOT IN (SELECT DISTINCT run_id FROM ages WHERE model_id <> $model)
         GROUP BY run_id""",
         {"model": model_id},
@@ -86,8 +95,8 @@ def choose(
         last = ", ".join(runs[-3:]) or "none"
         raise UseError(f"no run {run_id} of model {model_id or 'any'}; the last ones are {last}")
     choice = Choice(model_id=model_id, run_id=run_id or (runs[-1] if runs else ""))
-    last = "(SELECT published FROM nights WHERE run_id = ?)"
-    connection.execute(f"DELETE FROM nights WHERE published > {last}", [choice.run_id])
+    last = "(SELECT (number, published) FROM nights WHERE run_id = ?)"
+    connection.execute(f"DELETE FROM nights WHERE (number, published) > {last}", [choice.run_id])
     connection.execute(
         """
         CREATE TEMP TABLE scored AS
@@ -108,7 +117,7 @@ def _rows(connection: duckdb.DuckDBPyConnection, query: str, **values: object) -
 
 def nights(connection: duckdb.DuckDBPyConnection) -> list[Row]:
     """Return the runs up to the chosen one, oldest first, with counts and sums of age gaps."""
-    return _rows(connection, "FROM nights ORDER BY published, run_id")
+    return _rows(connection, "FROM nights ORDER BY number, published, run_id")
 
 
 def totals(connection: duckdb.DuckDBPyConnection) -> Row:

@@ -73,7 +73,8 @@ def mark(
     _update(tables_uri, "restricted/scans", objects, ["source_uri", "etag"], check)
     ages = delta.ask(
         """
-        SELECT DISTINCT scan_id, object_version, scans.removed_at
+        SELECT DISTINCT scan_id, object_version,
+               date_trunc('month', scans.removed_at) AS removed_at  -- as predicted_at
         FROM scans JOIN ages USING (scan_id, object_version)
         WHERE (scans.removed_at IS NULL) <> (ages.removed_at IS NULL)""",
         scans=delta.dataset(tables_uri, "restricted/scans"),

@@ -94,6 +94,8 @@ def hold(tables_uri: str, run_id: str) -> Iterator[Lease]:
         lease._stop.set()
         thread.join()
         try:
+            # deltalake writes its files by the umask; every writer of tables passes here
+            storage.keep_private(storage.join(storage.normal(tables_uri), contract.RESTRICTED))
             storage.write_bytes(lease.uri, _note(run_id, released=True))
         except StorageError as error:
             _log.warning("could not release the tables: %s", error)
