@@ -8,14 +8,9 @@ themselves: a reader sees a whole object or none. Every failure is a
 inside an archive, since object names may hold a person's name.
 """
 
-import contextlib
-import errno
 import itertools
 import os
-import secrets
 import shutil
-import stat
-from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
@@ -23,7 +18,7 @@ from urllib.parse import unquote, urlsplit
 import pyarrow as pa
 import pyarrow.fs
 
-from bae import s3
+from bae import local, s3
 from bae.errors import StorageError
 
 LISTING = pa.schema(
@@ -34,9 +29,6 @@ LISTING = pa.schema(
     ]
 )
 """What a listing looks like, sorted by ``object_uri``."""
-
-PRIVATE = "restricted"
-"""Folders of this name, and all below, are for their owner and group only on local disk."""
 
 _CHUNK = 65536
 
@@ -96,7 +88,7 @@ def read_bytes(uri: str) -> bytes:
     try:
         return Path(place).read_bytes()
     except OSError as error:
-        raise _storage_error("read an object", error) from error
+        raise local.storage_error("read an object", error) from error
 
 
 def read_or_none(uri: str) -> bytes | None:
@@ -120,14 +112,14 @@ def write_bytes(uri: str, data: bytes) -> None:
         s3.write(place, data)
         return
     try:
-        temporary = _temporary(Path(place), data)
+        temporary = local.temporary(Path(place), data)
         try:
             temporary.replace(place)
         except OSError:
             temporary.unlink(missing_ok=True)
             raise
     except OSError as error:
-        raise _storage_error("write an object", error) from error
+        raise local.storage_error("write an object", error) from error
 
 
 def create(uri: str, data: bytes) -> bool:
@@ -143,7 +135,7 @@ def create(uri: str, data: bytes) -> bool:
     if is_s3(place):
         return s3.create(place, data)
     try:
-        temporary = _temporary(Path(place), data)
+        temporary = local.temporary(Path(place), data)
         try:
             os.link(temporary, place)
         except FileExistsError:
@@ -151,8 +143,20 @@ def create(uri: str, data: bytes) -> bool:
         finally:
             temporary.unlink(missing_ok=True)
     except OSError as error:
-        raise _storage_error("create an object", error) from error
+        raise local.storage_error("create an object", error) from error
     return True
+
+
+def check_writable(uri: str) -> None:
+    """See that a local place can be written, without writing; S3 shows it by writing only.
+
+    Raises:
+        StorageError: it cannot.
+    """
+    place = normal(uri)
+    if is_s3(place):
+        return
+    local.check_writable(place, uri)
 
 
 def exists(uri: str) -> bool:
@@ -174,7 +178,7 @@ def delete(uri: str) -> None:
         else:
             path.unlink(missing_ok=True)
     except OSError as error:
-        raise _storage_error("delete an object", error) from error
+        raise local.storage_error("delete an object", error) from error
 
 
 def list_objects(uri: str, *, hidden: bool = False) -> pa.Table:
@@ -191,12 +195,18 @@ def list_objects(uri: str, *, hidden: bool = False) -> pa.Table:
         StorageError: the place is missing, cannot be reached or may not be listed.
     """
     place = normal(uri)
-    rows = s3.list_keys(place, hidden) if is_s3(place) else _list_local(Path(place), hidden)
+    rows = s3.list_keys(place, hidden) if is_s3(place) else local.listed(Path(place), hidden)
     batches = []
     while some := list(itertools.islice(rows, _CHUNK)):
         columns = [pa.array(column) for column in zip(*some, strict=True)]
         batches.append(pa.record_batch(columns, schema=LISTING))
     return pa.Table.from_batches(batches, LISTING).sort_by("object_uri")
+
+
+def keep_private(uri: str) -> None:
+    """Take a local folder's files and folders from all but owner and group; S3 has its policies."""
+    if not is_s3(uri):
+        local.keep_private(normal(uri))
 
 
 def last_written(uri: str) -> dict[str, datetime]:
@@ -217,118 +227,3 @@ def last_written(uri: str) -> dict[str, datetime]:
 def table_options(uri: str) -> dict[str, str] | None:
     """Return deltalake's storage options for a place, None where local."""
     return s3.delta_options() if is_s3(uri) else None
-
-
-def _temporary(target: Path, data: bytes) -> Path:
-    """Write bytes beside a target, under a name that listings skip."""
-    private = PRIVATE in target.parts[:-1]
-    _make_folder(target.parent)
-    name = target.parent / f".tmp-{secrets.token_hex(8)}"
-    handle = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600 if private else 0o666)
-    try:
-        with os.fdopen(handle, "wb") as file:
-            if private:
-                os.fchmod(handle, 0o640)
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-    except OSError:
-        name.unlink(missing_ok=True)
-        raise
-    return name
-
-
-def _make_folder(path: Path) -> None:
-    """Make a folder and those above it; at and below ``PRIVATE`` for owner and group only."""
-    if path.is_dir():
-        return
-    _make_folder(path.parent)
-    path.mkdir(exist_ok=True)
-    if PRIVATE in path.parts:
-        path.chmod(path.stat().st_mode & stat.S_ISGID | 0o750)  # whatever the umask
-
-
-def keep_private(uri: str) -> None:
-    """Take a local folder's files and folders from all but owner and group; S3 has its policies.
-
-    Other libraries write by the process's umask: files become 0640, folders at least 0750. The
-    folder itself stays as it is, since somebody may have given it on purpose to more or fewer.
-    """
-    place = normal(uri)
-    if is_s3(place):
-        return
-    for folder, folders, files in os.walk(place):
-        for name in (*folders, *files):
-            path = Path(folder, name)
-            # gone since, or another member's, who has done the same
-            with contextlib.suppress(FileNotFoundError, PermissionError):
-                found = path.lstat().st_mode
-                if stat.S_ISLNK(found):
-                    continue
-                wanted = found & 0o7770 | 0o750 if stat.S_ISDIR(found) else 0o640
-                if stat.S_IMODE(found) != wanted & 0o7777:
-                    path.chmod(wanted & 0o7777)
-
-
-def _list_local(root: Path, hidden: bool) -> Iterator[tuple[str, str, int]]:
-    """Yield (path, etag, size) of every file below a folder, or of the file itself.
-
-    Each real folder is listed once, under its own name where it has one below the root: links
-    come after everything else. A link to a folder that holds the root leads nowhere new.
-    """
-    try:
-        if root.is_file():
-            yield _entry(str(root), root.stat())
-            return
-        if not root.is_dir():
-            raise StorageError(f"there is no folder {root}; check the path")
-        folders, links, seen = [str(root)], list[str](), _above(root)
-        while folders or links:
-            if not folders:
-                links.sort(reverse=True)
-                folders = [links.pop()]
-            folder = folders.pop()
-            found = os.stat(folder)
-            if (found.st_dev, found.st_ino) in seen:
-                continue
-            seen.add((found.st_dev, found.st_ino))
-            with os.scandir(folder) as entries:
-                for entry in entries:
-                    if not hidden and entry.name.startswith(("_", ".")):
-                        continue
-                    if entry.is_symlink() and not os.path.exists(entry.path):
-                        continue  # broken, or a link that ends at itself
-                    if entry.is_dir():
-                        (links if entry.is_symlink() else folders).append(entry.path)
-                    elif entry.is_file():
-                        yield _entry(entry.path, entry.stat())
-    except OSError as error:
-        raise _storage_error("list the folder", error) from error
-
-
-def _above(root: Path) -> set[tuple[int, int]]:
-    """Return device and inode of every folder that holds this one."""
-    found = [parent.stat() for parent in root.resolve().parents]
-    return {(one.st_dev, one.st_ino) for one in found}
-
-
-def _entry(path: str, found: os.stat_result) -> tuple[str, str, int]:
-    # A file name that is not UTF-8 cannot stand in a table; escaped it is listed and then
-    # refused as unreadable, which is better than being dropped in silence.
-    name = os.fsencode(path).decode("utf-8", "backslashreplace")
-    return name, f"{found.st_mtime_ns:x}-{found.st_size:x}", found.st_size
-
-
-def _storage_error(doing: str, error: OSError) -> StorageError:
-    """Turn an OSError into a sentence without the path, which may name a person."""
-    words: dict[int | None, str] = {
-        errno.ENOENT: "it does not exist",
-        errno.ENOTDIR: "a part of the path is not a folder",
-        errno.EISDIR: "it is a folder",
-        errno.EACCES: "permission denied",
-        errno.EPERM: "permission denied",
-        errno.ENOSPC: "the disk is full; free some space and run again",
-        errno.EDQUOT: "the disk quota is used up; free some space and run again",
-        errno.EROFS: "the file system is read-only",
-    }
-    return StorageError(f"cannot {doing}: {words.get(error.errno, os.strerror(error.errno or 0))}")

@@ -76,12 +76,17 @@ def make(
     return files
 
 
+DOUBTFUL = ("age_disagrees", "label_age_disagrees")
+"""Flags of scans of which two sources tell ages that lie years apart: one of them is wrong."""
+
 KEPT_SETS = 4
 """Folders of samples kept for each network: both inputs of Table 1's methods, two recipes."""
 
 
 def training_scans(tables_uri: str, recipe: recipes.Recipe, split: str) -> pa.Table:
     """Return the current scans of one split whose age lies within the recipe's age groups.
+
+    Scans whose ages disagree are left out, of training as of errors.
 
     Raises:
         UseError: there are none.
@@ -91,6 +96,8 @@ def training_scans(tables_uri: str, recipe: recipes.Recipe, split: str) -> pa.Ta
     age = scans["age_years"]
     inside = pc.and_(pc.greater_equal(age, low), pc.less_equal(age, high))
     chosen = scans.filter(pc.and_(pc.equal(scans["split"], split), inside))
+    doubtful = [not set(DOUBTFUL).isdisjoint(flags) for flags in chosen["flags"].to_pylist()]
+    chosen = chosen.filter(pc.invert(pa.array(doubtful, pa.bool_())))
     if not chosen.num_rows:
         raise UseError(
             f"no {split} scans with an age of {low:g} to {high:g} years in {tables_uri}; run "

@@ -207,4 +207,5 @@ def _public_time(connection: duckdb.DuckDBPyConnection, now: datetime) -> dateti
     [(last,)] = connection.sql("SELECT max(predicted_at)::TIMESTAMP FROM known_ages").fetchall()
     if last is None:
         return month
-    return max(month, last.replace(tzinfo=UTC) + timedelta(microseconds=1))
+    after: datetime = last.replace(tzinfo=UTC) + timedelta(microseconds=1)
+    return max(month, after)

@@ -122,11 +122,20 @@ def give_up(tables_uri: str, run_id: str) -> None:
     Raises:
         UseError: there is no such run.
     """
+    unfinished(tables_uri, run_id).remove()
+
+
+def unfinished(tables_uri: str, run_id: str) -> runs.Run:
+    """Return the unfinished run of this name.
+
+    Raises:
+        UseError: there is no such run.
+    """
     found = {run.run_id: run for run in runs.unfinished(tables_uri)}
     if run_id not in found:
         known = f"unfinished are {', '.join(found)}" if found else "no run is unfinished"
         raise UseError(f"there is no unfinished run {run_id}; {known}")
-    found[run_id].remove()
+    return found[run_id]
 
 
 def without_retry() -> CommitProperties:

@@ -8,11 +8,19 @@ import os
 import re
 from pathlib import Path
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from bae import recipes
+from bae.evaluation import metrics, plots, scorecard
+from bae.method import model
+from bae.pipeline import kept
+from bae.report import counts
 from bae.tables import connect, delta
+from bae.training.card import markdown
 from tests.fakes import rows
+from tests.fakes.made_outcomes import EDGES, outcomes
 from tests.system.test_truth import Place, place, tiny_model  # noqa: F401
 
 TODAY = dt.datetime.now(dt.UTC).date()
@@ -169,3 +177,76 @@ def test_the_exact_start_is_in_restricted_only(tmp_path: Path) -> None:
     assert [run.run_id for run in runs.unfinished(root)] == [older["run_id"], new.run_id]
     again = runs.open_run(root, "s3://a/two", None, objects)
     assert again.run_id == older["run_id"] and len(again.remaining()) == 1
+
+
+# ---- groups of few ------------------------------------------------------------------------
+
+
+def test_no_group_of_few_follows_from_what_is_shown() -> None:
+    """At least two are withheld, together of five patients or more."""
+    assert metrics.withheld({"a": 9, "b": 5}) == {}
+    assert metrics.withheld({"a": 9, "b": 4, "c": 7}) == {"b": "<5", "c": "withheld"}
+    assert metrics.withheld({"a": 2, "b": 1, "c": 30}) == {"a": "<5", "b": "<5", "c": "withheld"}
+    assert metrics.withheld({"a": 3, "b": 3, "c": 30}) == {"a": "<5", "b": "<5"}
+
+
+def test_no_page_shows_a_group_of_few() -> None:
+    """Groups of an evaluation, the card's and their figure: numbers are gone, not only hidden."""
+    found = outcomes(24)
+    makers = ["Rare"] * 3 + ["Common"] * (found.num_rows - 10) + ["Other"] * 7
+    index = found.schema.get_field_index("manufacturer")
+    found = found.set_column(index, "manufacturer", pa.array(makers))
+    groups = {g.group: g for g in scorecard.subgroups(found, EDGES) if g.by == "vendor"}
+    assert groups["Rare"].withheld == "<5" and groups["Rare"].mae_years is None
+    assert [g.group for g in groups.values() if not g.withheld] == ["Common"]
+    told = scorecard.summary(found, EDGES, 60.0)
+    for row in told["subgroups"]:
+        assert row["by"] == "all" or row["patients"] is None or row["patients"] >= 5
+    card = model.Card(recipe=recipes.small(), parts={}, validation=told)
+    [line] = [text for text in markdown(card).splitlines() if "| Rare |" in text]
+    assert line == "| vendor | Rare | <5 | <5 |  |  |  |"
+    assert "Rare" not in plots.saved(plots.error_by_group(list(groups.values())), "svg").decode()
+
+
+def test_a_report_shows_no_group_of_few(tmp_path: Path) -> None:
+    """Few people of one sex and decade."""
+    root = str(tmp_path)
+    rows.night(root, rows.listing(range(1, 60)), "one")
+    connection = counts.open_tables(root)
+    counts.choose(connection)
+    groups = counts.gap_groups(connection)
+    for row in groups:
+        assert row["withheld"] or row["patients"] >= 5
+    for sex in {row["sex"] for row in groups if row["withheld"]}:
+        hidden = [row for row in groups if row["sex"] == sex and row["withheld"]]
+        shown = [row for row in groups if row["sex"] == sex and not row["withheld"]]
+        assert not shown or (len(hidden) > 1 and sum(row["patients"] for row in hidden) >= 5)
+    assert any(row["withheld"] == "<5" for row in groups)
+
+
+def test_scans_whose_ages_disagree_are_neither_trained_on_nor_judged(
+    place: Place,  # noqa: F811
+) -> None:
+    """The header says two ages that lie years apart."""
+    dates = dict.fromkeys(("StudyDate", "SeriesDate", "AcquisitionDate"), "20110115")
+    for number in range(40):
+        age = "060Y" if number % 2 else "075Y"
+        place.scan(
+            f"{number}.dcm",
+            f"p{number}",
+            number + 1,
+            PatientBirthDate="19500601",
+            PatientAge=age,
+            **dates,
+        )
+    place.night("index")
+    disagree = {
+        scan
+        for (scan,) in place.ask(
+            "SELECT scan_id FROM scans WHERE list_contains(flags, 'age_disagrees')"
+        )
+    }
+    assert len(disagree) == 20
+    for split in ("train", "validation", "test"):
+        used = kept.training_scans(place.tables, recipes.small(), split)["scan_id"].to_pylist()
+        assert used and disagree.isdisjoint(used)
