@@ -5,6 +5,7 @@
     <model>/card.json              recipe, data digest, metrics, versions, hashes of the weights
     <model>/localizer.safetensors
     <model>/regressor.safetensors
+    <model>/*_patients.parquet     whom each was trained on, see evaluation.trained_on
 
 ``card.json`` is written last, so a folder whose card fits its files is whole.
 """
