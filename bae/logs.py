@@ -24,7 +24,7 @@ _bound: dict[str, object] = {}
 def as_json() -> bool:
     """Say whether lines are JSON."""
     asked = os.environ.get(VARIABLE)
-    on_cluster = "RAY_ADDRESS" in os.environ and not sys.stderr.isatty()
+    on_cluster = os.environ.get("RAY_ADDRESS", "").strip() != "" and not sys.stderr.isatty()
     return asked == "json" or (asked is None and on_cluster)
 
 

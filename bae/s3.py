@@ -68,8 +68,24 @@ def split(uri: str) -> tuple[str, str]:
 
 
 def endpoint() -> str | None:
-    """Return the endpoint from the environment, None for AWS itself."""
-    return os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL") or None
+    """Return the endpoint from the environment, None for AWS itself.
+
+    It may have a path, below which all buckets lie.
+
+    Raises:
+        StorageError: it is no URL; each client would say so in its own way, or ask elsewhere.
+    """
+    names = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL")
+    name, text = next(((n, os.environ[n]) for n in names if os.environ.get(n)), ("", ""))
+    if not text:
+        return None
+    url = urlsplit(text)
+    if url.scheme not in ("http", "https") or not url.netloc or url.query or url.fragment:
+        raise StorageError(
+            f"{name} must be a URL such as https://host:9000, with http:// or https://; "
+            f"it is {text!r}"
+        )
+    return text.rstrip("/")
 
 
 def _region() -> str:
@@ -288,7 +304,8 @@ def _pages(bucket: str, prefix: str) -> Iterator[tuple[str, str, int]]:
 def pyarrow_filesystem() -> pyarrow.fs.FileSystem:
     """Return pyarrow's own S3 filesystem, with the same endpoint."""
     url = urlsplit(endpoint() or "")
-    place = {"endpoint_override": url.netloc, "scheme": url.scheme} if url.netloc else {}
+    server = {"endpoint_override": url.netloc + url.path, "scheme": url.scheme}
+    place = server if url.netloc else {}
     retry = pyarrow.fs.AwsStandardS3RetryStrategy(max_attempts=10)
     return pyarrow.fs.S3FileSystem(region=_region(), retry_strategy=retry, **place)
 

@@ -8,22 +8,20 @@ themselves: a reader sees a whole object or none. Every failure is a
 inside an archive, since object names may hold a person's name.
 """
 
-import contextlib
 import errno
 import itertools
 import os
 import re
 import shutil
 import stat
-import tempfile
-from collections.abc import Iterator
+from datetime import datetime
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 import pyarrow as pa
 import pyarrow.fs
 
-from bae import s3
+from bae import local, s3
 from bae.errors import ObjectError, StorageError
 
 LISTING = pa.schema(
@@ -108,10 +106,12 @@ def read_bytes(uri: str, start: int = 0, stop: int | None = None) -> bytes:
         return _read_local(place, start, stop)
     except OSError as error:
         if error.errno in _OF_ONE_FILE:
-            raise ObjectError("object_unreadable", str(_storage_error(_READ, error))) from error
+            raise ObjectError(
+                "object_unreadable", str(local.storage_error(_READ, error))
+            ) from error
         if isinstance(error, FileNotFoundError) and (why := _not_gone(place)):
             raise ObjectError("object_unreadable", f"cannot {_READ}: {why}") from None
-        raise _storage_error(_READ, error) from error
+        raise local.storage_error(_READ, error) from error
 
 
 def read_or_none(uri: str) -> bytes | None:
@@ -140,14 +140,14 @@ def write_bytes(uri: str, data: bytes) -> None:
         s3.write(place, data)
         return
     try:
-        temporary = _temporary(Path(place), data)
+        temporary = local.temporary(Path(place), data)
         try:
             temporary.replace(place)
         except OSError:
             temporary.unlink(missing_ok=True)
             raise
     except OSError as error:
-        raise _storage_error("write an object", error) from error
+        raise local.storage_error("write an object", error) from error
 
 
 def create(uri: str, data: bytes) -> bool:
@@ -163,7 +163,7 @@ def create(uri: str, data: bytes) -> bool:
     if is_s3(place):
         return s3.create(place, data)
     try:
-        temporary = _temporary(Path(place), data)
+        temporary = local.temporary(Path(place), data)
         try:
             os.link(temporary, place)
         except FileExistsError:
@@ -171,8 +171,20 @@ def create(uri: str, data: bytes) -> bool:
         finally:
             temporary.unlink(missing_ok=True)
     except OSError as error:
-        raise _storage_error("create an object", error) from error
+        raise local.storage_error("create an object", error) from error
     return True
+
+
+def check_writable(uri: str) -> None:
+    """See that a local place can be written, without writing; S3 shows it by writing only.
+
+    Raises:
+        StorageError: it cannot.
+    """
+    place = normal(uri)
+    if is_s3(place):
+        return
+    local.check_writable(place, uri)
 
 
 def exists(uri: str) -> bool:
@@ -194,7 +206,7 @@ def delete(uri: str) -> None:
         else:
             path.unlink(missing_ok=True)
     except OSError as error:
-        raise _storage_error("delete an object", error) from error
+        raise local.storage_error("delete an object", error) from error
 
 
 def list_objects(uri: str, *, hidden: bool = False) -> pa.Table:
@@ -211,12 +223,33 @@ def list_objects(uri: str, *, hidden: bool = False) -> pa.Table:
         StorageError: the place is missing, cannot be reached or may not be listed.
     """
     place = normal(uri)
-    rows = s3.list_keys(place, hidden) if is_s3(place) else _list_local(Path(place), hidden)
+    rows = s3.list_keys(place, hidden) if is_s3(place) else local.listed(Path(place), hidden)
     batches = []
     while some := list(itertools.islice(rows, _CHUNK)):
         columns = [pa.array(column) for column in zip(*some, strict=True)]
         batches.append(pa.record_batch(columns, schema=LISTING))
     return pa.Table.from_batches(batches, LISTING).sort_by("object_uri")
+
+
+def keep_private(uri: str) -> None:
+    """Take a local folder's files and folders from all but owner and group; S3 has its policies."""
+    if not is_s3(uri):
+        local.keep_private(normal(uri))
+
+
+def last_written(uri: str) -> dict[str, datetime]:
+    """Return when each folder directly below a place last got an object, by the folder's name.
+
+    The storage's own clock; empty where there is no such place.
+    """
+    filesystem, path = pyarrow_filesystem(uri)
+    selector = pyarrow.fs.FileSelector(path, allow_not_found=True, recursive=True)
+    written: dict[str, datetime] = {}
+    for info in filesystem.get_file_info(selector):
+        folder, _, below = info.path[len(path) + 1 :].partition("/")
+        if info.is_file and below:
+            written[folder] = max(written.get(folder, info.mtime), info.mtime)
+    return written
 
 
 def table_options(uri: str) -> dict[str, str] | None:
@@ -242,71 +275,3 @@ def _not_gone(place: str) -> str | None:
         return "it is a link that leads nowhere"
     escaped = re.search(r"\\x[89a-f][0-9a-f]", place)
     return "its name is not UTF-8; rename it" if escaped else None
-
-
-def _temporary(target: Path, data: bytes) -> Path:
-    """Write bytes beside a target, under a name that listings skip."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=".tmp-", dir=target.parent)
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-    except OSError:
-        Path(name).unlink(missing_ok=True)
-        raise
-    return Path(name)
-
-
-def _list_local(root: Path, hidden: bool) -> Iterator[tuple[str, str, int]]:
-    """Yield (path, etag, size) of every file below a folder, or of the file itself."""
-    try:
-        if root.is_file():
-            yield _entry(str(root), root.stat())
-            return
-        if not root.is_dir():
-            raise StorageError(f"there is no folder {root}; check the path")
-        folders = [str(root)]
-        while folders:
-            folder = folders.pop()
-            try:
-                entries = os.scandir(folder)
-            except FileNotFoundError:
-                if folder == str(root):
-                    raise
-                continue  # deleted since its parent was read
-            with entries:
-                for entry in entries:
-                    if not hidden and entry.name.startswith(("_", ".")):
-                        continue
-                    with contextlib.suppress(FileNotFoundError):  # deleted just now
-                        if entry.is_dir():
-                            folders.append(entry.path)
-                        elif entry.is_file():
-                            yield _entry(entry.path, entry.stat())
-    except OSError as error:
-        raise _storage_error("list the folder", error) from error
-
-
-def _entry(path: str, about: os.stat_result) -> tuple[str, str, int]:
-    # A file name that is not UTF-8 cannot stand in a table; escaped it is listed and then
-    # refused as unreadable, which is better than being dropped in silence.
-    name = os.fsencode(path).decode("utf-8", "backslashreplace")
-    return name, f"{about.st_mtime_ns:x}-{about.st_size:x}", about.st_size
-
-
-def _storage_error(doing: str, error: OSError) -> StorageError:
-    """Turn an OSError into a sentence without the path, which may name a person."""
-    words: dict[int | None, str] = {
-        errno.ENOENT: "it does not exist",
-        errno.ENOTDIR: "a part of the path is not a folder",
-        errno.EISDIR: "it is a folder, or no file at all",
-        errno.ELOOP: "it is a link that leads in circles",
-        errno.EACCES: "permission denied",
-        errno.EPERM: "permission denied",
-        errno.ENOSPC: "the disk is full; free some space and run again",
-        errno.EDQUOT: "the disk quota is used up; free some space and run again",
-        errno.EROFS: "the file system is read-only",
-    }
-    return StorageError(f"cannot {doing}: {words.get(error.errno, os.strerror(error.errno or 0))}")

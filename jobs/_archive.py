@@ -1,11 +1,13 @@
 """What ``index`` and ``predict`` share: flags, progress, summary."""
 
 import argparse
+import contextlib
 import difflib
 from collections.abc import Callable, Sequence
 
+from bae import environment
 from bae.archive import refusals
-from bae.pipeline import monitoring, night, resources
+from bae.pipeline import monitoring, night, resources, session
 from bae.pipeline.parts import PATIENCE_S, PartDone
 from jobs import command
 
@@ -14,8 +16,14 @@ def main(
     parser: command.Parser,
     argv: Sequence[str] | None,
     after: Callable[[argparse.Namespace], None] = lambda options: None,
+    before: Callable[[argparse.Namespace], None] = lambda options: None,
 ) -> int:
-    """Run over an archive; with ``--model`` among the flags, score it; then do what comes after."""
+    """Run over an archive; with ``--model`` among the flags, score it.
+
+    Args:
+        after: what else to do once that is done.
+        before: what else to check before anything is written.
+    """
     parser.add_argument("--archive", required=True, metavar="URI", help="where the objects are")
     parser.add_argument("--tables", required=True, metavar="URI", help="root of the tables")
     parser.add_argument(
@@ -78,6 +86,8 @@ def main(
             ),
             patience_s=60 * options.patience,
         )
+        before(options)
+        environment.check()
         bars: list[command.Progress] = []
 
         def on_start(objects: int) -> None:
@@ -87,7 +97,13 @@ def main(
         def on_part(done: PartDone) -> None:
             bars[0].add(done.scans + done.refused)
 
-        summary = night.run(request, on_start, on_part)
+        with contextlib.ExitStack() as held:
+            asked = request.resources
+            if asked.gpus or asked.decode_cpus or (asked.actors or 1) > 1:
+                # more than any cluster has: whether it is there must be known before all else
+                held.enter_context(session.session())
+                resources.fitted(asked)
+            summary = night.run(request, on_start, on_part)
         for bar in bars:
             bar.close()
         _print(request, summary)

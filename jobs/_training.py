@@ -3,7 +3,7 @@
 import argparse
 from collections.abc import Callable, Sequence
 
-from bae import recipes
+from bae import environment, recipes, storage
 from bae.pipeline import monitoring, session
 from bae.pipeline.parts import PartDone
 from bae.training import run
@@ -50,6 +50,8 @@ def main(name: str, task: Callable[[recipes.Recipe], Task], argv: Sequence[str] 
     )
 
     def job(options: argparse.Namespace) -> None:
+        environment.check()
+        storage.check_writable(options.model)
         recipe = recipes.recipe(options.recipe, options.changes)
         plan = run.plan(task(recipe), options.tables, options.model, options.weights)
         with session.session():

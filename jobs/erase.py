@@ -24,6 +24,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _job(options: argparse.Namespace) -> None:
+    erase.require(options.tables, options.patient)
     with lease.hold(options.tables, "erase") as held:
         erased = erase.erase(options.tables, options.patient, held.check)
     for name, rows in erased.rows.items():

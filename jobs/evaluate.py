@@ -4,7 +4,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from bae import storage
+from bae import environment, storage
 from bae.evaluation import run
 from bae.pipeline import session
 from bae.pipeline.parts import PartDone
@@ -33,9 +33,13 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _job(options: argparse.Namespace) -> None:
+    environment.check()
+    storage.check_writable(options.out)
     planned = run.plan(options.tables, options.models, options.out)
     with session.session():
         table = run.evaluate(planned, _progress)
+    for unknown in planned.unchecked:
+        print(f"not checked: {unknown.text()}")
     print(f"held out   {table[0]['scans']} scans of {table[0]['patients']} patients")
     for row in table:
         interval = (

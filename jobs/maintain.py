@@ -5,7 +5,7 @@ import sys
 from collections.abc import Sequence
 
 from bae.errors import UseError
-from bae.tables import lease, maintain, runs
+from bae.tables import contract, delta, lease, maintain, runs
 from jobs import command
 
 
@@ -36,6 +36,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _job(options: argparse.Namespace) -> None:
     if options.keep_days < 1:
         raise UseError("--keep-days must be at least 1: readers of today need today's files")
+    if not any(delta.delta(options.tables, name) for name in contract.SCHEMAS):
+        raise UseError(f"there are no tables at {options.tables}; check the place")
+    if options.give_up:
+        maintain.unfinished(options.tables, options.give_up)
     with lease.hold(options.tables, "maintain") as held:
         if options.give_up:
             maintain.give_up(options.tables, options.give_up)

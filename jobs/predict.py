@@ -4,6 +4,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 
+from bae import storage
 from bae.tables import contract
 from jobs import _archive, command
 
@@ -37,7 +38,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         help="also write a DICOM report and picture of each scan, with the patient's name; "
         f"without a place: below {contract.EXPORTS} of the tables",
     )
-    return _archive.main(parser, argv, _export)
+    return _archive.main(parser, argv, _export, _check_export)
+
+
+def _check_export(options: argparse.Namespace) -> None:
+    if options.export_dicom:
+        storage.check_writable(options.export_dicom)
 
 
 def _export(options: argparse.Namespace) -> None:

@@ -27,6 +27,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _job(options: argparse.Namespace) -> None:
+    storage.check_writable(options.out)
     page = build(options.tables, options.model, options.run).encode()
     storage.write_bytes(options.out, page)
     print(f"report     {options.out}, {len(page) / 1e6:.1f} MB: open it in any browser")

@@ -132,3 +132,54 @@ def test_deleting_takes_everything_below(tmp_path: Path) -> None:
     storage.delete(f"{tmp_path}/a")
     storage.delete(f"{tmp_path}/a")
     assert [path.name for path in tmp_path.iterdir()] == ["ab"]
+
+
+def test_links_to_folders_are_followed_once(tmp_path: Path) -> None:
+    """Loops, parents, broken links and second names add nothing; a folder elsewhere counts."""
+    archive, elsewhere = tmp_path / "archive", tmp_path / "elsewhere"
+    for name in (archive / "z" / "1.dcm", elsewhere / "deep" / "2.dcm", tmp_path / "tables" / "3"):
+        name.parent.mkdir(parents=True, exist_ok=True)
+        name.write_bytes(b"1")
+    for name, target in {
+        "a": archive / "z",  # a second name, met before the first
+        "b": elsewhere,
+        "c": elsewhere / "deep",
+        "d": archive,
+        "e": tmp_path,
+        "f": archive / "f",  # a link to itself
+        "g": archive / "gone",
+        "z/loop": archive / "z",
+    }.items():
+        (archive / name).symlink_to(target)
+    (elsewhere / "back").symlink_to(archive)
+    found = [uri.removeprefix(f"{archive}/") for uri in _names(archive)]
+    assert found == ["b/deep/2.dcm", "z/1.dcm"]
+    (tmp_path / "link").symlink_to(archive)
+    assert len(_names(tmp_path / "link")) == 2
+
+
+def _names(folder: Path) -> list[str]:
+    names: list[str] = storage.list_objects(str(folder))["object_uri"].to_pylist()
+    return names
+
+
+@pytest.mark.parametrize("umask", [0, 0o77])
+def test_what_is_restricted_is_for_owner_and_group(tmp_path: Path, umask: int) -> None:
+    """Whatever the umask; files elsewhere keep to it, so that colleagues read models."""
+    before = os.umask(umask)
+    try:
+        storage.write_bytes(f"{tmp_path}/t/restricted/samples/a/1", b"1")
+        storage.create(f"{tmp_path}/t/restricted/lease/1", b"1")
+        storage.write_bytes(f"{tmp_path}/t/model/card.json", b"1")
+        (tmp_path / "t/restricted/scans").mkdir()
+        (tmp_path / "t/restricted/scans/1.parquet").write_bytes(b"1")
+    finally:
+        os.umask(before)
+    storage.keep_private(f"{tmp_path}/t/restricted")
+    top = tmp_path / "t" / "restricted"
+    for path in (top, *top.rglob("*")):
+        allowed = path.stat().st_mode & 0o777
+        wanted = (0o750, 0o770) if path.is_dir() else (0o640,)
+        assert allowed in wanted, (path, oct(allowed))
+    assert top.stat().st_mode & 0o777 == 0o750
+    assert (tmp_path / "t/model/card.json").stat().st_mode & 0o777 == 0o666 & ~umask

@@ -4,19 +4,45 @@ Everything random is drawn over *patients*: several scans of one person are not 
 so a bootstrap sample takes a person's scans together or not at all (Field and Welsh 2007).
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 
+K = TypeVar("K")
 Floats = NDArray[np.float64]
 Patients = Sequence[str] | NDArray[np.str_]
 """The patient of each scan: (N,) keys."""
 
 DRAWS = 2000
 """Bootstrap samples; the ends of a 95 % interval then move by about 3 % of its width."""
+
+
+FEWEST = 5
+"""Patients in the smallest group that is shown: with fewer, its members know each other's ages."""
+FEW, WITHHELD = f"<{FEWEST}", "withheld"
+
+
+def withheld(patients: Mapping[K, int]) -> dict[K, str]:
+    """Return which of the groups that make up a whole are not shown, and what stands for them.
+
+    A small group beside a shown total would follow by subtraction. So at least two are withheld,
+    the smallest of the others too, and together they have as many patients as a group needs.
+
+    Args:
+        patients: group to its number of patients.
+    """
+    hidden = {group: FEW for group, number in patients.items() if number < FEWEST}
+    others = [group for group in patients if group not in hidden]
+    others.sort(key=lambda group: (patients[group], str(group)))
+    while hidden and others:
+        if len(hidden) > 1 and sum(patients[group] for group in hidden) >= FEWEST:
+            break
+        hidden[others.pop(0)] = WITHHELD
+    return hidden
 
 
 @dataclass(frozen=True)

@@ -21,6 +21,7 @@ from bae.evaluation.scorecard import Subgroup
 from bae.method import calibration
 from bae.method.calibration import Calibration
 from bae.scan import FEMALE, MALE, SEX_PLURAL
+from bae.tables import settings
 
 BLUE, VERMILION, GREY = "#0072b2", "#d55e00", "#595959"
 SEXES = {
@@ -34,11 +35,24 @@ BESIDE_AXIS = ("axes fraction", "data")
 
 
 def ages_and_sex(scans: pa.Table) -> Figure:
-    """Draw Figure 2: how many scans of each age and sex; needs age_years and sex."""
-    ages = scorecard.floats(scans, "age_years")
+    """Draw Figure 2: how many scans of each age and sex; needs patient_key, age_years and sex.
+
+    Sexes and five-year bars of fewer than five patients are left out, and what would tell them.
+    """
+    ages, keys = _public(scans), scorecard.patients(scans)
     sexes = np.array(scans["sex"].to_pylist(), dtype=object)
     edges = np.arange(np.floor(ages.min() / 5) * 5, ages.max() + 5, 5).tolist()
     figure, axis = axes("age, years", "scans")
+    hidden = metrics.withheld({sex: len(set(keys[sexes == sex])) for sex in set(sexes)})
+    shown, bars = np.array([sex not in hidden for sex in sexes]), np.floor(ages / 5)
+    for sex in set(sexes):
+        mine = sexes == sex
+        sizes = {bar: len(set(keys[mine & (bars == bar)])) for bar in set(bars[mine])}
+        shown &= ~mine | ~np.isin(bars, list(metrics.withheld(sizes)))
+    ages, sexes = ages[shown], sexes[shown]
+    if not len(ages):
+        axis.set_title("too few patients to show", fontsize=10)
+        return figure
     there = [sex for sex in SEXES if (sexes == sex).any()]
     looks: dict[str, Any] = {
         "color": [SEXES[sex][1] for sex in there],
@@ -160,7 +174,7 @@ def saved(figure: Figure, kind: str, **options: Any) -> bytes:
 def _by_group(groups: Sequence[Subgroup], name: str, label: str) -> Figure:
     found: dict[str, list[Subgroup]] = {}
     for by in ("all", "age", "sex", "vendor", "view"):
-        if own := [group for group in groups if group.by == by]:
+        if own := [group for group in groups if group.by == by and not group.withheld]:
             found[by] = own
     sizes = [len(own) + 0.6 for own in found.values()]
     figure = Figure(figsize=(max(4.0, 0.62 * sum(sizes) + 1.2), 3.9), layout="constrained")
@@ -178,10 +192,18 @@ def _by_group(groups: Sequence[Subgroup], name: str, label: str) -> Figure:
 
 
 def _ages(outcomes: pa.Table) -> tuple[Floats, Floats]:
-    """Return actual and predicted ages, years."""
-    names = ("age_years", "predicted_age_years")
-    age, answer = (scorecard.floats(outcomes, name) for name in names)
-    return age, answer
+    """Return actual and predicted ages, years; the actual ones no finer than tables tell them.
+
+    A point in a PDF can be read to hours of an age.
+    """
+    return _public(outcomes), scorecard.floats(outcomes, "predicted_age_years")
+
+
+def _public(scans: pa.Table) -> Floats:
+    """Return ages as ``cohort/`` has them: to a tenth of a year, over 89 as 90."""
+    ages = scorecard.floats(scans, "age_years")
+    told = np.where(ages > settings.OLDEST_YEARS, settings.TOP_CODED_YEARS, ages)
+    return np.asarray(np.round(told, 1), dtype=np.float64)
 
 
 def _points(axis: Axes, outcomes: pa.Table, x: Floats, y: Floats) -> None:

@@ -47,7 +47,7 @@ def visits_sd(outcomes: pa.Table) -> tuple[Estimate, int] | None:
     """Return the same over two visits of one person, and how many pairs there are.
 
     The person ages in between, so the age gap is compared, not the predicted age: each
-    visit with the person's next. None where nobody came twice.
+    visit with the person's next. None where fewer than five did.
     """
     rows = sorted(
         zip(
@@ -58,7 +58,7 @@ def visits_sd(outcomes: pa.Table) -> tuple[Estimate, int] | None:
         )
     )
     pairs = [(one[0], one[2] - two[2]) for one, two in pairwise(rows) if one[0] == two[0]]
-    if not pairs:
+    if len({key for key, _ in pairs}) < metrics.FEWEST:
         return None
     keys, differences = zip(*pairs, strict=True)
     return _sd(np.array(differences), list(keys)), len(pairs)

@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 from matplotlib.figure import Figure
 
 from bae.errors import UseError
-from bae.evaluation import metrics, pages, plots, repeatability, ridge, scorecard
+from bae.evaluation import metrics, pages, plots, repeatability, ridge, scorecard, trained_on
 from bae.evaluation.metrics import Estimate
 from bae.evaluation.pages import Output, Row
 from bae.evaluation.regions import examine
@@ -26,7 +26,7 @@ from bae.method import model
 from bae.method.predictor import Predictor
 from bae.phantom.archive import Cohort, cohort_of
 from bae.pipeline import kept, outcomes
-from bae.pipeline.parts import OnPart
+from bae.pipeline.parts import OnPart, Reading
 
 NOISE_PAIRS = 16
 """Phantoms that are counted a second time; each costs a second or two."""
@@ -40,6 +40,7 @@ class Plan:
         cards: of the models, in the order asked for.
         edges: of the age groups, years.
         scans: rows of the scans table by split.
+        unchecked: networks of which nobody knows whom they were trained on.
     """
 
     tables_uri: str
@@ -48,6 +49,7 @@ class Plan:
     cards: tuple[model.Card, ...]
     edges: tuple[float, ...]
     scans: dict[str, pa.Table]
+    unchecked: tuple[trained_on.Unknown, ...] = ()
 
 
 def plan(tables_uri: str, model_uris: Sequence[str], out_uri: str) -> Plan:
@@ -55,22 +57,26 @@ def plan(tables_uri: str, model_uris: Sequence[str], out_uri: str) -> Plan:
 
     Raises:
         UseError: no held-out scans of known age, a model that is not whole, or models of
-            different age groups, whose scans would not be the same.
+            different age groups, whose scans would not be the same; a model that was trained
+            on patients of the test split, or another pseudonym key than the tables'.
     """
     cards = tuple(model.check(uri) for uri in model_uris)
     edges = {card.recipe.localizer.group_edges_years for card in cards}
     if len(edges) > 1:
         raise UseError("the models have different age groups; evaluate each group of them alone")
+    scans = {
+        split: kept.training_scans(tables_uri, cards[0].recipe, split)
+        for split in ("train", "validation", "test")
+    }
+    told = Reading.of(tables_uri).settings
     return Plan(
         tables_uri=tables_uri,
         model_uris=model_uris,
         out_uri=out_uri,
         cards=cards,
         edges=edges.pop(),
-        scans={
-            split: kept.training_scans(tables_uri, cards[0].recipe, split)
-            for split in ("train", "validation", "test")
-        },
+        scans=scans,
+        unchecked=tuple(trained_on.check(model_uris, cards, scans["test"], told)),
     )
 
 
@@ -146,12 +152,13 @@ def describe(method: Method, edges: Sequence[float], out: Output) -> Row:
     """Write one model's figures and groups; return the facts that the summary states."""
     found, fitted = method.outcomes, method.card.calibration
     groups = scorecard.subgroups(found, edges)
+    nothing = Estimate(np.nan, np.nan, np.nan)
     rows = [
         {"by": g.by, "group": g.group, "scans": g.scans, "patients": g.patients}
-        | pages.estimate("mae_years", g.mae_years)
+        | pages.estimate("mae_years", g.mae_years or nothing)
         | {"gap_years": g.gap_years}
-        | pages.estimate("coverage", g.coverage or Estimate(np.nan, np.nan, np.nan))
-        | {"width_years": g.width_years}
+        | pages.estimate("coverage", g.coverage or nothing)
+        | {"width_years": g.width_years, "withheld": g.withheld}
         for g in groups
     ]
     out.table(f"{method.folder}/groups", rows, pages.page_of(rows))
@@ -213,7 +220,7 @@ def _summary(
     first = table[0]
     pieces = [
         f"# Evaluation on held-out patients\n\n{first['scans']} scans of {first['patients']} "
-        "patients of the test split, which no training and no calibration has seen. In brackets "
+        f"patients of the test split{_seen(planned)}. In brackets "
         "95 % intervals by a bootstrap over patients. Nothing is corrected for age bias unless "
         "it says so.",
         f"## Table 1\n\n{pages.table_one_page(table)}\nAlso as [CSV](table1.csv) and "
@@ -230,6 +237,17 @@ def _summary(
         f"\n\n{pages.page_of(tests)}",
     ]
     return "\n\n".join(piece.rstrip() for piece in pieces) + "\n"
+
+
+def _seen(planned: Plan) -> str:
+    """Say whether the models know the test patients, as far as that is known."""
+    if not planned.unchecked:
+        return ", which no training and no calibration of these models has seen"
+    return (
+        ".\n\n"
+        + "\n".join(f"- **Not checked:** {each.text()}" for each in planned.unchecked)
+        + ("\n\nMean, ridge and the other models have not seen them")
+    )
 
 
 def _model_page(method: Method, facts: Row) -> str:

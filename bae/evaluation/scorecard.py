@@ -59,9 +59,11 @@ def inside(outcomes: pa.Table) -> NDArray[np.bool_] | None:
 
 @dataclass(frozen=True, kw_only=True)
 class Subgroup:
-    """Some of the scans.
+    """Some of the scans; all numbers are None where the group is withheld.
 
     Attributes:
+        withheld: empty, or what is shown in place of numbers: ``<5`` patients, or withheld since
+            a smaller group would follow from it.
         by: ``all``, ``sex``, ``age``, ``view`` or ``vendor``.
         group: such as ``F`` or ``50-59``.
         mae_years: mean absolute error, with its interval over patients.
@@ -73,12 +75,13 @@ class Subgroup:
 
     by: str
     group: str
-    scans: int
-    patients: int
-    mae_years: Estimate
-    gap_years: float
-    coverage: Estimate | None
-    width_years: float | None
+    scans: int | None = None
+    patients: int | None = None
+    mae_years: Estimate | None = None
+    gap_years: float | None = None
+    coverage: Estimate | None = None
+    width_years: float | None = None
+    withheld: str = ""
 
 
 def subgroups(outcomes: pa.Table, edges: Sequence[float]) -> list[Subgroup]:
@@ -95,16 +98,25 @@ def subgroups(outcomes: pa.Table, edges: Sequence[float]) -> list[Subgroup]:
         "age": ["other" if group is None else names[group] for group in ages],
         "vendor": outcomes["manufacturer"].to_pylist(),
     }
-    found = [
-        _subgroup(outcomes.filter(pa.array([v == group for v in values])), by, group)
-        for by, values in columns.items()
-        for group in sorted(set(values))
-    ]
+    found = [group for by, values in columns.items() for group in _subgroups(outcomes, by, values)]
     single = views(outcomes)
-    for name in sorted(set(single["view"].to_pylist())):
-        mine = pa.array([view == name for view in single["view"].to_pylist()])
-        found.append(_subgroup(single.filter(mine), "view", name))
-    return found
+    return found + _subgroups(single, "view", single["view"].to_pylist())
+
+
+def _subgroups(outcomes: pa.Table, by: str, values: Sequence[str]) -> list[Subgroup]:
+    """Return the groups of rows with equal values; small ones are withheld, but for the whole."""
+    groups = {
+        group: outcomes.filter(pa.array([value == group for value in values]))
+        for group in sorted(set(values))
+    }
+    sizes = {group: len(set(patients(rows))) for group, rows in groups.items()}
+    hidden = {} if by == "all" else metrics.withheld(sizes)
+    return [
+        Subgroup(by=by, group=group, withheld=hidden[group])
+        if group in hidden
+        else _subgroup(rows, by, group)
+        for group, rows in groups.items()
+    ]
 
 
 def group_names(edges: Sequence[float]) -> list[str]:

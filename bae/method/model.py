@@ -5,6 +5,7 @@
     <model>/card.json              recipe, data digest, metrics, versions, hashes of the weights
     <model>/localizer.safetensors
     <model>/regressor.safetensors
+    <model>/*_patients.parquet     whom each was trained on, see evaluation.trained_on
 
 ``card.json`` is written last, so a folder whose card fits its files is whole.
 """
@@ -14,6 +15,7 @@ import json
 import platform
 from dataclasses import asdict, dataclass, field
 from importlib import metadata
+from types import NoneType
 from typing import Any
 
 import safetensors.torch
@@ -107,6 +109,7 @@ def load_card(uri: str) -> Card:
         raise ModelError(f"no model at {uri}: {CARD} is missing; run jobs.train_localizer first")
     try:
         values = json.loads(storage.read_bytes(card_uri))
+        _require_kinds(values)
         return Card(
             recipe=recipes.from_json(values["recipe"]),
             parts={name: Part(**part) for name, part in values["parts"].items()},
@@ -115,8 +118,37 @@ def load_card(uri: str) -> Card:
             validation=values.get("validation", {}),
             written_recipe=values["recipe"],
         )
-    except (ValueError, KeyError, TypeError, AttributeError, RecipeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError, RecipeError) as error:
         raise ModelError(f"{card_uri} is not a card that this version can read: {error}") from error
+
+
+def _require_kinds(values: dict[str, Any]) -> None:
+    """Refuse a card with a number where a text belongs; a process far away would trip over it.
+
+    Raises:
+        TypeError: it says which entry.
+    """
+    parts = list(values["parts"].values())
+    kinds: list[tuple[str, Any, Any]] = [
+        ("parts", values["parts"], dict),
+        ("versions", values["versions"], dict),
+    ]
+    kinds += [("a part", part, dict) for part in parts]
+    kinds += [("sha256", part["sha256"], str) for part in parts]
+    kinds += [
+        (key, part.get(key, {}), dict) for part in parts for key in ("metrics", "data", "fit")
+    ]
+    kinds.append(("validation", values.get("validation", {}), dict))
+    fitted = values.get("calibration", {})
+    kinds += [
+        (name, value, (int, float, NoneType) if name == "factor" else (int, float))
+        for name, value in fitted.items()
+    ]
+    for name, value, kind in kinds:
+        if not isinstance(value, kind):
+            raise TypeError(f"{name} is of another kind")
+    if not set(values["parts"]) <= {"localizer", "regressor"}:
+        raise ValueError("a part is neither localizer nor regressor")
 
 
 def save_part(uri: str, card: Card, name: str, network: nn.Module, part: dict[str, Any]) -> Card:

@@ -18,7 +18,6 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.fs
 import pyarrow.parquet as pq
 
 from bae import recipes, storage
@@ -81,12 +80,17 @@ def make(
     return files
 
 
+DOUBTFUL = ("age_disagrees", "label_age_disagrees")
+"""Flags of scans of which two sources tell ages that lie years apart: one of them is wrong."""
+
 KEPT_SETS = 4
 """Folders of samples kept for each network: both inputs of Table 1's methods, two recipes."""
 
 
 def training_scans(tables_uri: str, recipe: recipes.Recipe, split: str) -> pa.Table:
     """Return the current scans of one split whose age lies within the recipe's age groups.
+
+    Scans whose ages disagree are left out, of training as of errors.
 
     Raises:
         UseError: there are none.
@@ -96,6 +100,8 @@ def training_scans(tables_uri: str, recipe: recipes.Recipe, split: str) -> pa.Ta
     age = scans["age_years"]
     inside = pc.and_(pc.greater_equal(age, low), pc.less_equal(age, high))
     chosen = scans.filter(pc.and_(pc.equal(scans["split"], split), inside))
+    doubtful = [not set(DOUBTFUL).isdisjoint(flags) for flags in chosen["flags"].to_pylist()]
+    chosen = chosen.filter(pc.invert(pa.array(doubtful, pa.bool_())))
     if not chosen.num_rows:
         raise UseError(
             f"no {split} scans with an age of {low:g} to {high:g} years in {tables_uri}; run "
@@ -141,14 +147,9 @@ class Cache:
     def drop_others(self, kept: int = KEPT_SETS) -> int:
         """Delete older folders of the same network beyond the newest few; return how many."""
         root, _, name = self.uri.rpartition("/")
-        filesystem, path = storage.pyarrow_filesystem(root)
-        selector = pyarrow.fs.FileSelector(path, allow_not_found=True, recursive=True)
-        written: dict[str, float] = {}
-        for info in filesystem.get_file_info(selector):
-            folder = info.path[len(path) + 1 :].partition("/")[0]
-            if info.is_file and folder.split("-")[0] == name.split("-")[0] and folder != name:
-                written[folder] = max(written.get(folder, 0.0), info.mtime.timestamp())
-        old = sorted(written, key=lambda folder: written[folder], reverse=True)[kept - 1 :]
+        written = storage.last_written(root)
+        alike = [f for f in written if f.split("-")[0] == name.split("-")[0] and f != name]
+        old = sorted(alike, key=lambda folder: written[folder], reverse=True)[kept - 1 :]
         for folder in old:
             storage.delete(storage.join(root, folder))
         return len(old)

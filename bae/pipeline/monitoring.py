@@ -121,4 +121,4 @@ def counted(parser: argparse.ArgumentParser, job: Job) -> Job:
                 raise
             count("bae_jobs", 1, job=name, outcome="done")
 
-    return counting if "RAY_ADDRESS" in os.environ else job
+    return counting if os.environ.get("RAY_ADDRESS", "").strip() else job

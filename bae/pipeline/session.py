@@ -17,7 +17,7 @@ import ray
 import ray.data
 from ray.exceptions import RayError
 
-from bae import logs
+from bae import environment, logs
 from bae.errors import RunError
 
 T = TypeVar("T")
@@ -45,22 +45,34 @@ def session() -> Iterator[None]:
     with the block. Ray's own progress output stays out of the job's.
 
     Raises:
-        RunError: nothing answers at ``RAY_ADDRESS``.
+        RunError: nothing answers at ``RAY_ADDRESS``, or Ray does not start.
+        UseError: it cannot be had here, see ``environment.check``.
     """
     if ray.is_initialized():
         yield
         return
     # Never None: Ray would then join, or wait for, whatever was started here last.
-    address = os.environ.get("RAY_ADDRESS", "local")
+    named = environment.address()
+    address = named or "local"
     _require_answer(address)
-    options: dict[str, Any] = {} if "RAY_ADDRESS" in os.environ else {"include_dashboard": False}
+    options: dict[str, Any] = {} if named else {"include_dashboard": False}
+    if named is None:
+        os.environ.pop(environment.ADDRESS, None)  # empty: Ray's own processes would read it
+        if folder := environment.folder():
+            options["_temp_dir"] = folder
+        if token := environment.token():
+            os.environ["RAY_AUTH_TOKEN"] = token  # for Ray's processes, which inherit it
     if logs.as_json():
         options["logging_config"] = ray.LoggingConfig(
             encoding="JSON", log_level="WARNING", additional_log_standard_attrs=["name"]
         )
     on_terminate, before = signal.getsignal(signal.SIGTERM), set(threading.enumerate())
     with _native_stderr_logged():
-        ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, **options)
+        try:
+            ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, **options)
+        except (ValueError, OSError, RuntimeError) as error:
+            first = (str(error).strip() or type(error).__name__).splitlines()[0]
+            raise RunError(f"Ray does not start, or lets nobody in: {first}") from error
         if threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGTERM, on_terminate)  # Ray has put its own in place
         if logs.as_json():

@@ -6,16 +6,22 @@ Its table ``scored`` is each scan's newest object as one model scored it, up to 
 from dataclasses import dataclass
 
 import duckdb
+import pyarrow as pa
 
 from bae.archive.refusals import REJECT_CODES
 from bae.errors import UseError
 from bae.evaluation import metrics
 from bae.evaluation.pages import Row
+from bae.pipeline import kept
 from bae.tables import contract, delta
 from bae.tables import query as tables_query
 
 WIDEST_GAP_YEARS = 25
 """Age gaps beyond this share the outermost bins of the histogram."""
+
+
+HELD_OUT = f"split = 'test' AND NOT list_has_any(flags, {list(kept.DOUBTFUL)})"
+"""Patients whom training saw not, less scans of which two sources tell other ages."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,7 +44,15 @@ def open_tables(tables_uri: str) -> duckdb.DuckDBPyConnection:
     """
     if not any(delta.delta(tables_uri, name) for name in contract.SCHEMAS):
         raise UseError(f"there are no tables at {tables_uri}; run jobs.index or jobs.predict first")
-    return tables_query.connect(tables_uri, restricted=True)
+    connection = tables_query.connect(tables_uri, restricted=True)
+    ids = "SELECT run_id FROM scans UNION SELECT run_id FROM rejects UNION SELECT run_id FROM ages"
+    runs = [str(run) for (run,) in connection.sql(ids).fetchall()]
+    last = delta.delta(tables_uri, delta.LAST)
+    # runs say no more than their month; every run commits to this table, one after the other
+    numbers = [last.transaction_version(run) if last else None for run in runs]
+    committed = pa.table({"run_id": pa.array(runs, pa.string()), "number": numbers})
+    connection.register("committed", committed)
+    return connection
 
 
 def choose(
@@ -64,7 +78,7 @@ def choose(
         SELECT run_id, sum(indexed)::BIGINT AS indexed, sum(refused)::BIGINT AS refused,
                sum(scored)::BIGINT AS scored, sum(gaps)::BIGINT AS gaps,
                sum(gap_sum) AS gap_sum, sum(gap_squares) AS gap_squares,
-               max(published) AS published
+               max(published) AS published, coalesce(any_value(number), 0) AS number
         FROM (
             SELECT run_id, count(*) AS indexed, 0 AS refused, 0 AS scored, 0 AS gaps,
                    0.0 AS gap_sum, 0.0 AS gap_squares, max(indexed_at) AS published
@@ -76,7 +90,7 @@ def choose(
             SELECT run_id, 0, 0, count(*), count(age_gap_years),
                    coalesce(sum(age_gap_years), 0), coalesce(sum(age_gap_years ** 2), 0),
                    max(predicted_at)
-            FROM ages WHERE model_id = $model GROUP BY run_id)
+            FROM ages WHERE model_id = $model GROUP BY run_id) LEFT JOIN committed USING (run_id)
         WHERE run_id NOT IN (SELECT DISTINCT run_id FROM ages WHERE model_id <> $model)
         GROUP BY run_id""",
         {"model": model_id},
@@ -86,13 +100,13 @@ def choose(
         last = ", ".join(runs[-3:]) or "none"
         raise UseError(f"no run {run_id} of model {model_id or 'any'}; the last ones are {last}")
     choice = Choice(model_id=model_id, run_id=run_id or (runs[-1] if runs else ""))
-    last = "(SELECT published FROM nights WHERE run_id = ?)"
-    connection.execute(f"DELETE FROM nights WHERE published > {last}", [choice.run_id])
+    last = "(SELECT (number, published) FROM nights WHERE run_id = ?)"
+    connection.execute(f"DELETE FROM nights WHERE (number, published) > {last}", [choice.run_id])
     connection.execute(
         """
         CREATE TEMP TABLE scored AS
         SELECT scan_id, patient_key, object_version, sex, age_years, predicted_age_years,
-               age_low_years, age_high_years, age_gap_years, split, run_id
+               age_low_years, age_high_years, age_gap_years, split, run_id, flags
         FROM ages WHERE model_id = $model AND removed_at IS NULL
           AND run_id IN (SELECT run_id FROM nights)
         QUALIFY object_version = max(object_version) OVER (PARTITION BY scan_id)""",
@@ -108,12 +122,15 @@ def _rows(connection: duckdb.DuckDBPyConnection, query: str, **values: object) -
 
 def nights(connection: duckdb.DuckDBPyConnection) -> list[Row]:
     """Return the runs up to the chosen one, oldest first, with counts and sums of age gaps."""
-    return _rows(connection, "FROM nights ORDER BY published, run_id")
+    return _rows(connection, "FROM nights ORDER BY number, published, run_id")
 
 
 def totals(connection: duckdb.DuckDBPyConnection) -> Row:
-    """Return how many scans, patients and ages; what this model scored."""
-    return _rows(
+    """Return how many scans, patients and ages; what this model scored.
+
+    ``sexes`` is what a page may say of each, small groups withheld.
+    """
+    found = _rows(
         connection,
         """SELECT count(*) AS scans, count(DISTINCT patient_key) AS patients,
                   count(age_years) AS with_age, count(*) FILTER (sex = 'F') AS women,
@@ -121,6 +138,14 @@ def totals(connection: duckdb.DuckDBPyConnection) -> Row:
                   max(age_years) AS oldest_years
            FROM scored""",
     )[0]
+    sexes = "SELECT coalesce(sex, 'unknown') AS sex, count(*) AS scans, count(DISTINCT patient_key)"
+    groups = connection.sql(f"{sexes} FROM scored GROUP BY 1").fetchall()
+    hidden = metrics.withheld({sex: patients for sex, _, patients in groups})
+    scans = {sex: hidden.get(sex, f"{number:,}") for sex, number, _ in groups}
+    found["sexes"] = {sex: scans.get(sex, "0") for sex in ("F", "M", "unknown")}
+    if found["patients"] < metrics.FEWEST:
+        found["youngest_years"] = found["oldest_years"] = None
+    return found
 
 
 def errors(connection: duckdb.DuckDBPyConnection) -> list[Row]:
@@ -131,14 +156,14 @@ def errors(connection: duckdb.DuckDBPyConnection) -> list[Row]:
     """
     return _rows(
         connection,
-        """
+        f"""
         SELECT part, count(*) AS scans, count(DISTINCT patient_key) AS patients,
                avg(abs(age_gap_years)) AS mae_years, avg(age_gap_years) AS bias_years,
                stddev_samp(age_gap_years) AS sd_years,
                avg((age_years BETWEEN age_low_years AND age_high_years)::INT) AS inside,
                avg(abs(age_years - mean_age)) AS mean_predictor_mae_years
         FROM (SELECT *, avg(age_years) OVER (PARTITION BY part) AS mean_age FROM (
-                  SELECT 'held out' AS part, * FROM scored WHERE split = 'test'
+                  SELECT 'held out' AS part, * FROM scored WHERE {HELD_OUT}
                   UNION ALL SELECT 'all' AS part, * FROM scored)
               WHERE age_gap_years IS NOT NULL)
         GROUP BY part ORDER BY part = 'all'""",
@@ -151,8 +176,8 @@ def held_out_mae(connection: duckdb.DuckDBPyConnection) -> metrics.Estimate | No
     None where no held-out scan has a known age.
     """
     held = connection.sql(
-        """SELECT patient_key, age_years, predicted_age_years FROM scored
-           WHERE split = 'test' AND age_gap_years IS NOT NULL ORDER BY patient_key, scan_id"""
+        f"""SELECT patient_key, age_years, predicted_age_years FROM scored
+           WHERE {HELD_OUT} AND age_gap_years IS NOT NULL ORDER BY patient_key, scan_id"""
     ).to_arrow_table()
     if not held.num_rows:
         return None
@@ -198,8 +223,8 @@ def age_cells(connection: duckdb.DuckDBPyConnection) -> list[Row]:
     return _rows(
         connection,
         """SELECT floor(age_years)::INT AS age, floor(predicted_age_years)::INT AS predicted,
-                  count(*) AS scans
-           FROM scored WHERE age_gap_years IS NOT NULL GROUP BY ALL ORDER BY ALL""",
+                  count(*) AS scans, count(DISTINCT patient_key) AS patients
+           FROM scored WHERE age_gap_years IS NOT NULL GROUP BY age, predicted ORDER BY ALL""",
     )
 
 
@@ -208,23 +233,31 @@ def gap_bins(connection: duckdb.DuckDBPyConnection) -> list[Row]:
     return _rows(
         connection,
         f"""SELECT coalesce(sex, 'unknown') AS sex, count(*) AS scans,
+                   count(DISTINCT patient_key) AS patients,
                    greatest(-{WIDEST_GAP_YEARS}, least({WIDEST_GAP_YEARS - 1},
                             floor(age_gap_years)))::INT AS gap
-            FROM scored WHERE age_gap_years IS NOT NULL GROUP BY ALL ORDER BY ALL""",
+            FROM scored WHERE age_gap_years IS NOT NULL GROUP BY sex, gap ORDER BY ALL""",
     )
 
 
 def gap_groups(connection: duckdb.DuckDBPyConnection) -> list[Row]:
-    """Return the age gap's distribution by decade of age and sex."""
-    return _rows(
+    """Return the age gap's distribution by decade of age and sex; ``withheld``: it is too small."""
+    found = _rows(
         connection,
         """
         SELECT (floor(age_years / 10) * 10)::INT AS decade, coalesce(sex, 'unknown') AS sex,
-               count(*) AS scans, avg(age_gap_years) AS mean,
+               count(*) AS scans, count(DISTINCT patient_key) AS patients,
+               avg(age_gap_years) AS mean,
                stddev_samp(age_gap_years) AS sd, avg(abs(age_gap_years)) AS mae,
                quantile_cont(age_gap_years, [0.05, 0.25, 0.5, 0.75, 0.95]) AS quantiles
-        FROM scored WHERE age_gap_years IS NOT NULL GROUP BY ALL ORDER BY ALL""",
+        FROM scored WHERE age_gap_years IS NOT NULL GROUP BY decade, sex ORDER BY ALL""",
     )
+    for sex in {row["sex"] for row in found}:
+        mine = {row["decade"]: row for row in found if row["sex"] == sex}
+        hidden = metrics.withheld({decade: row["patients"] for decade, row in mine.items()})
+        for decade, row in mine.items():
+            row["withheld"] = hidden.get(decade, "")
+    return found
 
 
 def outliers(connection: duckdb.DuckDBPyConnection, choice: Choice, most: int) -> list[Row]:

@@ -7,6 +7,7 @@ import jinja2
 import markupsafe
 
 from bae.archive.sandbox import Decoder
+from bae.evaluation import metrics
 from bae.evaluation.pages import Row
 from bae.evaluation.panels import region_panels
 from bae.pipeline import reread
@@ -124,6 +125,9 @@ def _charts(connection: Any, groups: list[Row]) -> dict[str, dict[str, str]]:
     cells, bins = counts.age_cells(connection), counts.gap_bins(connection)
     scans = sum(row["scans"] for row in groups)
     close = sum(c["scans"] for c in cells if abs(c["predicted"] - c["age"]) <= 5)
+    # no square, bar or box of fewer than five people
+    cells, bins = ([r for r in rows if r["patients"] >= metrics.FEWEST] for rows in (cells, bins))
+    groups = [row for row in groups if not row["withheld"]]
     middle = "; ".join(
         f"{row['decade']}s {charts.SEX_NAMES[row['sex']]} {_number(row['quantiles'][2], 1, True)}"
         for row in groups
@@ -133,13 +137,15 @@ def _charts(connection: Any, groups: list[Row]) -> dict[str, dict[str, str]]:
             charts.age_map(cells),
             f"Map of {scans:,} scans by age and predicted age; {close / scans:.0%} lie within "
             "about five years of the line where both are equal.",
-            "Each square is one year of age by one year of predicted age.",
+            "Each square is one year of age by one year of predicted age; those of fewer than five "
+            "people are left out.",
         ),
         "histogram": (
             charts.gap_histogram(bins),
             f"Histogram of the age gap of {scans:,} scans by sex; the table below has its "
             "means and spreads.",
-            f"Gaps beyond {counts.WIDEST_GAP_YEARS} years stand in the outermost bins.",
+            f"Gaps beyond {counts.WIDEST_GAP_YEARS} years stand in the outermost bins; bins of "
+            "fewer than five people are left out.",
         ),
         "boxes": (
             charts.gap_boxes(groups),

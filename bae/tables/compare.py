@@ -10,7 +10,7 @@ run was told.
 
 from collections import Counter
 from collections.abc import Iterator
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 
 import duckdb
 import pyarrow as pa
@@ -195,7 +195,8 @@ def rows(
     schema = contract.SCHEMAS[name]
     constants: dict[str, object] = {"run_id": run_id, "removed_at": None, "settled_at": None}
     constants["decoder_version"] = decoder_version
-    constants |= dict.fromkeys(("indexed_at", "rejected_at", "predicted_at"), now)
+    constants |= dict.fromkeys(("indexed_at", "rejected_at"), now)
+    constants["predicted_at"] = _public_time(connection, now)
     query = _QUERIES[name]
     if name == delta.LAST:
         told = settings.public_age("exact", age_decimals)
@@ -213,3 +214,16 @@ def rows(
                 raise TablesError(f"staged rows lack {name}.{field.name}, which must not be null")
         if batch.num_rows:
             yield pa.record_batch(columns, schema=schema)
+
+
+def _public_time(connection: duckdb.DuckDBPyConnection, now: datetime) -> datetime:
+    """Return the first of the month, and microseconds that keep the order of nights.
+
+    Beside an age, the day of a night that followed the scan's would be nearly a birthday.
+    """
+    month = now.replace(day=1, hour=0, minute=0, second=0, microsecond=0)
+    [(last,)] = connection.sql("SELECT max(predicted_at)::TIMESTAMP FROM known_ages").fetchall()
+    if last is None:
+        return month
+    after: datetime = last.replace(tzinfo=UTC) + timedelta(microseconds=1)
+    return max(month, after)

@@ -176,7 +176,9 @@ SCHEMAS: dict[str, pa.Schema] = {
             _FLAGS,
             _SPLIT,
             _RUN_ID,
-            _field("predicted_at", _time, "when this row was published"),
+            _field(
+                "predicted_at", _time, "month of publishing; microseconds keep the order of nights"
+            ),
             _REMOVED,
         ]
     ),

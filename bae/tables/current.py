@@ -94,7 +94,7 @@ def tell_ages(tables_uri: str, age_decimals: int, check: Callable[[], None] = no
         "sex": "scans.sex",
         "age_years": public_age("scans.age_years", age_decimals),
         "split": "scans.split",
-        "removed_at": "scans.removed_at",
+        "removed_at": "date_trunc('month', scans.removed_at)",  # as predicted_at
     }
     differs = " OR ".join(f"ages.{name} IS DISTINCT FROM ({new})" for name, new in told.items())
     new = ", ".join(f"{expression} AS {name}" for name, expression in told.items())

@@ -55,7 +55,7 @@ def erase(tables_uri: str, patient_key: str, check: Callable[[], None] = no_chec
     scans, scan_ids = _scans(tables, patient_key)
     held = _staged(tables_uri, [patient_key, *scan_ids])
     if not scan_ids and not held:
-        raise UseError("no table has this patient key; keys are 32 hex digits, see cohort/ages")
+        raise UseError(_NO_SUCH)
     with after_writing():
         publish.finish_halves(tables_uri, check)
         tables = {name: delta.delta(tables_uri, name) for name in contract.SCHEMAS}
@@ -83,6 +83,21 @@ def erase(tables_uri: str, patient_key: str, check: Callable[[], None] = no_chec
         files_searched=searched,
         still_in_archive=_left(pc.unique(scans["source_uri"]).to_pylist()),
     )
+
+
+def require(tables_uri: str, patient_key: str) -> None:
+    """See that there is something to erase, before a lease is taken.
+
+    Raises:
+        UseError: no table has this patient.
+    """
+    tables = {name: delta.delta(tables_uri, name) for name in contract.SCHEMAS}
+    _, scan_ids = _scans(tables, patient_key)
+    if not scan_ids and not _staged(tables_uri, [patient_key]):
+        raise UseError(_NO_SUCH)
+
+
+_NO_SUCH = "no table has this patient key; keys are 32 hex digits, see cohort/ages"
 
 
 def _scans(tables: dict[str, DeltaTable | None], patient_key: str) -> tuple[pa.Table, list[str]]:

@@ -21,7 +21,7 @@ from typing import Any
 
 from bae import storage
 from bae.errors import LockedError, StorageError
-from bae.tables import contract
+from bae.tables import contract, delta
 
 BEAT_S = 10.0
 """Seconds between two signs of life."""
@@ -84,7 +84,9 @@ def hold(tables_uri: str, run_id: str) -> Iterator[Lease]:
 
     Raises:
         LockedError: another run holds the tables, and gave a sign of life lately.
+        UseError: no tables can lie at this place, or it cannot be written; no lease is there.
     """
+    storage.check_writable(delta.uri(tables_uri, delta.LAST))
     lease = _take(storage.join(storage.normal(tables_uri), contract.LEASE), run_id)
     thread = threading.Thread(target=lease._beat_until_stopped, name="bae-lease", daemon=True)
     thread.start()
@@ -94,6 +96,8 @@ def hold(tables_uri: str, run_id: str) -> Iterator[Lease]:
         lease._stop.set()
         thread.join()
         try:
+            # deltalake writes its files by the umask; every writer of tables passes here
+            storage.keep_private(storage.join(storage.normal(tables_uri), contract.RESTRICTED))
             storage.write_bytes(lease.uri, _note(run_id, released=True))
         except StorageError as error:
             _log.warning("could not release the tables: %s", error)

@@ -108,10 +108,9 @@ def drop_abandoned(tables_uri: str, keep_days: int = KEEP_DAYS) -> int:
     if not storage.exists(folder):
         return 0
     alive = {run.run_id for run in runs.unfinished(tables_uri)}
-    oldest = (datetime.now(UTC) - timedelta(days=keep_days)).strftime("%Y%m%dT%H%M%SZ")
-    names = storage.list_objects(folder)["object_uri"].to_pylist()
-    found = {name[len(folder) + 1 :].split("/")[0] for name in names}
-    abandoned = [name for name in found - alive if name < oldest]
+    oldest = datetime.now(UTC) - timedelta(days=keep_days)
+    written = storage.last_written(folder)
+    abandoned = [name for name in written.keys() - alive if written[name] < oldest]
     for name in abandoned:
         storage.delete(storage.join(folder, name))
     return len(abandoned)
@@ -123,11 +122,20 @@ def give_up(tables_uri: str, run_id: str) -> None:
     Raises:
         UseError: there is no such run.
     """
+    unfinished(tables_uri, run_id).remove()
+
+
+def unfinished(tables_uri: str, run_id: str) -> runs.Run:
+    """Return the unfinished run of this name.
+
+    Raises:
+        UseError: there is no such run.
+    """
     found = {run.run_id: run for run in runs.unfinished(tables_uri)}
     if run_id not in found:
         known = f"unfinished are {', '.join(found)}" if found else "no run is unfinished"
         raise UseError(f"there is no unfinished run {run_id}; {known}")
-    found[run_id].remove()
+    return found[run_id]
 
 
 def without_retry() -> CommitProperties:

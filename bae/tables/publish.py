@@ -267,7 +267,8 @@ def _commit(
                 custom_metadata={"run_id": run_id},
                 # Rows were compared with this very version: never commit onto another.
                 max_commit_retries=0,
-                app_transactions=[Transaction(run_id, 1)],
+                # the version orders runs, whose names say the month only
+                app_transactions=[Transaction(run_id, table.version() + 1)],
             ),
         )
     except CommitFailedError as error:

@@ -130,8 +130,10 @@ class Run:
     """One run's staging area. Plain values: it travels to workers as it is.
 
     Attributes:
-        run_id: sorts by time of start.
+        run_id: month and eight random digits: it stands in ``cohort/``, where the day of a scan
+            beside an age would be a birthday. Before bae 0.3 it was the time of start.
         model_id: the model to score with, None where only indexing.
+        begun_at: time of start, as in ``20261124T203859Z``; in ``restricted/`` only.
         decoder_version: of the decoder that began it; whoever goes on may have a newer one.
     """
 
@@ -139,6 +141,7 @@ class Run:
     run_id: str
     archive_uri: str
     model_id: str | None = None
+    begun_at: str | None = None
     decoder_version: int | None = None
 
     @property
@@ -239,9 +242,11 @@ def open_run(
         more = todo.join(known, keys, join_type="left anti")
         _write_todo(run, more.sort_by("object_uri"), part_objects)
         return run
+    now = datetime.now(UTC)
     run = Run(
         tables_uri=storage.normal(tables_uri),
-        run_id=f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{secrets.token_hex(4)}",
+        run_id=f"{now:%Y-%m}-{secrets.token_hex(4)}",
+        begun_at=f"{now:%Y%m%dT%H%M%SZ}",
         archive_uri=storage.normal(archive_uri),
         model_id=model_id,
         decoder_version=decoder_version,
@@ -257,7 +262,8 @@ def unfinished(tables_uri: str) -> list[Run]:
     place = storage.normal(tables_uri)
     folder = storage.join(place, contract.STAGING)
     names = [name for name in _below(folder, "") if name.endswith("/run.json")]
-    return [Run(tables_uri=place, **json.loads(storage.read_bytes(name))) for name in sorted(names)]
+    found = [Run(tables_uri=place, **json.loads(storage.read_bytes(name))) for name in names]
+    return sorted(found, key=lambda run: (run.begun_at or run.run_id, run.run_id))
 
 
 def unfinished_of(tables_uri: str, archive_uri: str, model_id: str | None) -> Run | None:

@@ -9,7 +9,7 @@ from matplotlib.ticker import MaxNLocator
 
 from bae import recipes
 from bae.evaluation import plots
-from bae.evaluation.metrics import Estimate
+from bae.evaluation.metrics import FEW, Estimate
 from bae.evaluation.pages import markdown_table
 from bae.method.model import Card, Part
 
@@ -58,7 +58,7 @@ def _part(part: Part) -> str:
         "digest of object versions": "digest",
     }
     rows = [
-        (split, *(data.get(name, "") for name in columns.values()))
+        (split, *(_told(data.get(name, "")) for name in columns.values()))
         for split, data in part.data.items()
     ]
     fit = ", ".join(f"{k} {part.fit[k]}" for k in ("epochs", "seconds", "device") if k in part.fit)
@@ -69,6 +69,11 @@ def _part(part: Part) -> str:
         found = (f"{k.replace('_', ' ')} {v:.3g}" for k, v in part.metrics.items())
         lines.append(f"Training: {fit}; {', '.join(found)}.")
     return "\n\n".join(lines)
+
+
+def _told(value: object) -> object:
+    """Return a value for readers: None is what fewer than five patients would tell."""
+    return FEW if value is None else value
 
 
 def _validation(found: Mapping[str, Any]) -> str:
@@ -83,9 +88,10 @@ def _validation(found: Mapping[str, Any]) -> str:
         rows.append(("the same, calibrated", f"{found['ece']:.3f}"))
     groups = [
         (
-            *(row[name] for name in ("by", "group", "scans", "patients")),
-            Estimate(**row["mae_years"]).text(),
-            f"{row['gap_years']:+.2f}",
+            *(row[name] for name in ("by", "group")),
+            *(row.get("withheld") or row[name] for name in ("scans", "patients")),
+            "" if row["mae_years"] is None else Estimate(**row["mae_years"]).text(),
+            "" if row["gap_years"] is None else f"{row['gap_years']:+.2f}",
             "" if row["coverage"] is None else Estimate(**row["coverage"]).text(),
         )
         for row in found["subgroups"]

@@ -17,10 +17,10 @@ import torch
 
 from bae import recipes, storage
 from bae.errors import ModelError
-from bae.evaluation import plots, scorecard
+from bae.evaluation import metrics, plots, scorecard, trained_on
 from bae.method import model, weights
 from bae.pipeline import kept, outcomes, resources
-from bae.pipeline.parts import OnPart
+from bae.pipeline.parts import OnPart, Reading
 from bae.training import loop, samples, trackers
 from bae.training.card import learning_curve, markdown
 from bae.training.tasks import Task
@@ -151,6 +151,8 @@ def train(
         model.copy(made, planned.model_uri, card)
     else:
         card = model.save_part(planned.model_uri, planned.card, task.name, network, facts)
+    settings = Reading.of(planned.tables_uri).settings
+    trained_on.save(planned.model_uri, task.name, card, scans, settings)
     storage.write_bytes(storage.join(planned.model_uri, "card.md"), markdown(card).encode())
     curve = storage.join(planned.model_uri, f"{task.name}_learning_curve.png")
     storage.write_bytes(curve, plots.png(learning_curve(history)))
@@ -190,13 +192,18 @@ def _metrics(history: list[dict[str, float]]) -> dict[str, float]:
 
 
 def _demographics(scans: pa.Table) -> dict[str, Any]:
-    """Describe the training data without any person in it."""
-    ages = scans["age_years"]
+    """Describe the training data without any person in it; None where too few would be told."""
+    ages, sexes = scans["age_years"], scans["sex"].to_pylist()
+    sizes: dict[str | None, set[str]] = {}
+    for sex, key in zip(sexes, scans["patient_key"].to_pylist(), strict=True):
+        sizes.setdefault(sex, set()).add(key)
+    small = metrics.withheld({sex: len(keys) for sex, keys in sizes.items()})
+    few = pc.count_distinct(scans["patient_key"]).as_py() < metrics.FEWEST
     return {
         "scans": scans.num_rows,
         "patients": pc.count_distinct(scans["patient_key"]).as_py(),
         "digest": kept.digest(scans),
-        "age_mean_years": round(pc.mean(ages).as_py(), 2),
-        "age_sd_years": round(pc.stddev(ages).as_py(), 2),
-        "female_share": round(float(np.mean([s == "F" for s in scans["sex"].to_pylist()])), 3),
+        "age_mean_years": None if few else round(pc.mean(ages).as_py(), 2),
+        "age_sd_years": None if few else round(pc.stddev(ages).as_py(), 2),
+        "female_share": None if small else round(float(np.mean([s == "F" for s in sexes])), 3),
     }

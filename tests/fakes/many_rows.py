@@ -8,7 +8,7 @@ import duckdb
 import numpy as np
 import pyarrow as pa
 
-from bae.tables import contract, delta, publish
+from bae.tables import contract, publish
 
 MODEL = "0123456789ab"
 ROWS, COLUMNS = 32, 10
@@ -106,4 +106,4 @@ def _commit(root: str, name: str, run: str, rows: pa.Table) -> None:
 
 
 def _publish(root: str, name: str, run: str, batches: Iterator[pa.RecordBatch]) -> None:
-    publish._commit(root, name, delta.delta(root, name), run, None, batches)
+    publish._commit(name, publish._opened(root, name), run, None, batches)

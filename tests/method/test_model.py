@@ -2,6 +2,7 @@
 
 import json
 import pickle
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -142,3 +143,44 @@ def test_broken_card_is_refused(tmp_path: Path, text: str) -> None:
     (tmp_path / "card.json").write_text(text)
     with pytest.raises(ModelError, match="not a card"):
         model.load_card(str(tmp_path))
+
+
+def _altered(value: object) -> Iterator[object]:
+    """Yield a JSON value with one entry after the other put to something else."""
+    for other in (None, 7, "x", [], [1], {}, {"a": 1}):
+        if other != value:
+            yield other
+    if isinstance(value, dict):
+        for key, entry in value.items():
+            yield {name: each for name, each in value.items() if name != key}
+            for changed in _altered(entry):
+                yield value | {key: changed}
+
+
+def test_a_card_from_elsewhere_is_a_sentence(whole: Path, tmp_path: Path) -> None:
+    """Any entry of another kind, a list, a piece, bytes: refused, or a card that can be used."""
+    fitted = Calibration(
+        patients=9,
+        scans=9,
+        factor=1.0,
+        floor_years=1.0,
+        temperature=1.0,
+        bias_slope=1.0,
+        bias_intercept_years=0.0,
+    )
+    made = replace(model.load_card(str(whole)), calibration=fitted)
+    model.save_card(str(tmp_path), made)
+    file = tmp_path / "card.json"
+    good = json.loads(file.read_text())
+    texts = [json.dumps(values).encode() for values in _altered(good)]
+    for text in [*texts, file.read_bytes()[:99], bytes(range(256)), b"", b"[" * 9999]:
+        file.write_bytes(text)
+        try:
+            card = model.load_card(str(tmp_path))
+            assert len(card.model_id) == 12
+            if card.calibration is not None and card.calibration.factor is not None:
+                assert card.calibration.half_width_years(1.0) is not None
+            for part in card.parts.values():
+                assert part.sha256.isprintable() and not {*part.data} & {1}
+        except ModelError as error:
+            assert "\n" not in str(error)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from pathlib import Path
 
@@ -207,7 +208,12 @@ def test_abandoned_staging_is_dropped_and_runs_are_kept(tmp_path: Path) -> None:
     alive = runs.open_run(root, rows.ARCHIVE, None, objects)
     dead = storage.join(root, contract.STAGING, "20200101T000000Z-00000000", "todo-000.parquet")
     storage.write_bytes(dead, b"x")
+    young = storage.join(root, contract.STAGING, "2020-01-00000000", "todo-000.parquet")
+    storage.write_bytes(young, b"x")
+    os.utime(dead, (0, 0))
+    os.utime(storage.join(alive.uri, "run.json"), (0, 0))
     assert maintain.drop_abandoned(root) == 1
+    assert storage.exists(young), "the folder's own time counts, not its name"
     assert not storage.exists(dead)
     assert runs.unfinished(root) == [alive]
 

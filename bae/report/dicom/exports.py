@@ -55,7 +55,7 @@ def missing(tables_uri: str, archive_uri: str, model_id: str, target: str) -> li
         found = delta.ask(
             """
             SELECT scan_id, object_version, object_uri, source_uri, etag, age_years, sex, views,
-                   pixel_mm, pixel_column_mm
+                   pixel_mm, pixel_column_mm, indexed_at
             FROM scans SEMI JOIN (FROM ages WHERE model_id = $model) AS scored
                 USING (scan_id, object_version)
             WHERE starts_with(source_uri, $archive || '/')
@@ -113,6 +113,8 @@ def _write(
     if scan is None:
         return NOT_THERE
     [age], boxes, heatmaps = told
+    # cohort/ knows the month only; a report must not be dated before its scan was there
+    age = age | {"predicted_at": max(age["predicted_at"], row["indexed_at"])}
     try:
         shown = source.page(data, scan, age, boxes, heatmaps)
     except ScanError:

@@ -1,0 +1,252 @@
+"""Nobody's birthday: what cohort/ tells of time, and who may read restricted/."""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+import os
+import re
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from bae import recipes
+from bae.evaluation import metrics, plots, scorecard
+from bae.method import model
+from bae.pipeline import kept
+from bae.report import counts
+from bae.tables import connect, delta
+from bae.training.card import markdown
+from tests.fakes import rows
+from tests.fakes.made_outcomes import EDGES, outcomes
+from tests.system.test_truth import Place, place, tiny_model  # noqa: F401
+
+TODAY = dt.datetime.now(dt.UTC).date()
+SECRET_YEARS = 60
+
+
+def _born(number: int) -> dt.date:
+    return TODAY - dt.timedelta(days=int(365.25 * 50) + 61 * number + number % 37)
+
+
+def _dates_in_cohort(root: Path) -> set[dt.date]:
+    """Return every date that columns, names, file metadata and ids of runs in cohort/ tell."""
+    found: set[dt.date] = set()
+    texts: list[str] = []
+    for path in root.rglob("*"):
+        texts.append(str(path.relative_to(root)))
+        if path.suffix == ".parquet" and "_delta_log" not in path.parts:
+            texts.append(str(pq.read_metadata(path).to_dict()))
+            texts.append(str(pq.read_schema(path).metadata))
+            for row in pq.read_table(path).to_pylist():
+                texts.append(str(row.get("run_id")))
+                moments = [v for v in row.values() if isinstance(v, dt.datetime)]
+                found |= {moment.date() for moment in moments}
+    for year, month, day in re.findall(r"(20\d\d)-?([01]\d)-?([0-3]\d)", " ".join(texts)):
+        try:
+            found.add(dt.date(int(year), int(month), int(day)))
+        except ValueError:
+            continue
+    months = re.findall(r"\b(20\d\d)-([01]\d)-[0-9a-f]{8}\b", " ".join(texts))
+    return found | {dt.date(int(year), int(month), 1) for year, month in months}
+
+
+def _dates_in_log(root: Path) -> set[dt.date]:
+    """Return the dates of Delta's own log, which its writer puts there."""
+    found = set()
+    for path in root.rglob("_delta_log/*.json"):
+        for number in re.findall(r":(1[6-9]\d{11})\b", path.read_text()):
+            found.add(dt.datetime.fromtimestamp(int(number) / 1000, dt.UTC).date())
+    return found
+
+
+def _guessed(ages: dict[str, float], dates: set[dt.date], born: dict[str, dt.date]) -> float:
+    """Return the share of people whose birth some date less their age meets within ten days."""
+    hits = [
+        any(abs((day - dt.timedelta(days=365.25 * years) - born[key]).days) <= 10 for day in dates)
+        for key, years in ages.items()
+    ]
+    return sum(hits) / len(hits)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("whole", [False, True])
+def test_no_birth_date_can_be_computed_from_cohort(place: Place, whole: bool) -> None:  # noqa: F811
+    """Scans of yesterday: the worst case, since the night tells the day of the scan.
+
+    By chance: a date drawn evenly from what a rounded age leaves is right within ten days
+    for 21 of the days that the rounding spans.
+    """
+    scanned = TODAY - dt.timedelta(days=1)
+    for number in range(SECRET_YEARS):
+        place.scan(
+            f"{number}.dcm",
+            f"p{number}",
+            number + 1,
+            PatientBirthDate=f"{_born(number):%Y%m%d}",
+            **dict.fromkeys(("StudyDate", "SeriesDate", "AcquisitionDate"), f"{scanned:%Y%m%d}"),
+        )
+    place.night("predict", *(["--whole-years"] if whole else []))
+    joined = place.ask(
+        "SELECT ages.age_years, scans.object_uri FROM ages JOIN scans "
+        "USING (scan_id, object_version)"
+    )
+    ages = {uri.rsplit("/", 1)[1].removesuffix(".dcm"): years for years, uri in joined}
+    born = {str(number): _born(number) for number in range(SECRET_YEARS)}
+    assert set(ages) == set(born)
+    cohort = Path(place.tables) / "cohort"
+    dates = _dates_in_cohort(cohort)
+    assert dates == {TODAY.replace(day=1)}, "the month, and nothing else"
+    if whole:  # then not even the day of the night, which Delta's log keeps, tells more
+        dates |= _dates_in_log(cohort)
+    span = 365.25 if whole else 36.5
+    chance = 21 * len(dates) / span
+    allowed = min(1.0, chance + 3 * (chance * (1 - min(chance, 1)) / len(ages)) ** 0.5)
+    assert _guessed(ages, dates, born) <= allowed
+    # the search itself finds them where the day is known and the age is exact
+    exact = place.ask("SELECT age_years, object_uri FROM scans")
+    told = {uri.rsplit("/", 1)[1].removesuffix(".dcm"): years for years, uri in exact}
+    assert _guessed(told, {scanned}, born) == 1.0
+
+
+def test_nights_of_one_month_keep_their_order(tmp_path: Path) -> None:
+    """Which model is the newest, and what each night added, though all say the first."""
+    root = str(tmp_path)
+    done = [
+        rows.night(root, rows.listing(range(1, 9)), model)
+        for model in ("zeta", "alpha", "mid", None)
+    ]
+    ids = [run.run_id for run in done if run]
+    assert all(re.fullmatch(r"20\d\d-[01]\d-[0-9a-f]{8}", run_id) for run_id in ids)
+    tables = connect(root)
+    assert tables.sql("SELECT DISTINCT model_id FROM latest_ages").fetchall() == [("mid",)]
+    nights = tables.sql(
+        "SELECT run_id, min(predicted_at) AS night, day(min(predicted_at)), "
+        "hour(min(predicted_at)) FROM ages GROUP BY 1 ORDER BY night"
+    ).fetchall()
+    assert [night[0] for night in nights] == ids and {night[2:] for night in nights} == {(1, 0)}
+    exact = delta.read(root, "restricted/scans")["indexed_at"].to_pylist()
+    assert {moment.date() for moment in exact} == {dt.datetime.now(dt.UTC).date()}
+
+
+def test_who_may_read_what_is_restricted(place: Place) -> None:  # noqa: F811
+    """After nights, upkeep and an erasure, under a umask that allows everything or nothing."""
+    place.scan("a.dcm", "ada", 1)
+    place.scan("b.dcm", "bob", 2)
+    top = Path(place.tables) / "restricted"
+
+    def look() -> None:
+        assert top.stat().st_mode & 0o777 == 0o750
+        for path in top.rglob("*"):
+            allowed = path.stat().st_mode & 0o777
+            if path.is_dir():
+                assert allowed & 0o757 == 0o750, (path, oct(allowed))
+            else:
+                assert allowed == 0o640, (path, oct(allowed))
+
+    for umask in (0, 0o77):
+        before = os.umask(umask)
+        try:
+            place.night()
+            look()
+            (place.archive / f"{umask}.dcm").write_bytes((place.archive / "a.dcm").read_bytes())
+            assert place.job("maintain", "--tables", place.tables)[0] == 0
+            look()
+        finally:
+            os.umask(before)
+    [(key,)] = place.ask("SELECT patient_key FROM scans WHERE contains(object_uri, 'b.dcm')")
+    assert place.job("erase", "--tables", place.tables, "--patient", key)[0] == 0
+    look()
+
+
+def test_the_exact_start_is_in_restricted_only(tmp_path: Path) -> None:
+    """run.json has it; runs with ids of older releases are listed in order and resumed."""
+    from bae.tables import contract, runs
+
+    root, objects = str(tmp_path), rows.listing(range(1, 5))
+    new = runs.open_run(root, "s3://a/one", None, objects)
+    old = runs.open_run(root, "s3://a/two", None, objects)
+    folder = tmp_path / contract.STAGING
+    facts = json.loads((folder / old.run_id / "run.json").read_text())
+    assert re.fullmatch(r"\d{8}T\d{6}Z", facts.pop("begun_at"))
+    older = facts | {"run_id": "20200101T000000Z-00000000"}
+    (folder / old.run_id).rename(folder / older["run_id"])
+    (folder / older["run_id"] / "run.json").write_text(json.dumps(older))
+    assert [run.run_id for run in runs.unfinished(root)] == [older["run_id"], new.run_id]
+    again = runs.open_run(root, "s3://a/two", None, objects)
+    assert again.run_id == older["run_id"] and len(again.remaining()) == 1
+
+
+# ---- groups of few ------------------------------------------------------------------------
+
+
+def test_no_group_of_few_follows_from_what_is_shown() -> None:
+    """At least two are withheld, together of five patients or more."""
+    assert metrics.withheld({"a": 9, "b": 5}) == {}
+    assert metrics.withheld({"a": 9, "b": 4, "c": 7}) == {"b": "<5", "c": "withheld"}
+    assert metrics.withheld({"a": 2, "b": 1, "c": 30}) == {"a": "<5", "b": "<5", "c": "withheld"}
+    assert metrics.withheld({"a": 3, "b": 3, "c": 30}) == {"a": "<5", "b": "<5"}
+
+
+def test_no_page_shows_a_group_of_few() -> None:
+    """Groups of an evaluation, the card's and their figure: numbers are gone, not only hidden."""
+    found = outcomes(24)
+    makers = ["Rare"] * 3 + ["Common"] * (found.num_rows - 10) + ["Other"] * 7
+    index = found.schema.get_field_index("manufacturer")
+    found = found.set_column(index, "manufacturer", pa.array(makers))
+    groups = {g.group: g for g in scorecard.subgroups(found, EDGES) if g.by == "vendor"}
+    assert groups["Rare"].withheld == "<5" and groups["Rare"].mae_years is None
+    assert [g.group for g in groups.values() if not g.withheld] == ["Common"]
+    told = scorecard.summary(found, EDGES, 60.0)
+    for row in told["subgroups"]:
+        assert row["by"] == "all" or row["patients"] is None or row["patients"] >= 5
+    card = model.Card(recipe=recipes.small(), parts={}, validation=told)
+    [line] = [text for text in markdown(card).splitlines() if "| Rare |" in text]
+    assert line == "| vendor | Rare | <5 | <5 |  |  |  |"
+    assert "Rare" not in plots.saved(plots.error_by_group(list(groups.values())), "svg").decode()
+
+
+def test_a_report_shows_no_group_of_few(tmp_path: Path) -> None:
+    """Few people of one sex and decade."""
+    root = str(tmp_path)
+    rows.night(root, rows.listing(range(1, 60)), "one")
+    connection = counts.open_tables(root)
+    counts.choose(connection)
+    groups = counts.gap_groups(connection)
+    for row in groups:
+        assert row["withheld"] or row["patients"] >= 5
+    for sex in {row["sex"] for row in groups if row["withheld"]}:
+        hidden = [row for row in groups if row["sex"] == sex and row["withheld"]]
+        shown = [row for row in groups if row["sex"] == sex and not row["withheld"]]
+        assert not shown or (len(hidden) > 1 and sum(row["patients"] for row in hidden) >= 5)
+    assert any(row["withheld"] == "<5" for row in groups)
+
+
+def test_scans_whose_ages_disagree_are_neither_trained_on_nor_judged(
+    place: Place,  # noqa: F811
+) -> None:
+    """The header says two ages that lie years apart."""
+    dates = dict.fromkeys(("StudyDate", "SeriesDate", "AcquisitionDate"), "20110115")
+    for number in range(40):
+        age = "060Y" if number % 2 else "075Y"
+        place.scan(
+            f"{number}.dcm",
+            f"p{number}",
+            number + 1,
+            PatientBirthDate="19500601",
+            PatientAge=age,
+            **dates,
+        )
+    place.night("index")
+    disagree = {
+        scan
+        for (scan,) in place.ask(
+            "SELECT scan_id FROM scans WHERE list_contains(flags, 'age_disagrees')"
+        )
+    }
+    assert len(disagree) == 20
+    for split in ("train", "validation", "test"):
+        used = kept.training_scans(place.tables, recipes.small(), split)["scan_id"].to_pylist()
+        assert used and disagree.isdisjoint(used)
