@@ -1,7 +1,7 @@
 """Who died with which part in hand: counted in one small actor of the job.
 
-Ray tries a part again when its worker has died: an actor's for ever, a decode task three times,
-and then the whole run fails. So a worker says which part it takes up and when it lets go of it,
+Ray tries a part again when its worker has died, in a task or an actor, for ever: the run would
+wait for its patience to end. So a worker says which part it takes up and when it lets go of it,
 by success or error alike. One that took a part up and never let go has died of it, unless its
 whole node went. What raises an error, such as a store that is out of reach, is no death.
 """
@@ -16,8 +16,7 @@ import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 MOST_DEATHS = 2
-"""Workers that may die with a part in hand before nobody takes it up again: fewer than Ray's
-three tries, so that it is never Ray that gives up."""
+"""Workers that may die with a part in hand before nobody takes it up again."""
 
 
 class Ledger:
