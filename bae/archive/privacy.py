@@ -4,8 +4,7 @@ Scan and patient become HMAC-SHA-256 (RFC 2104) of their identifiers under a sec
 key: stable between runs, not reversible without the key, and not linkable between two
 sites with different keys. The key comes from ``BAE_PSEUDONYM_KEY`` (hex, or text of
 16 bytes and more) or a file named by ``BAE_PSEUDONYM_KEY_FILE``, on every machine that decodes.
-``BAE_PSEUDONYM_KEY=demo`` asks for a key that everybody knows, which is right for simulated
-people only.
+Set to ``demo`` it asks for a key that everybody knows, which is right for simulated people only.
 """
 
 import hashlib

@@ -111,7 +111,7 @@ def run(
     with lease.hold(request.tables_uri, "index" if model_id is None else "predict") as held:
         settings.keep(request.tables_uri, reading.settings)
         with after_writing():
-            current.mark(request.tables_uri, request.archive_uri, listing, held.check)
+            _mark(request, listing, held)
             retry = runs.Retry(
                 transient=refusals.TRANSIENT,
                 asked=request.retry_rejected,
@@ -128,7 +128,7 @@ def run(
             if known:
                 changed, _ = relabel.scans(request.tables_uri, known)
                 relabel.change(request.tables_uri, changed, held.check)
-            current.mark(request.tables_uri, request.archive_uri, listing, held.check)
+            _mark(request, listing, held)
             decimals = reading.settings.age_decimals
             corrected = current.tell_ages(request.tables_uri, decimals, held.check)
     summary = Summary(
@@ -181,6 +181,11 @@ def _read(
             log.info("part %d is stored", done.number, extra=asdict(done))
             on_part(done)
     return begun
+
+
+def _mark(request: Request, listing: pa.Table, held: lease.Lease) -> None:
+    where = request.tables_uri, request.archive_uri
+    current.mark(*where, listing, held.check, refusals.TRANSIENT)
 
 
 def _matched(

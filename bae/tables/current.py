@@ -6,7 +6,7 @@ archive that moved) the one that was read last counts. ``removed_at`` in ``restr
 ``cohort/ages`` says since when a row is not current; nothing is ever forgotten.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -36,6 +36,7 @@ def mark(
     archive_uri: str,
     listing: pa.Table,
     check: Callable[[], None] = no_check,
+    transient: Collection[str] = (),
 ) -> int:
     """Bring ``removed_at`` of ``restricted/scans`` up to date with a listing.
 
@@ -47,7 +48,8 @@ def mark(
         tables_uri: root of the tables.
         archive_uri: the archive that was listed; objects of others are left alone.
         listing: its complete listing, a table of ``storage.LISTING``.
-        check: called before each commit; raises when this run lost its lease.
+        check: called before the commit; raises when this run lost its lease.
+        transient: codes of refusals that tell nothing of the new version: it is tried again.
 
     Returns:
         How many versions of objects changed.
@@ -55,7 +57,8 @@ def mark(
     objects = delta.ask(
         """
         WITH known AS (
-            SELECT source_uri, etag FROM scans UNION SELECT source_uri, etag FROM rejects),
+            SELECT source_uri, etag FROM scans UNION
+            SELECT source_uri, etag FROM rejects WHERE NOT list_contains($transient, code)),
         here AS (
             SELECT object_uri AS source_uri, listing.etag AS listed,
                    known.etag IS NOT NULL AS is_known
@@ -67,7 +70,11 @@ def mark(
         WHERE (source_uri = $place OR starts_with(source_uri, $place || '/'))
           AND CASE WHEN removed_at IS NULL THEN listed IS NULL OR (listed <> etag AND is_known)
                    ELSE listed = etag END""",
-        {"now": datetime.now(UTC), "place": storage.normal(archive_uri)},
+        {
+            "now": datetime.now(UTC),
+            "place": storage.normal(archive_uri),
+            "transient": [*transient],
+        },
         listing=listing,
         scans=delta.dataset(tables_uri, "restricted/scans"),
         rejects=delta.dataset(tables_uri, "restricted/rejects"),
@@ -89,11 +96,8 @@ def tell_ages(tables_uri: str, age_decimals: int, check: Callable[[], None] = no
     Returns:
         How many rows changed.
     """
-    told = {
-        "patient_key": "scans.patient_key",
-        "sex": "scans.sex",
+    told = {name: f"scans.{name}" for name in ("patient_key", "sex", "split")} | {
         "age_years": public_age("scans.age_years", age_decimals),
-        "split": "scans.split",
         "removed_at": "date_trunc('month', scans.removed_at)",  # as predicted_at
     }
     differs = " OR ".join(f"ages.{name} IS DISTINCT FROM ({new})" for name, new in told.items())

@@ -101,7 +101,13 @@ def _maps(scans: pa.Table, seed: int) -> Iterator[pa.RecordBatch]:
 
 def _commit(root: str, name: str, run: str, rows: pa.Table) -> None:
     schema = contract.SCHEMAS[name]
-    columns = [rows[f.name].combine_chunks().cast(f.type) for f in schema]
+    there = set(rows.schema.names)
+    columns = [
+        rows[f.name].combine_chunks().cast(f.type)
+        if f.name in there
+        else pa.nulls(rows.num_rows, f.type)
+        for f in schema
+    ]
     _publish(root, name, run, iter([pa.record_batch(columns, schema=schema)]))
 
 
