@@ -5,6 +5,7 @@ on the patient's scans are not touched: their weights hold no key, and what they
 of one patient cannot be taken out.
 """
 
+import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
@@ -51,37 +52,32 @@ def erase(tables_uri: str, patient_key: str, check: Callable[[], None] = no_chec
         RunError: the keys were still found in some file afterwards, or it broke off; the same
             call again goes on.
     """
-    tables = {name: delta.delta(tables_uri, name) for name in contract.SCHEMAS}
-    scans, scan_ids = _scans(tables, patient_key)
-    held = _staged(tables_uri, [patient_key, *scan_ids])
-    if not scan_ids and not held:
-        raise UseError(_NO_SUCH)
+    require(tables_uri, patient_key)
     with after_writing():
         publish.finish_halves(tables_uri, check)
         tables = {name: delta.delta(tables_uri, name) for name in contract.SCHEMAS}
-        scans, scan_ids = _scans(tables, patient_key)
-        keys = [patient_key, *scan_ids]
-        gone = {
-            "patient_key": pa.array([patient_key]),
-            "scan_id": pa.array(scan_ids, pa.string()),
-            "object_uri": pc.unique(scans["object_uri"]),
-        }
+        mine = _noted(tables_uri, patient_key, _scans(tables, patient_key))
+        keys = [patient_key, *mine["scan_id"]]
+        gone = {"patient_key": [patient_key]} | mine
         rows = {}
         for name, table in reversed(tables.items()):
             column = next(key for key in gone if key in contract.SCHEMAS[name].names)
-            rows[name] = _delete(table, column, gone[column], check)
+            rows[name] = _delete(table, column, pa.array(gone[column], pa.string()), check)
         check()
         staged = _drop(_staged(tables_uri, keys))
         vacuum(tables_uri, keep_days=0)
         _drop_samples(tables_uri, keys)
-        exports = _drop_exports(tables_uri, scan_ids)
-        searched = _prove(tables_uri, keys)
+        exports = _drop_exports(tables_uri, mine["scan_id"])
+        storage.delete(storage.join(tables_uri, contract.UNMATCHED_LABELS))  # may name anybody
+        note = _note(tables_uri, patient_key)
+        searched = _prove(tables_uri, keys, note)
+        storage.delete(note)
     return Erased(
         rows=rows,
         staged=staged,
         exports=exports,
         files_searched=searched,
-        still_in_archive=_left(pc.unique(scans["source_uri"]).to_pylist()),
+        still_in_archive=_left(mine["source_uri"]),
     )
 
 
@@ -92,16 +88,34 @@ def require(tables_uri: str, patient_key: str) -> None:
         UseError: no table has this patient.
     """
     tables = {name: delta.delta(tables_uri, name) for name in contract.SCHEMAS}
-    _, scan_ids = _scans(tables, patient_key)
-    if not scan_ids and not _staged(tables_uri, [patient_key]):
-        raise UseError(_NO_SUCH)
+    if (
+        not _scans(tables, patient_key)["scan_id"]
+        and not storage.exists(_note(tables_uri, patient_key))
+        and not _staged(tables_uri, [patient_key])
+    ):
+        raise UseError("no table has this patient key; keys are 32 hex digits, see cohort/ages")
 
 
-_NO_SUCH = "no table has this patient key; keys are 32 hex digits, see cohort/ages"
+def _note(tables_uri: str, patient_key: str) -> str:
+    """Return where an erasure notes what it removes, for the case that it breaks off."""
+    return storage.join(tables_uri, contract.ERASING, f"{patient_key}.json")
 
 
-def _scans(tables: dict[str, DeltaTable | None], patient_key: str) -> tuple[pa.Table, list[str]]:
-    """Return the patient's rows of the scans table, and the scan_ids of all tables."""
+def _noted(tables_uri: str, patient_key: str, found: dict[str, list[str]]) -> dict[str, list[str]]:
+    """Return what is found with what a broken erasure noted, and note it.
+
+    Once the rows are gone no table says any more which scans and files are the patient's.
+    """
+    note = _note(tables_uri, patient_key)
+    data = storage.read_or_none(note)
+    before = {} if data is None else json.loads(data)
+    both = {name: sorted({*some, *before.get(name, [])}) for name, some in found.items()}
+    storage.write_bytes(note, json.dumps(both).encode())
+    return both
+
+
+def _scans(tables: dict[str, DeltaTable | None], patient_key: str) -> dict[str, list[str]]:
+    """Return the patient's scan_id, object_uri and source_uri in the tables."""
     mine = pc.field("patient_key") == patient_key
     # the tables as they are: a run that is half published counts, too
     scans, ages = (
@@ -111,7 +125,8 @@ def _scans(tables: dict[str, DeltaTable | None], patient_key: str) -> tuple[pa.T
             ("cohort/ages", ["scan_id"]),
         )
     )
-    return scans, sorted({*scans["scan_id"].to_pylist(), *ages["scan_id"].to_pylist()})
+    found = {name: scans[name].to_pylist() for name in scans.schema.names}
+    return found | {"scan_id": [*found["scan_id"], *ages["scan_id"].to_pylist()]}
 
 
 def _staged(tables_uri: str, keys: list[str]) -> list[str]:
@@ -164,7 +179,7 @@ def _drop_exports(tables_uri: str, scan_ids: list[str]) -> int:
     return _drop([uri for uri in _below(folder) if any(key in uri for key in scan_ids)])
 
 
-def _prove(tables_uri: str, keys: list[str]) -> int:
+def _prove(tables_uri: str, keys: list[str], note: str) -> int:
     """Search every file below the tables for keys; return how many were searched.
 
     Parquet files are searched by column, so that compression cannot hide a key.
@@ -177,6 +192,7 @@ def _prove(tables_uri: str, keys: list[str]) -> int:
         uri
         for name in (contract.RESTRICTED, contract.COHORT)
         for uri in _below(storage.join(root, name))
+        if uri != storage.normal(note)
     ]
     for uri in uris:
         data = storage.read_bytes(uri)

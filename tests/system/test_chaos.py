@@ -8,7 +8,10 @@ pytestmark = [pytest.mark.chaos, pytest.mark.cluster, pytest.mark.s3, pytest.mar
 
 
 def test_a_night_in_which_everything_dies_ends_with_the_same_rows() -> None:
-    """A decoding worker, the model's actor, a node, the S3 server, the job itself; at least two."""
+    """A decoding worker, the model's actor, a node, the S3 server, the job itself; at least two.
+
+    An erasure, maintenance and other labels lie between the nights.
+    """
     report = chaos.predict(scans=160, seed=1)
     assert report.killed.total() >= 2, str(report)
     assert report.equal, str(report)

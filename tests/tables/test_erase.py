@@ -137,6 +137,25 @@ def test_an_unfinished_run_goes_on_after_an_erasure(tmp_path: Path) -> None:
     assert delta.read(root, "cohort/ages").num_rows == 2 * 57 - 2
 
 
+@pytest.mark.parametrize("checks", range(1, 7))
+def test_an_erasure_that_was_killed_goes_on(tmp_path: Path, checks: int) -> None:
+    """Also where no table has the patient any more, but replaced files do."""
+    root, patient = str(tmp_path), rows.key("patient", 3)
+    rows.night(root, OBJECTS, "m1", ARCHIVE)
+    left = [checks]
+
+    def die() -> None:
+        left[0] -= 1
+        if not left[0]:
+            raise LockedError("killed")
+
+    with pytest.raises(LockedError):
+        erase.erase(root, patient, die)
+    _erase(root, 3)
+    assert not list(Path(root, contract.ERASING).iterdir())
+    assert erase_job.main(["--tables", root, "--patient", patient]) == 2
+
+
 def test_a_patient_of_a_broken_first_night_is_erased(tmp_path: Path) -> None:
     """No table has the patient yet, but the staged rows do."""
     run = _unfinished(str(tmp_path), ARCHIVE, "m1")
