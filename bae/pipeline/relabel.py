@@ -94,7 +94,7 @@ def _told(row: dict[str, object], known: Labels) -> dict[str, object]:
     """Return a scan's row with what the labels say of it, from what its header said."""
     person, study = str(row["person_key"] or ""), str(row["study_key"] or "")
     match = known.match(str(row["object_uri"]), study, person)
-    # rows of bae 0.2 and before do not tell the header's values from those of labels
+    # rows of bae 0.1 do not tell the header's values from those of labels
     before = "" if row["person_key"] is None else "header_"
     scan = Scan(
         views=(),

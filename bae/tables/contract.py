@@ -14,7 +14,7 @@ import pyarrow as pa
 RESTRICTED, COHORT = "restricted", "cohort"
 """Below the tables' root: what may lead back to a person, and what never does."""
 PSEUDONYM_FILE = "restricted/pseudonym.key"
-"""The key that bae 0.2 and before made where none was given."""
+"""The key that bae 0.1 made where none was given."""
 SETTINGS = "restricted/settings.json"
 """What holds for all rows; see ``bae.tables.settings``."""
 LEASE = "restricted/lease"

@@ -131,7 +131,7 @@ class Run:
 
     Attributes:
         run_id: month and eight random digits: it stands in ``cohort/``, where the day of a scan
-            beside an age would be a birthday. Before bae 0.3 it was the time of start.
+            beside an age would be a birthday. In bae 0.1 it was the time of start.
         model_id: the model to score with, None where only indexing.
         begun_at: time of start, as in ``20261124T203859Z``; in ``restricted/`` only.
         decoder_version: of the decoder that began it; whoever goes on may have a newer one.

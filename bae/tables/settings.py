@@ -23,7 +23,7 @@ class Settings:
     Attributes:
         key_fingerprint: of the key of all pseudonyms, see ``privacy.fingerprint``.
         issuers: whether patients are told apart by the issuer of their ID, too. True in tables
-            of bae 0.2 and before, whose patients would otherwise come a second time.
+            of bae 0.1, whose patients would otherwise come a second time.
         age_decimals: of ages in ``cohort/``: 1 (a tenth of a year) or 0 (whole years).
     """
 

@@ -15,7 +15,7 @@ _SCALE = 2**32
 def assign(connection: duckdb.DuckDBPyConnection) -> None:
     """Add the table ``splits`` of every patient: patient_key, split.
 
-    A patient whom the tables know keeps the split that they have: releases before 0.3 gave
+    A patient whom the tables know keeps the split that they have: bae 0.1 gave
     splits in the order of nights.
 
     Args:
