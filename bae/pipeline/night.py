@@ -128,7 +128,8 @@ def run(
             if known:
                 changed, _ = relabel.scans(request.tables_uri, known)
                 relabel.change(request.tables_uri, changed, held.check)
-            _mark(request, listing, held)
+            if begun:
+                _mark(request, listing, held)
             decimals = reading.settings.age_decimals
             corrected = current.tell_ages(request.tables_uri, decimals, held.check)
     summary = Summary(
@@ -202,7 +203,7 @@ def _matched(
     try:
         found.check(known)
     except LabelsError:
-        if begun:
+        if begun and not publish.has_begun(begun):
             begun.remove()
         raise
     persons = {*there["person_key"].to_pylist(), *staged["person_key"].to_pylist()}

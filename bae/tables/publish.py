@@ -143,7 +143,7 @@ def finish_halves(tables_uri: str, check: Callable[[], None], run_id: str = "") 
     for run in unfinished(tables_uri):
         if run.run_id == run_id or _has_run(delta.delta(tables_uri, delta.LAST), run.run_id):
             continue
-        if any(_has_run(delta.delta(tables_uri, name), run.run_id) for name in contract.SCHEMAS):
+        if has_begun(run):
             _log.warning("finishing run %s, which was killed while publishing", run.run_id)
             _publish(run, check)
 
@@ -207,6 +207,11 @@ def _settle(run: Run, check: Callable[[], None]) -> None:
     now = pa.array([datetime.now(UTC)] * found.num_rows, pa.timestamp("us", tz="UTC"))
     merge = maintain.merged(table, found.append_column("settled_at", now), found.schema.names)
     maintain.committed(merge.when_matched_update({"settled_at": "s.settled_at"}).execute)
+
+
+def has_begun(run: Run) -> bool:
+    """Say whether some table has the run: then it must be finished, and not be given up."""
+    return any(_has_run(delta.delta(run.tables_uri, name), run.run_id) for name in contract.SCHEMAS)
 
 
 def _has_run(table: DeltaTable | None, run_id: str) -> bool:
