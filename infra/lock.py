@@ -1,10 +1,12 @@
 """Write down what pip's resolver chose: constraints.txt for the image, licences.md to read.
 
-    python -m pip install . && python infra/lock.py
+    python -m pip install . uv && python infra/lock.py
 
 Run it in the image's Python (see ``infra/Dockerfile``) after every change of pyproject.toml.
 """
 
+import re
+import subprocess
 import sys
 import tomllib
 from importlib import metadata
@@ -59,6 +61,16 @@ def licence(distribution: metadata.Distribution) -> str:
     return ", ".join(classifiers) or "not told"
 
 
+def hashed(pins: list[str]) -> list[str]:
+    """Return the pins, each with the hashes of all its files, as uv finds them in the index."""
+    command = [sys.executable, "-m", "uv", "pip", "compile", "--no-deps", "--generate-hashes"]
+    command += ["--no-annotate", "--no-header", "--quiet", "-"]
+    done = subprocess.run(
+        command, input="\n".join(pins), capture_output=True, text=True, check=True
+    )
+    return re.sub(r" \\\n\s*", " ", done.stdout).splitlines()
+
+
 def main() -> None:
     """Write both files."""
     packages = closure()
@@ -66,7 +78,7 @@ def main() -> None:
     pins = [f"{name}=={there.version}" for name, there in packages.items()]
     rows = [f"| {n} | {there.version} | {licence(there)} |" for n, there in packages.items()]
     (HERE / "constraints.txt").write_text(
-        f"# Python {version} on Linux; written by infra/lock.py\n" + "\n".join(pins) + "\n"
+        f"# Python {version} on Linux; written by infra/lock.py\n" + "\n".join(hashed(pins)) + "\n"
     )
     (HERE / "licences.md").write_text(
         "# What `pip install` brings, and under which licence\n\n"
