@@ -78,7 +78,8 @@ def gap_histogram(bins: Sequence[Row]) -> Figure:
             axis.stairs(share, edges, color=colour, linewidth=2, linestyle=style, label=label)
     axis.set(xlabel="age gap (predicted minus true age), years", ylabel="share of scans, %")
     axis.set_ylim(bottom=0)
-    axis.legend(loc="upper right", frameon=False, fontsize=9)
+    if axis.get_legend_handles_labels()[0]:
+        axis.legend(loc="upper right", frameon=False, fontsize=9)
     return figure
 
 
@@ -112,7 +113,8 @@ def gap_boxes(groups: Sequence[Row]) -> Figure:
     axis.set_xticks(range(len(decades)), [f"{decade}s" for decade in decades])
     axis.set_xlim(-0.6, max(len(decades), 1) - 0.4)
     axis.set(xlabel="age, decade", ylabel="age gap, years")
-    axis.legend(loc="best", frameon=False, fontsize=9)
+    if axis.get_legend_handles_labels()[0]:
+        axis.legend(loc="best", frameon=False, fontsize=9)
     return figure
 
 

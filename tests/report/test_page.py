@@ -23,6 +23,7 @@ from bae.archive.sandbox import Decoder
 from bae.report import charts
 from bae.report import page as report_page
 from bae.scan import Scan
+from bae.tables import current
 from tests.fakes import dicoms, many_rows, planted, rows
 from tests.system.test_rooms import ROOT
 
@@ -150,6 +151,19 @@ def test_without_the_archive_there_is_a_page_all_the_same(
 
 
 @pytest.mark.slow
+def test_page_leaves_out_what_the_archive_no_longer_has(tmp_path: Path) -> None:
+    """And it is written all the same after a merge, whatever types that has left behind."""
+    root, objects = str(tmp_path / "tables"), rows.listing(range(1, 60))
+    rows.night(root, objects, "one")
+    out = tmp_path / "page.html"
+    for left in (56, 40):  # of 57 scans; three objects are refused
+        assert jobs.report.main(["--tables", root, "--out", str(out)]) == 0
+        assert current.mark(root, rows.ARCHIVE, objects.slice(0, left)) > 0
+        current.tell_ages(root, 1)
+    assert jobs.report.main(["--tables", root, "--out", str(out)]) == 0
+    assert "Scans scored 38 of" in Page(out.read_text()).text
+
+
 def test_replaced_object_gives_no_picture(tmp_path: Path) -> None:
     """What lies under the name now is not what was scored."""
     folder = tmp_path / "archive"

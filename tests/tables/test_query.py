@@ -9,11 +9,12 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.dataset as ds
 import pytest
 from deltalake import write_deltalake
 
 from bae.errors import TablesError
-from bae.tables import contract, delta, query
+from bae.tables import contract, current, delta, query
 from tests.fakes import rows
 
 INFRA = Path(__file__).parents[2] / "infra"
@@ -235,3 +236,22 @@ def test_the_tables_name_their_place(tmp_path: Path) -> None:
     for odd in ("100%", "a[1]"):
         with pytest.raises(TablesError, match="must not contain"):
             delta.read(f"{tmp_path}/{odd}", "cohort/ages")
+
+
+def test_tables_can_be_filtered_after_a_merge(tmp_path: Path) -> None:
+    """deltalake's merges write string_view columns, which pyarrow's filters cannot compare."""
+    objects = rows.listing(range(1, 40))
+    root = str(tmp_path)
+    rows.night(root, objects, "m1")
+    before = rows.content(root)
+    assert current.mark(root, rows.ARCHIVE, objects.slice(0, 20)) > 0
+    current.tell_ages(root, 1)
+    for name, column, key in (
+        ("restricted/scans", "patient_key", rows.key("patient", 3)),
+        ("cohort/ages", "scan_id", rows.key("scan", 30)),
+    ):
+        found = delta.dataset(root, name).to_table(filter=ds.field(column) == key)
+        assert found.num_rows == len([row for row in before[name] if row[column] == key])
+        among = ds.field(column).isin(pa.array([key, "no such"]))
+        assert delta.dataset(root, name).to_table(filter=among).num_rows == found.num_rows
+        assert found.schema.field(column).type == pa.string()
