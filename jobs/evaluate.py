@@ -5,6 +5,7 @@ import sys
 from collections.abc import Sequence
 
 from bae import environment, storage
+from bae.errors import after_writing
 from bae.evaluation import run
 from bae.pipeline import session
 from bae.pipeline.parts import PartDone
@@ -36,7 +37,7 @@ def _job(options: argparse.Namespace) -> None:
     environment.check()
     storage.check_writable(options.out)
     planned = run.plan(options.tables, options.models, options.out)
-    with session.session():
+    with session.session(), after_writing():
         table = run.evaluate(planned, _progress)
     for unknown in planned.unchecked:
         print(f"not checked: {unknown.text()}")

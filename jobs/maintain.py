@@ -4,7 +4,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from bae.errors import UseError
+from bae.errors import UseError, after_writing
 from bae.tables import contract, delta, lease, maintain, runs
 from jobs import command
 
@@ -40,7 +40,7 @@ def _job(options: argparse.Namespace) -> None:
         raise UseError(f"there are no tables at {options.tables}; check the place")
     if options.give_up:
         maintain.unfinished(options.tables, options.give_up)
-    with lease.hold(options.tables, "maintain") as held:
+    with lease.hold(options.tables, "maintain") as held, after_writing():
         if options.give_up:
             maintain.give_up(options.tables, options.give_up)
             print(f"gave up run {options.give_up}")

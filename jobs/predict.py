@@ -5,6 +5,7 @@ import sys
 from collections.abc import Sequence
 
 from bae import storage
+from bae.errors import after_writing
 from bae.tables import contract
 from jobs import _archive, command
 
@@ -56,14 +57,15 @@ def _export(options: argparse.Namespace) -> None:
     target = options.export_dicom or exports.folder(options.tables)
     model_id = model.load_card(options.model).model_id
     bars: list[command.Progress] = []
-    done = exports.run(
-        options.tables,
-        options.archive,
-        model_id,
-        target,
-        lambda scans: bars.append(command.Progress(scans, "exporting", "scans")),
-        lambda scans: bars[0].add(scans),
-    )
+    with after_writing():
+        done = exports.run(
+            options.tables,
+            options.archive,
+            model_id,
+            target,
+            lambda scans: bars.append(command.Progress(scans, "exporting", "scans")),
+            lambda scans: bars[0].add(scans),
+        )
     bars[0].close()
     print(f"exported   {done.pop(exports.WRITTEN, 0)} scans to {target}")
     for reason, count in done.most_common():

@@ -17,6 +17,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from bae import storage
@@ -135,8 +136,8 @@ def _require_free(uri: str) -> None:
 
 
 def _process_is_gone(note: dict[str, Any]) -> bool:
-    """Say whether the holder ran on this machine and its process no longer exists."""
-    if note["host"] != socket.gethostname():
+    """Say whether the holder ran where this process runs and no longer exists."""
+    if note.get("where") is None or note["where"] != _where():
         return False
     try:
         os.kill(note["pid"], 0)
@@ -145,10 +146,23 @@ def _process_is_gone(note: dict[str, Any]) -> bool:
     return False
 
 
+def _where() -> str | None:
+    """Return where a process's number means one process: this boot, this PID namespace.
+
+    A host's name does not do: two containers may share it and see nothing of each other.
+    """
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+        return f"{boot} {Path('/proc/self/ns/pid').readlink()}"
+    except OSError:
+        return None
+
+
 def _note(run_id: str, *, released: bool) -> bytes:
     note = {
         "run_id": run_id,
         "host": socket.gethostname(),
+        "where": _where(),
         "pid": os.getpid(),
         "beat": time.time(),
         "released": released,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import subprocess
 import sys
 import threading
@@ -94,6 +95,28 @@ def test_a_killed_driver_on_this_machine_is_followed_at_once(tmp_path: Path) -> 
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == -9
     with lease.hold(str(tmp_path), "next") as held:
+        held.check()
+
+
+@pytest.mark.parametrize("other", ["boot", "pid"])
+def test_two_containers_of_one_name_do_not_follow_each_other(
+    tmp_path: Path, other: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A process that is not seen from here may live in another namespace, or another machine."""
+    where = lease._where()
+    assert where is not None
+    boot, names = where.split(" ", 1)
+    elsewhere = f"x{boot} {names}" if other == "boot" else f"{boot} pid:[1]"
+    gone = subprocess.Popen(["true"])
+    gone.wait()
+    note = {"run_id": "theirs", "host": socket.gethostname(), "where": elsewhere, "pid": gone.pid,
+            "beat": time.time(), "released": False}  # fmt: skip
+    place = f"{tmp_path}/restricted/lease/000003.json"
+    storage.write_bytes(place, json.dumps(note).encode())
+    with pytest.raises(LockedError, match="theirs holds"), lease.hold(str(tmp_path), "mine"):
+        pass
+    storage.write_bytes(place, json.dumps(note | {"where": where}).encode())
+    with lease.hold(str(tmp_path), "mine") as held:
         held.check()
 
 
