@@ -48,7 +48,16 @@ _CONFIGURATION: dict[str, str | None] = {
 }
 # Statistics of keys and object names would stay in the log after a patient's erasure, and
 # paths do not belong in any log. Files keep their own statistics, which go with the file.
-_NEVER_IN_LOG = {"scan_id", "patient_key", "object_uri", "source_uri", "etag", "message"}
+_NEVER_IN_LOG = {
+    "scan_id",
+    "patient_key",
+    "person_key",
+    "study_key",
+    "object_uri",
+    "source_uri",
+    "etag",
+    "message",
+}
 
 # Heat maps differ all: a dictionary or a least and largest one would only cost.
 _COLUMNS = {

@@ -157,7 +157,8 @@ def test_who_may_read_what_is_restricted(place: Place) -> None:  # noqa: F811
         finally:
             os.umask(before)
     [(key,)] = place.ask("SELECT patient_key FROM scans WHERE contains(object_uri, 'b.dcm')")
-    assert place.job("erase", "--tables", place.tables, "--patient", key)[0] == 0
+    code, said = place.job("erase", "--tables", place.tables, "--patient", key)
+    assert code == 0, said
     look()
 
 
