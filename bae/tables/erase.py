@@ -200,7 +200,8 @@ def _prove(tables_uri: str, keys: list[str], note: str) -> int:
         if found or (uri.endswith(".parquet") and _holds(data, keys)):
             raise RunError(
                 f"{uri if uri.startswith(root + '/cohort') else 'a file below restricted/'} still "
-                "holds the patient; it is none that an erasure knows: look at it, remove it, then run again"
+                "holds the patient; it is none that an erasure knows: look at it, remove it, then "
+                "run again"
             )
     return len(uris)
 
