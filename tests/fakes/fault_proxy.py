@@ -92,6 +92,7 @@ class _Server:
             owner = proxy
 
         self.http = ThreadingHTTPServer(("127.0.0.1", port), Handler)
+        self.away = False
         self.http.daemon_threads = True
         threading.Thread(target=self.http.serve_forever, args=(0.02,), daemon=True).start()
 
@@ -112,6 +113,7 @@ class _Server:
             with self.lock:
                 self.plan, self.count = value, 0
         elif command == "outage":
+            self.away = True  # for connections that are open
             self.http.shutdown()
             self.http.server_close()
             threading.Timer(value, self.start, (self.port,)).start()
@@ -124,6 +126,9 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _serve(self) -> None:
         body = self._body()
+        if self.owner.away:
+            self.close_connection = True
+            return
         if fault := self.owner.fault(self.path):
             status, code = fault
             xml = f"<Error><Code>{code}</Code><Message>on demand</Message></Error>".encode()
