@@ -55,7 +55,9 @@ def open_ledger() -> Any:
     """Start the ledger's actor beside the driver, so that it goes with the job and not before."""
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=True)
     actor = ray.remote(num_cpus=0)(Ledger)
-    return actor.options(scheduling_strategy=here).remote()
+    # should that node go all the same, it begins anew elsewhere: counts are lost, no part is
+    again = {"max_restarts": -1, "max_task_retries": -1}
+    return actor.options(scheduling_strategy=here, **again).remote()
 
 
 @contextmanager
