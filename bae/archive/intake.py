@@ -140,6 +140,6 @@ def _header(key: bytes, scan: Scan) -> Header:
         age_years=scan.age_years,
         age_source=scan.age_source,
         sex=scan.sex,
-        person_key=privacy.person_key(key, scan.identity.patient.rpartition("\0")[2]),
+        person_key=privacy.person_key(key, privacy.bare_id(scan.identity)),
         study_key=privacy.study_key(key, scan.identity.study),
     )

@@ -70,11 +70,16 @@ def patient_key(key: bytes, identity: Identity, *, issuers: bool = False) -> str
         issuers: whether the issuer counts all the same, see ``tables.settings``.
     """
     if identity.patient:
-        known = identity.patient if issuers else identity.patient.rpartition("\0")[2]
-        return _pseudonym(key, "patient", known)
+        told = identity.patient if issuers else bare_id(identity)  # empty where only an issuer is
+        return _pseudonym(key, "patient", told)
     if identity.study:
         return _pseudonym(key, "patient of study", identity.study)
     return _pseudonym(key, "patient of scan", identity.instance)
+
+
+def bare_id(identity: Identity) -> str:
+    """Return the Patient ID without its issuer; empty where it is not known."""
+    return identity.patient.rpartition("\0")[2]
 
 
 def person_key(key: bytes, patient_id: str) -> str:

@@ -121,13 +121,14 @@ def run(
             begun = runs.unfinished_of(request.tables_uri, request.archive_uri, model_id)
             if todo.num_rows or begun:
                 begun = _read(request, reading, todo, model_id, on_start, on_part)
-        said = _matched(request, known, begun, listing) if known else None
+        said, relabelled = _matched(request, known, begun, listing) if known else (None, None)
         with after_writing():
             retried = int(pc.sum(begun.objects()["retried"]).as_py() or 0) if begun else 0
             rows, refused = publish.finish(begun, held.check) if begun else ({}, Counter())
-            if known:
-                changed, _ = relabel.scans(request.tables_uri, known)
-                relabel.change(request.tables_uri, changed, held.check)
+            if known and begun:  # rows that an earlier attempt staged had other labels
+                relabelled, _ = relabel.scans(request.tables_uri, known)
+            if relabelled is not None:
+                relabel.change(request.tables_uri, relabelled, held.check)
             if begun:
                 _mark(request, listing, held)
             decimals = reading.settings.age_decimals
@@ -191,13 +192,13 @@ def _mark(request: Request, listing: pa.Table, held: lease.Lease) -> None:
 
 def _matched(
     request: Request, known: labels.Labels, begun: runs.Run | None, listing: pa.Table
-) -> str:
-    """Return what the labels matched, in one sentence.
+) -> tuple[str, pa.Table]:
+    """Return what the labels matched, in one sentence, and the rows of the tables they change.
 
     Raises:
         LabelsError: nothing, or by different ways; the run is given up and no table changed.
     """
-    _, there = relabel.scans(request.tables_uri, known)
+    changed, there = relabel.scans(request.tables_uri, known)
     staged = begun.labelled() if begun else there.slice(0, 0)
     found = relabel.found([there, staged])
     try:
@@ -209,7 +210,8 @@ def _matched(
     persons = {*there["person_key"].to_pylist(), *staged["person_key"].to_pylist()}
     names = set(listing["object_uri"].to_pylist())
     key = privacy.load_key()
-    return relabel.note_unmatched(request.tables_uri, known, found, persons, names, key)
+    said = relabel.note_unmatched(request.tables_uri, known, found, persons, names, key)
+    return said, changed
 
 
 def _done(

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from bae import storage
 from bae.archive import labels, privacy
@@ -77,17 +78,17 @@ def scans(tables_uri: str, known: Labels) -> tuple[pa.Table, pa.Table]:
     """
     table = delta.read(tables_uri, "restricted/scans")
     schema = contract.SCHEMAS["restricted/scans"]
-    wanted = pa.schema([schema.field(name) for name in [*_KEYS, *_CHANGED]])
-    after: list[dict[str, object]] = []
-    changed: list[dict[str, object]] = []
-    for batch in table.to_batches(max_chunksize=65536):
-        for row in batch.to_pylist():
-            new = row if row["labels_digest"] == known.digest else _told(row, known)
-            after.append({name: new[name] for name in ("label_by", "label_row", "person_key")})
-            if new is not row:
-                changed.append({name: new[name] for name in wanted.names})
-    told = pa.schema([schema.field(name) for name in ("label_by", "label_row", "person_key")])
-    return pa.Table.from_pylist(changed, wanted), pa.Table.from_pylist(after, told)
+    names = [*_KEYS, *_CHANGED, "person_key"]
+    same = pc.fill_null(pc.equal(table["labels_digest"], known.digest), fill_value=False)
+    rows = [
+        {name: row[name] for name in names}
+        for batch in table.filter(pc.invert(same)).to_batches(max_chunksize=65536)
+        for row in (_told(one, known) for one in batch.to_pylist())
+    ]
+    changed = pa.Table.from_pylist(rows, pa.schema([schema.field(name) for name in names]))
+    told = ["label_by", "label_row", "person_key"]
+    after = pa.concat_tables([table.filter(same).select(told), changed.select(told)])
+    return changed.drop_columns("person_key"), after
 
 
 def _told(row: dict[str, object], known: Labels) -> dict[str, object]:

@@ -34,7 +34,7 @@ from deltalake.exceptions import CommitFailedError, DeltaError
 
 from bae import storage
 from bae.errors import LockedError, RunError, StorageError
-from bae.tables import compare, contract, delta, maintain, settings, splits
+from bae.tables import compare, contract, current, delta, settings, splits
 from bae.tables.runs import Run, unfinished
 
 _log = logging.getLogger(__name__)
@@ -210,12 +210,9 @@ def _settle(run: Run, check: Callable[[], None]) -> None:
             rejects=delta.dataset_of("restricted/rejects", table),
             objects=run.objects(),
         )
-    if table is None or not found.num_rows:
-        return
-    check()
     now = pa.array([datetime.now(UTC)] * found.num_rows, pa.timestamp("us", tz="UTC"))
-    merge = maintain.merged(table, found.append_column("settled_at", now), found.schema.names)
-    maintain.committed(merge.when_matched_update({"settled_at": "s.settled_at"}).execute)
+    rows = found.append_column("settled_at", now)
+    current.update(run.tables_uri, "restricted/rejects", rows, found.schema.names, check)
 
 
 def has_begun(run: Run) -> bool:

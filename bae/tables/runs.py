@@ -38,7 +38,7 @@ _MOST_PARTS = 4096
 RETRY_NIGHTS = 3
 """Runs that try an object again whose refusal was transient, after the one that refused it."""
 
-TODO = storage.LISTING.append(pa.field("attempt", pa.int32())).append(
+TO_DO = storage.LISTING.append(pa.field("attempt", pa.int32())).append(
     pa.field("retried", pa.bool_())
 )
 """A to-do list: what was listed, which try this is (1 is the first), and whether the object was
@@ -71,7 +71,7 @@ def todo(
     are what ``retry`` says (by default there are none).
 
     Returns:
-        The rows of ``listing`` to work on, in the schema ``TODO``, sorted by ``object_uri``.
+        The rows of ``listing`` to work on, in the schema ``TO_DO``, sorted by ``object_uri``.
     """
     retry = retry or Retry()
     with delta.storage_errors("compare the archive with the tables"):
@@ -122,7 +122,7 @@ def todo(
             rejects=delta.dataset(tables_uri, "restricted/rejects"),
             ages=delta.dataset(tables_uri, "cohort/ages"),
         )
-    return found.cast(TODO)
+    return found.cast(TO_DO)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -155,7 +155,7 @@ class Run:
         return storage.join(self.uri, "staged")
 
     def parts(self) -> dict[int, pa.Table]:
-        """Return all parts: number -> objects in the schema ``TODO``; none that was cut in two."""
+        """Return all parts: number -> objects in the schema ``TO_DO``; none that was cut in two."""
         parts: list[pa.Table] = []
         cut: set[int] = set()
         for name in sorted(_below(self.uri, "todo-")):
@@ -165,12 +165,12 @@ class Run:
         return {number: part for number, part in enumerate(parts) if number not in cut}
 
     def objects(self) -> pa.Table:
-        """Return all objects, in the order in which they were listed: ``TODO`` and their part."""
+        """Return all objects, in the order in which they were listed: ``TO_DO`` and their part."""
         parts = [
             objects.append_column("part", pa.array([number] * objects.num_rows, pa.int64()))
             for number, objects in self.parts().items()
         ]
-        empty = TODO.append(pa.field("part", pa.int64())).empty_table()
+        empty = TO_DO.append(pa.field("part", pa.int64())).empty_table()
         return pa.concat_tables([empty, *parts])
 
     def cut(self, numbers: Sequence[int]) -> None:
@@ -232,7 +232,7 @@ def open_run(
 ) -> Run:
     """Resume the unfinished run of this archive and model, or begin one.
 
-    Objects of ``todo`` (in the schema ``TODO``, or a plain listing) that the unfinished run does
+    Objects of ``todo`` (in the schema ``TO_DO``, or a plain listing) that the unfinished run does
     not have yet are added to it.
     """
     todo = _as_todo(todo)
@@ -299,12 +299,12 @@ _CUT = b"cut"
 
 
 def _as_todo(objects: pa.Table) -> pa.Table:
-    """Return objects in the schema ``TODO``: a plain listing is tried for the first time."""
+    """Return objects in the schema ``TO_DO``: a plain listing is tried for the first time."""
     count = objects.num_rows
     if "attempt" not in objects.schema.names:
         objects = objects.append_column("attempt", pa.array([1] * count, pa.int32()))
         objects = objects.append_column("retried", pa.array([False] * count, pa.bool_()))
-    return objects.select(TODO.names).cast(TODO)
+    return objects.select(TO_DO.names).cast(TO_DO)
 
 
 def _write_todo(run: Run, objects: pa.Table, part_objects: int | None) -> None:
@@ -315,7 +315,7 @@ def _write_parts(run: Run, parts: Sequence[pa.Table], cut: Sequence[int] = ()) -
     if not parts:
         return
     sink = io.BytesIO()
-    schema = TODO.with_metadata({_CUT: json.dumps(list(cut)).encode()})
+    schema = TO_DO.with_metadata({_CUT: json.dumps(list(cut)).encode()})
     with pq.ParquetWriter(sink, schema, compression="zstd") as writer:
         for part in parts:
             writer.write_table(part.cast(schema), row_group_size=part.num_rows)

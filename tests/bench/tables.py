@@ -25,11 +25,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from bae import recipes, storage
-from bae.method import model as method_model
-from bae.method.networks import Localizer, Regressor
 from bae.tables import contract, delta, publish, runs
 from bae.tables import query as tables_query
 from tests.fakes import rows as fakes_rows
+from tests.fakes import tiny
 
 QUERIES = {
     "age gap by sex and decade": """
@@ -242,10 +241,7 @@ def idle(root: str, objects: int) -> dict[str, float]:
         folder = Path(archive, f"{number % 1000:03d}")
         folder.mkdir(parents=True, exist_ok=True)
         (folder / f"{number:07d}.dcm").write_bytes(b"scored before, so never read")
-    recipe = recipes.small()
-    card = method_model.Card(recipe=recipe, parts={})
-    card = method_model.save_part(model_uri, card, "localizer", Localizer(recipe.localizer), {})
-    card = method_model.save_part(model_uri, card, "regressor", Regressor(recipe.regressor), {})
+    card = tiny.write_model(model_uri, recipes.small())
     fakes_rows.night(place, storage.list_objects(archive), card.model_id, archive)
     start = time.monotonic()
     command = [sys.executable, "-m", "jobs.predict", "--archive", archive, "--tables", place]

@@ -15,17 +15,14 @@ from bae.method import model
 from bae.method.calibration import Calibration
 from bae.method.networks import Localizer, Regressor
 from bae.method.predictor import Predictor
+from tests.fakes import tiny
 
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A small model with random weights."""
-    torch.manual_seed(0)
     folder = tmp_path_factory.mktemp("model")
-    recipe = recipes.small()
-    card = model.Card(recipe=recipe, parts={})
-    card = model.save_part(str(folder), card, "localizer", Localizer(recipe.localizer), {})
-    model.save_part(str(folder), card, "regressor", Regressor(recipe.regressor), {})
+    tiny.write_model(folder, recipes.small())
     return folder
 
 

@@ -15,20 +15,20 @@ from bae.evaluation import run, trained_on
 from bae.method import model
 from bae.tables import delta, settings, splits
 from tests.fakes import rows, tiny
-from tests.system.test_truth import Place, place, tiny_model  # noqa: F401
+from tests.fakes.place import Place
 
 PEOPLE = 24
 SETTINGS = settings.Settings(key_fingerprint="one")
 
 
-def _flags(place: Place) -> list[str]:  # noqa: F811
+def _flags(place: Place) -> list[str]:
     return ["--tables", place.tables, "--model", place.model, *tiny.FLAGS]
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)  # it trains both networks
 def test_tables_with_another_split_are_refused_with_a_count(
-    place: Place,  # noqa: F811
+    place: Place,
     monkeypatch: pytest.MonkeyPatch,
     tmp_path: Path,
 ) -> None:

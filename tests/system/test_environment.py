@@ -12,7 +12,7 @@ import pytest
 from bae import environment, s3
 from bae.errors import StorageError, UseError
 from tests.fakes import dicoms
-from tests.system.test_truth import Place, place, tiny_model  # noqa: F401
+from tests.fakes.place import Place
 
 ROOT = Path(__file__).parents[2]
 
@@ -142,7 +142,7 @@ def test_an_endpoint_below_a_path_reaches_every_client(monkeypatch: pytest.Monke
 
 
 def test_a_refused_job_leaves_no_lease_and_no_folder(
-    place: Place,  # noqa: F811
+    place: Place,
     tmp_path: Path,
 ) -> None:
     """A GPU that is not there, a model that is none, places that cannot be, nothing to erase."""

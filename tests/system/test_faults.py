@@ -12,7 +12,7 @@ import pytest
 
 from bae import storage
 from bae.tables import delta, runs
-from tests.fakes import rows
+from tests.fakes import rows, tiny
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(900)]
 
@@ -27,12 +27,9 @@ def archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
     import io
 
     import pydicom
-    import torch
     from pydicom.data import get_testdata_file
 
     from bae import recipes
-    from bae.method import model
-    from bae.method.networks import Localizer, Regressor
 
     folder = tmp_path_factory.mktemp("night")
     source = pydicom.dcmread(str(get_testdata_file("JPEG2000.dcm")))
@@ -45,13 +42,7 @@ def archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
         storage.write_bytes(f"{folder}/archive/{number:03d}.dcm", sink.getvalue())
     for number in range(BROKEN):
         storage.write_bytes(f"{folder}/archive/{number}9-broken.dcm", sink.getvalue()[:3000])
-    torch.manual_seed(0)
-    recipe = recipes.small()
-    card = model.Card(recipe=recipe, parts={})
-    part = {"metrics": {}, "data": {}, "fit": {}}
-    place = str(folder / "model")
-    card = model.save_part(place, card, "localizer", Localizer(recipe.localizer), part)
-    model.save_part(place, card, "regressor", Regressor(recipe.regressor), part)
+    tiny.write_model(folder / "model", recipes.small())
     return folder
 
 

@@ -21,7 +21,7 @@ from bae.tables import connect, delta
 from bae.training.card import markdown
 from tests.fakes import rows
 from tests.fakes.made_outcomes import EDGES, outcomes
-from tests.system.test_truth import Place, place, tiny_model  # noqa: F401
+from tests.fakes.place import Place
 
 TODAY = dt.datetime.now(dt.UTC).date()
 SECRET_YEARS = 60
@@ -73,7 +73,7 @@ def _guessed(ages: dict[str, float], dates: set[dt.date], born: dict[str, dt.dat
 
 @pytest.mark.slow
 @pytest.mark.parametrize("whole", [False, True])
-def test_no_birth_date_can_be_computed_from_cohort(place: Place, whole: bool) -> None:  # noqa: F811
+def test_no_birth_date_can_be_computed_from_cohort(place: Place, whole: bool) -> None:
     """Scans of yesterday: the worst case, since the night tells the day of the scan.
 
     By chance: a date drawn evenly from what a rounded age leaves is right within ten days
@@ -131,7 +131,7 @@ def test_nights_of_one_month_keep_their_order(tmp_path: Path) -> None:
     assert {moment.date() for moment in exact} == {dt.datetime.now(dt.UTC).date()}
 
 
-def test_who_may_read_what_is_restricted(place: Place) -> None:  # noqa: F811
+def test_who_may_read_what_is_restricted(place: Place) -> None:
     """After nights, upkeep and an erasure, under a umask that allows everything or nothing."""
     place.scan("a.dcm", "ada", 1)
     place.scan("b.dcm", "bob", 2)
@@ -226,7 +226,7 @@ def test_a_report_shows_no_group_of_few(tmp_path: Path) -> None:
 
 
 def test_scans_whose_ages_disagree_are_neither_trained_on_nor_judged(
-    place: Place,  # noqa: F811
+    place: Place,
 ) -> None:
     """The header says two ages that lie years apart."""
     dates = dict.fromkeys(("StudyDate", "SeriesDate", "AcquisitionDate"), "20110115")

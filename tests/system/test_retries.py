@@ -17,7 +17,7 @@ from bae.report import counts
 from bae.tables import delta, runs
 from tests.archive.test_objects import zipped
 from tests.fakes import deadly, dicoms
-from tests.system.test_truth import Place, place, tiny_model  # noqa: F401
+from tests.fakes.place import Place
 
 REJECTS = """
     SELECT regexp_extract(object_uri, '[^/]+$'), code, attempts, decoder_version,
@@ -26,7 +26,7 @@ REJECTS = """
 
 
 @pytest.fixture
-def archive(place: Place, monkeypatch: pytest.MonkeyPatch) -> Place:  # noqa: F811
+def archive(place: Place, monkeypatch: pytest.MonkeyPatch) -> Place:
     """Seven scans, in parts of four objects, and workers that obey ``deadly``."""
     monkeypatch.setattr(runs, "PART_OBJECTS", 4)
     monkeypatch.setattr(parts, "_decode_part", deadly.decode_part)
@@ -198,7 +198,7 @@ def test_other_codes_are_tried_again_on_request(archive: Place) -> None:
     assert "nothing to do" in archive.night("predict")
 
 
-def test_a_code_that_is_none_is_exit_code_2(place: Place) -> None:  # noqa: F811
+def test_a_code_that_is_none_is_exit_code_2(place: Place) -> None:
     """With the code that was meant."""
     places = ["--archive", str(place.archive), "--tables", place.tables]
     code, said = place.job("index", *places, "--retry-rejected", "object_gone,pixel_broken")

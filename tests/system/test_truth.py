@@ -2,88 +2,14 @@
 
 from __future__ import annotations
 
-import importlib
 import shutil
 from pathlib import Path
-from typing import Any
 
 import duckdb
 import pytest
-import torch
 
-from bae import recipes
-from bae.method import model
-from bae.method.networks import Localizer, Regressor
-from bae.tables import connect, contract, delta
-from tests.fakes import dicoms
-
-TINY = ["localizer.width=48", "localizer.height=96", "regressor.width=48", "regressor.height=64"]
-
-
-class Place:
-    """An archive, a model and tables on this machine, and the jobs over them."""
-
-    def __init__(self, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-        self.archive, self.model = folder / "archive", str(folder / "model")
-        self.tables, self.labels = str(folder / "tables"), folder / "labels.csv"
-        self.capsys = capsys
-        self.archive.mkdir()
-
-    def scan(self, name: str, patient: str, uid: int, **elements: Any) -> None:
-        """Write an object; the same name again replaces it."""
-        path = self.archive / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        uid_text = f"1.2.826.0.1.3680043.{uid}"
-        path.write_bytes(dicoms.scan(PatientID=patient, SOPInstanceUID=uid_text, **elements))
-
-    def job(self, name: str, *flags: str) -> tuple[int, str]:
-        """Run a job; return its exit code and all that it printed."""
-        self.capsys.readouterr()
-        try:
-            code = int(importlib.import_module(f"jobs.{name}").main(list(flags)))
-        except SystemExit as stop:
-            code = int(str(stop.code))
-        return code, "".join(self.capsys.readouterr())
-
-    def night(self, name: str = "predict", *flags: str) -> str:
-        """Index or predict, which must succeed; return what it printed."""
-        places = ["--archive", str(self.archive), "--tables", self.tables]
-        scoring = ["--model", self.model] if name == "predict" else []
-        code, said = self.job(name, *places, *scoring, *flags)
-        assert code == 0, said
-        return said
-
-    def labelled(self, text: str) -> tuple[str, str]:
-        """Write a labels file and return the flag for it."""
-        self.labels.write_text(text)
-        return "--labels", str(self.labels)
-
-    def ask(self, query: str) -> list[tuple[Any, ...]]:
-        """Ask the tables as an analyst who may read restricted/."""
-        return connect(self.tables, restricted=True).sql(query).fetchall()
-
-
-@pytest.fixture(scope="module")
-def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Both networks with random weights."""
-    folder = tmp_path_factory.mktemp("model")
-    torch.manual_seed(0)
-    recipe = recipes.recipe("small", TINY)
-    card = model.Card(recipe=recipe, parts={})
-    card = model.save_part(str(folder), card, "localizer", Localizer(recipe.localizer), {})
-    model.save_part(str(folder), card, "regressor", Regressor(recipe.regressor), {})
-    return folder
-
-
-@pytest.fixture
-def place(
-    tmp_path: Path, local_ray: None, tiny_model: Path, capsys: pytest.CaptureFixture[str]
-) -> Place:
-    """An empty archive and no tables."""
-    made = Place(tmp_path, capsys)
-    made.model = str(tiny_model)
-    return made
-
+from bae.tables import contract, delta
+from tests.fakes.place import Place
 
 # ---- the key ------------------------------------------------------------------------------
 

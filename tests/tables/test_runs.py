@@ -16,7 +16,7 @@ from tests.fakes import rows
 
 def _left(root: str, objects: pa.Table, model_id: str | None) -> list[int]:
     found = runs.todo(root, objects, model_id)
-    assert found.schema.equals(runs.TODO)
+    assert found.schema.equals(runs.TO_DO)
     return [int(uri[-11:-4]) for uri in found["object_uri"].to_pylist()]
 
 
