@@ -31,6 +31,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--folder", default="demo-data", help="made anew (default demo-data)")
     parser.add_argument("--scans", type=int, default=140, help="phantom scans (default 140)")
+    parser.add_argument("--world", type=int, default=0, help="as of jobs.phantom (default 0)")
     return command.run(parser, job, argv)
 
 
@@ -44,7 +45,8 @@ def job(options: argparse.Namespace) -> None:
     for name in (archive, tables, model):
         shutil.rmtree(name, ignore_errors=True)
     with session.session():
-        _step("phantom", phantom.main, "--archive", archive, "--scans", str(options.scans))
+        people = ("--scans", str(options.scans), "--world", str(options.world))
+        _step("phantom", phantom.main, "--archive", archive, *people)
         add_real_scans(archive)
         places = ("--archive", archive, "--tables", tables)
         _step("index", index.main, *places)

@@ -5,7 +5,8 @@ import sys
 import time
 from collections.abc import Sequence
 
-from bae.phantom import PhantomConfig, limit_mae_years, write
+from bae.phantom import PhantomConfig, limits, write
+from bae.phantom.people import OF_WORLD
 from bae.pipeline import monitoring, session
 from jobs import command
 
@@ -22,19 +23,25 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--scans", required=True, type=_count, help="how many scans")
     parser.add_argument("--seed", type=_seed, default=0, help="which cohort (default 0)")
     parser.add_argument(
+        "--world",
+        type=_seed,
+        default=0,
+        help="what is assumed of ageing, people, camera and storage (default 0); every other "
+        "number draws all of it anew",
+    )
+    parser.add_argument(
         "--ages",
         nargs=2,
         type=float,
-        default=(40.0, 80.0),
         metavar=("FROM", "TO"),
-        help="ages in years, evenly filled (default 40 80)",
+        help="youngest and oldest age in years (default: the world's; 40 80 in world 0)",
     )
     parser.add_argument(
         "--matrix",
         type=_matrix,
-        default=(256, 1024),
         metavar="COLUMNSxROWS",
-        help="256x1024 as cameras store (default), 900x3000 as the paper exported",
+        help="256x1024 as cameras store, 900x3000 as the paper exported (default: the world's; "
+        "256x1024 in world 0)",
     )
     parser.add_argument(
         "--mistakes", type=float, default=0.0, help="share of scans with a mistake (default 0)"
@@ -45,12 +52,13 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _write(options: argparse.Namespace) -> None:
     config = PhantomConfig(
-        ages=tuple(options.ages),
-        columns=options.matrix[0],
-        rows=options.matrix[1],
+        ages=tuple(options.ages) if options.ages else OF_WORLD,
+        columns=options.matrix[0] if options.matrix else OF_WORLD,
+        rows=options.matrix[1] if options.matrix else OF_WORLD,
         mistakes=options.mistakes,
+        world=options.world,
     )
-    limit = limit_mae_years(config.ages, config.latent_sd_years)
+    known = limits.limits(config)
     with session.session():
         start = time.monotonic()
         bar = command.Progress(options.scans, "phantom", "scans")
@@ -68,7 +76,8 @@ def _write(options: argparse.Namespace) -> None:
         f"scans        {options.scans} in {seconds:.1f} s, {options.scans / seconds:.1f} per second"
     )
     print(f"archive      {options.archive}")
-    print(f"known limit  {limit:.2f} years mean absolute error: no method can do better")
+    print(f"known limit  {known.latent:.2f} years mean absolute error: no method can do better")
+    print(f"from uptake  {known.regional:.2f} years: who sees every bone's true uptake, at best")
 
 
 def _count(text: str) -> int:

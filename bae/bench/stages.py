@@ -161,7 +161,7 @@ def stages(predictor: Predictor, objects: Sequence[bytes], home: Path, place: st
         _stage("list", 2 * listing.num_rows, lambda: storage.list_objects(copies)),
         _stage("fetch", len(views), lambda: [storage.read_bytes(name) for name in names], stored),
     ]
-    for syntax in syntaxes.SHARES:
+    for syntax in syntaxes.SYNTAXES:
         coded = phantoms(columns, rows, syntax)
         decode = functools.partial(_read_all, coded)
         volume = sum(map(len, coded)) / len(views)

@@ -1,10 +1,11 @@
 """A cohort of simulated bone scans: physically honest, with a known limit.
 
 ``make(k)`` gives scan k as values, ``pack`` and ``objects(k)`` the files of an
-archive. The modules: ``anatomy`` builds a body and lays it on the table, ``ageing``
-and ``lesions`` say where tracer goes, ``people`` who comes, ``camera`` counts;
-``headers``, ``syntaxes`` and ``mistakes`` make DICOM of it, ``archive`` keeps what no
-header tells.
+archive. ``world`` says what is assumed: 0 is the simulation as it was first made, any
+other number draws assumptions anew. The modules: ``anatomy`` builds a body and lays it on
+the table, ``ageing`` and ``lesions`` say where tracer goes, ``people`` who comes,
+``camera`` counts; ``headers``, ``syntaxes`` and ``mistakes`` make DICOM of it,
+``archive`` keeps what no header tells, ``limits`` says what can be read at best.
 """
 
 from dataclasses import dataclass, replace
@@ -34,7 +35,8 @@ class Packed:
 
 def pack(scan: PhantomScan, *, seed: int = 0, config: PhantomConfig | None = None) -> Packed:
     """Return the archive's files of a scan: most often one, of two frames."""
-    share = config.mistakes if config else 0.0
+    config = config or PhantomConfig()
+    share, seed = config.mistakes, config.stream(seed)
     mistake = mistakes.draw(scan.index, seed, share)
     how = headers.layout(scan, seed)
     if mistake in mistakes.HEADER_MISTAKES:

@@ -12,8 +12,10 @@ import pyarrow.parquet as pq
 from bae import phantom, storage
 from bae.phantom import PhantomConfig
 from bae.phantom import evidence as phantom_evidence
-from bae.phantom.ageing import EFFECTS
+from bae.phantom.limits import limits
 from bae.phantom.scan import PhantomScan
+from bae.phantom.world import Effect, world
+from bae.phantom.world.words import words
 
 
 def _field(name: str, kind: pa.DataType, description: str) -> pa.Field:
@@ -36,30 +38,33 @@ FOCUS |= {"radius_mm": pa.float32(), "uptake": pa.float32()}
 _EFFECT = "change of log uptake shared by the parts of: "
 _MIDDLES = "middle of each part in pixels of the anterior view; the posterior is its mirror"
 
-SCHEMA = pa.schema(
-    [
-        _field("scan", pa.int64(), "number of the scan in the cohort"),
-        _field("objects", pa.list_(pa.string()), "names of its objects in the archive"),
-        _field("patient", pa.int64(), "number of the patient in the cohort"),
-        _field("sex", pa.string(), "F or M"),
-        _field("age_years", pa.float64(), "exact age at acquisition"),
-        _field("latent_years", pa.float64(), "latent skeletal age that drives the picture"),
-        _field("mistake", pa.string(), "what is wrong with the object, empty if nothing"),
-        *[_field(_column(e.name), pa.float32(), _EFFECT + e.name) for e in EFFECTS],
-        _field("foci", _structs(FOCUS), "hot spots; uptake is relative to muscle"),
-        _field("landmarks", _structs(LANDMARK), _MIDDLES),
-    ]
-)
+
+def schema(effects: Sequence[Effect]) -> pa.Schema:
+    """Return the columns of the truth: worlds differ in the effects that they have."""
+    return pa.schema(
+        [
+            _field("scan", pa.int64(), "number of the scan in the cohort"),
+            _field("objects", pa.list_(pa.string()), "names of its objects in the archive"),
+            _field("patient", pa.int64(), "number of the patient in the cohort"),
+            _field("sex", pa.string(), "F or M"),
+            _field("age_years", pa.float64(), "exact age at acquisition"),
+            _field("latent_years", pa.float64(), "latent skeletal age that drives the picture"),
+            _field("mistake", pa.string(), "what is wrong with the object, empty if nothing"),
+            *[_field(_column(e.name), pa.float32(), _EFFECT + e.name) for e in effects],
+            _field("foci", _structs(FOCUS), "hot spots; uptake is relative to muscle"),
+            _field("landmarks", _structs(LANDMARK), _MIDDLES),
+        ]
+    )
 
 
 def table(scans: Sequence[tuple[PhantomScan, Sequence[str], str]]) -> pa.Table:
     """Return the truth of some scans.
 
     Args:
-        scans: each scan with its objects' names and its mistake (empty if none).
+        scans: at least one, each with its objects' names and its mistake (empty if none).
 
     Returns:
-        One row per scan, with ``SCHEMA``.
+        One row per scan, with ``schema``.
     """
     rows = [
         {
@@ -79,7 +84,7 @@ def table(scans: Sequence[tuple[PhantomScan, Sequence[str], str]]) -> pa.Table:
         }
         for scan, names, mistake in scans
     ]
-    return pa.Table.from_pylist(rows, schema=SCHEMA)
+    return pa.Table.from_pylist(rows, schema=schema(scans[0][0].world.effects))
 
 
 ABOUT, TRUTH = ("_phantom", "phantom.json"), ("_phantom", "truth.parquet")
@@ -87,13 +92,22 @@ ABOUT, TRUTH = ("_phantom", "phantom.json"), ("_phantom", "truth.parquet")
 
 
 def about(scans: int, seed: int, config: phantom.PhantomConfig) -> bytes:
-    """Return what ``phantom.json`` says."""
+    """Return what ``phantom.json`` says.
+
+    ``limit_mae_years`` is the least error of who knows the latent age,
+    ``regional_limit_mae_years`` of who sees every bone's true uptake: what a reader of
+    pictures could reach at best.
+    """
+    reached = limits(config)
     values = {
         "what": "simulated whole-body bone scans; no person was ever scanned",
         "scans": scans,
         "seed": seed,
         "config": asdict(config),
-        "limit_mae_years": round(phantom.limit_mae_years(config.ages, config.latent_sd_years), 4),
+        "limit_mae_years": round(reached.latent, 4),
+        "regional_limit_mae_years": round(reached.regional, 4),
+        "regional_limit_by_sex": {"F": round(reached.women, 4), "M": round(reached.men, 4)},
+        "world": words(world(config.world)),
         "truth": "/".join(TRUTH),
     }
     return (json.dumps(values, indent=2) + "\n").encode()

@@ -1,7 +1,7 @@
 """How much a part of a phantom's picture says about its age: the truth about regions.
 
 The expected counts of one person are linear in the uptake of each bone, and log uptake
-changes with latent age as ``ageing.EFFECTS`` says. Near the person's age that makes a
+changes with latent age as the world's effects says. Near the person's age that makes a
 linear Gaussian model: counts = expected + g (latent age - its value) + J z + noise, where
 
 - g: change of every pixel per year, the sum of all bones' pictures times their slopes,
@@ -22,7 +22,7 @@ Shape suffixes: P pixels of both views, N causes of noise, Y, X rows and columns
 
 import fnmatch
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,9 +32,9 @@ from bae.phantom import ageing
 from bae.phantom.anatomy.body import Placed
 from bae.phantom.anatomy.skeleton import skeleton
 from bae.phantom.camera import COARSE, Camera, project
-from bae.phantom.people import PhantomConfig, Visit, visit
-from bae.phantom.scan import BACKGROUND, camera_for, sources
-from bae.scan import ANTERIOR, FEMALE, POSTERIOR, Box
+from bae.phantom.people import PhantomConfig, Visit, camera_for, visit
+from bae.phantom.scan import BACKGROUND, sources
+from bae.scan import ANTERIOR, POSTERIOR, Box
 
 Floats = NDArray[np.float64]
 Floats32 = NDArray[np.float32]
@@ -108,7 +108,7 @@ def of(k: int, *, seed: int, config: PhantomConfig) -> Evidence:
     fine, enlarge = camera_for(config)
     factor = fine.columns / COLUMNS
     rows = -(-int(np.ceil(fine.rows / factor)) // COARSE) * COARSE
-    camera = Camera(columns=COLUMNS, rows=rows, pixel_mm=fine.pixel_mm * factor)
+    camera = replace(fine, columns=COLUMNS, rows=rows, pixel_mm=fine.pixel_mm * factor)
     expected, parts = pictures(who, camera)
     # the sums over parts below are over axis 0 of (parts, P)
     flat = parts.reshape(len(parts), -1)
@@ -128,9 +128,9 @@ def _moves(who: Visit) -> tuple[Floats32, Floats32]:
     names = skeleton().names
     slope, own = np.zeros(len(names)), np.zeros(len(names))
     shared = []
-    for effect, members in zip(ageing.EFFECTS, ageing.effect_parts(), strict=True):
-        per_20 = effect.per_20_years + (effect.women if who.sex == FEMALE else 0.0)
-        slope += members * per_20 / 20.0
+    effects = who.world.effects
+    for effect, members in zip(effects, ageing.effect_parts(effects), strict=True):
+        slope += members * effect.per_year(who.latent_years, who.sex)
         own += members * effect.part_sd**2
         shared.append(members * effect.sd)
     free = np.array([any(fnmatch.fnmatch(name, p) for p in ageing.NOT_BONE) for name in names])

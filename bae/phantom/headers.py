@@ -45,6 +45,7 @@ class Layout:
         syntax: Transfer Syntax UID.
         ages: which elements tell the age.
         windows: energy windows, 1 or 2.
+        other_order: frames stand in the order that the vendor does not use by itself.
     """
 
     vendor: str
@@ -52,21 +53,23 @@ class Layout:
     syntax: str
     ages: str
     windows: int
+    other_order: bool = False
 
 
 def layout(scan: PhantomScan, seed: int) -> Layout:
     """Draw how a scan is stored."""
-    rng = generator(seed, 4, scan.index)
-    shares = np.array(list(syntaxes.SHARES.values()))
-    syntax = list(syntaxes.SHARES)[int(rng.choice(len(shares), p=shares / shares.sum()))]
-    capture = bool(rng.random() < 0.06)
-    windows = 2 if rng.random() < 0.04 and not capture else 1
+    rng, usual = generator(seed, 4, scan.index), scan.world
+    shares, elements = np.array(usual.syntax_shares), np.array(usual.age_elements)
+    syntax = syntaxes.SYNTAXES[int(rng.choice(len(shares), p=shares / shares.sum()))]
+    capture = bool(rng.random() < usual.captures)
+    windows = 2 if rng.random() < usual.two_windows and not capture else 1
     return Layout(
-        vendor=GE if capture or rng.random() < 0.5 else SIEMENS,
+        vendor=GE if capture or rng.random() < usual.ge_share else SIEMENS,
         capture=capture,
         syntax=syntax,
-        ages=str(rng.choice([BOTH, BIRTH_DATE, AGE, BARE_AGE], p=[0.62, 0.24, 0.12, 0.02])),
+        ages=str(rng.choice([BOTH, BIRTH_DATE, AGE, BARE_AGE], p=elements / elements.sum())),
         windows=windows,
+        other_order=bool(rng.random() < usual.other_order),
     )
 
 
@@ -166,7 +169,8 @@ def _whole_body(scan: PhantomScan, seed: int, how: Layout) -> FileDataset:
     ds = _common(scan, seed, how, 0)
     ds.WholeBodyTechnique, ds.ScanLength = "1PS", 1900
     ds.ActualFrameDuration = 1_200_000
-    views = list(scan.views) if how.vendor == GE else list(scan.views)[::-1]
+    anterior_first = (how.vendor == GE) != how.other_order
+    views = list(scan.views) if anterior_first else list(scan.views)[::-1]
     frames: list[syntaxes.Counts] = [view.counts.astype(np.uint16) for view in views]
     if how.windows == 2:
         rng = generator(seed, 7, scan.index)

@@ -1,11 +1,8 @@
 """Hot spots: degenerative foci that come with age, and distractors that do not.
 
-Degenerative foci arrive as a Poisson process in latent age, so a person who is
-scanned again keeps the old ones. Their sites follow the frequencies read off
-bone scans: knees, hips, shoulders and ankles most (a survey of 289 scans, Indian J
-Nucl Med 2012;27:73-80), thumb base and patella more in women (Jónsson et al., J
-Rheumatol 1999;26:1550-6), facets and end-plates of the lower neck and back
-(Makki et al., Spine J 2010;10:58-62). Rates and sizes are assumptions.
+Degenerative foci arrive as Poisson processes in latent age, one per clock of the world,
+so a person who is scanned again keeps the old ones. Where they lie and where that is
+from: ``bae.phantom.world.parts``. Rates and sizes are assumptions.
 
 Distractors say nothing about age, here by construction and unlike in life, where
 fractures and metastases become more frequent too: they are noise to a reader of
@@ -20,25 +17,10 @@ from numpy.typing import NDArray
 
 from bae.phantom.anatomy.skeleton import Skeleton
 from bae.phantom.anatomy.solids import ellipsoid
+from bae.phantom.world import Clock, World
 from bae.scan import FEMALE
 
 Floats = NDArray[np.float64]
-
-SITES = (
-    (("left medial knee", "right medial knee", "left lateral knee", "right lateral knee"), 1.6),
-    (("left patella", "right patella"), 0.8),
-    (("left hip roof", "right hip roof"), 0.8),
-    (("left acromion", "right acromion", "left glenoid", "right glenoid"), 1.2),
-    (("left ankle", "right ankle", "left midfoot", "right midfoot"), 0.9),
-    (("left big toe joint", "right big toe joint"), 0.8),
-    (("left thumb base", "right thumb base", "left wrist", "right wrist"), 1.0),
-    (("left sternoclavicular", "right sternoclavicular"), 0.5),
-    (tuple(f"{side} {v} facet" for side in ("left", "right")
-           for v in ("C3", "C4", "C5", "C6", "L2", "L3", "L4", "L5")), 2.2),
-    (tuple(f"{v} {end} plate" for end in ("upper", "lower")
-           for v in ("C5", "C6", "T7", "T8", "T9", "T10", "L1", "L2", "L3", "L4", "L5")), 1.8),
-)  # fmt: skip
-"""Groups of parts and how many of ten degenerative foci lie there, about."""
 
 _METASTASES = (
     "T4 body, T9 body, L2 body, L5 body, left ilium, right ilium, left femur, right femur, "
@@ -48,7 +30,7 @@ _METASTASES = (
 WOMEN_MORE = ("thumb base", "patella", "medial knee")
 
 FOCI = 60
-"""Arrivals drawn per person; far more than anyone reaches."""
+"""Arrivals drawn per person and clock; far more than anyone reaches."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -70,27 +52,33 @@ class Focus:
     kind: str
 
 
-def expected_foci(latent_years: float) -> float:
-    """Return the mean number of degenerative foci: 0.6 at 40, doubling every 11 years."""
-    return float(0.6 * 2.0 ** ((latent_years - 40.0) / 11.0))
-
-
-def degenerative(latent_years: float, sex: str, person: np.random.Generator) -> list[Focus]:
+def degenerative(
+    latent_years: float, sex: str, person: np.random.Generator, clocks: tuple[Clock, ...]
+) -> list[Focus]:
     """Return the person's degenerative foci at a latent age; they stay and grow."""
+    return [focus for clock in clocks for focus in _come(clock, latent_years, sex, person)]
+
+
+def site_weights(clock: Clock, sex: str) -> Floats:
+    """Return how a clock's foci are shared out among its groups of parts."""
+    return np.array(
+        [
+            weight * (1.5 if sex == FEMALE and any(p.endswith(WOMEN_MORE) for p in parts) else 1.0)
+            for parts, weight in clock.sites
+        ]
+    )
+
+
+def _come(clock: Clock, latent_years: float, sex: str, person: np.random.Generator) -> list[Focus]:
     arrivals = person.exponential(size=FOCI).cumsum()
     groups, picks = person.random(FOCI), person.random(FOCI)
     shares, sizes = person.random((FOCI, 3)), person.normal(size=(FOCI, 2))
-    weights = np.array(
-        [
-            weight * (1.5 if sex == FEMALE and any(p.endswith(WOMEN_MORE) for p in parts) else 1.0)
-            for parts, weight in SITES
-        ]
-    )
+    weights = site_weights(clock, sex)
     edges = np.cumsum(weights) / weights.sum()
-    now = expected_foci(latent_years)
+    now = clock.expected(latent_years)
     foci = []
     for i in range(int(np.searchsorted(arrivals, now))):
-        parts, _ = SITES[int(np.searchsorted(edges, groups[i]))]
+        parts, _ = clock.sites[int(np.searchsorted(edges, groups[i]))]
         name = parts[int(picks[i] * len(parts))]
         # older foci have had longer to grow: by up to half in radius
         grown = 1.0 + 0.5 * (1.0 - arrivals[i] / now)
@@ -104,7 +92,7 @@ def degenerative(latent_years: float, sex: str, person: np.random.Generator) -> 
     return foci
 
 
-def distractors(rng: np.random.Generator) -> list[Focus]:
+def distractors(rng: np.random.Generator, world: World) -> list[Focus]:
     """Return what else a day's scan shows: rib fractures, metastases, teeth, urine."""
     foci: list[Focus] = []
 
@@ -114,23 +102,23 @@ def distractors(rng: np.random.Generator) -> list[Focus]:
         )
 
     side = "left" if rng.random() < 0.5 else "right"
-    if rng.random() < 0.12:
+    if rng.random() < world.rib_fractures:
         rib = int(rng.integers(3, 9))
         for i in range(int(rng.integers(1, 4))):
             add(f"{side} rib {rib + i}", rng.uniform(5, 7), rng.uniform(30, 70), "rib fracture")
-    if rng.random() < 0.06:
+    if rng.random() < world.vertebral_fractures:
         vertebra = str(rng.choice(["T8", "T11", "T12", "L1", "L2", "L3"]))
         add(f"{vertebra} body", 13.0, rng.uniform(12, 25), "vertebral fracture")
-    if rng.random() < 0.08:
+    if rng.random() < world.metastases:
         bones = _METASTASES.split(", ")
         for _ in range(int(rng.integers(1, 9))):
             add(str(rng.choice(bones)), rng.uniform(6, 13), rng.uniform(15, 50), "metastasis")
-    if rng.random() < 0.25:
+    if rng.random() < world.dental_foci:
         tooth = "maxilla" if rng.random() < 0.5 else f"{side} jaw"
         add(tooth, rng.uniform(4, 6), rng.uniform(10, 25), "tooth")
-    if rng.random() < 0.06:
+    if rng.random() < world.urine_spills:
         add("genitals", rng.uniform(6, 14), rng.uniform(10, 50), "urine")
-    if rng.random() < 0.02:
+    if rng.random() < world.old_injuries:
         add(f"{side} tibia", rng.uniform(9, 14), rng.uniform(8, 20), "old injury")
     return foci
 

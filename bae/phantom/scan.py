@@ -9,15 +9,12 @@ from bae.method import boxes
 from bae.phantom.anatomy.body import Placed, place
 from bae.phantom.anatomy.skeleton import Skeleton, skeleton
 from bae.phantom.anatomy.tissue import surfaces
-from bae.phantom.camera import COARSE, Camera, project
+from bae.phantom.camera import Camera, project
 from bae.phantom.lesions import points_of
-from bae.phantom.people import PhantomConfig, Visit, generator, visit
+from bae.phantom.people import PhantomConfig, Visit, camera_for, generator, visit
 from bae.scan import ANTERIOR, POSTERIOR, View
 
 Floats32 = NDArray[np.float32]
-
-FIELD_MM = 578.0
-"""Width of the detector's field of view; 2.26 mm on 256 columns, as in the real scan."""
 
 BACKGROUND = 0.004
 """Counts per pixel where nobody lies."""
@@ -37,20 +34,6 @@ class PhantomScan(Visit):
     views: tuple[View, View]
     pixel_mm: float
     landmarks: dict[str, tuple[float, float]]
-
-
-def camera_for(config: PhantomConfig) -> tuple[Camera, int]:
-    """Return the camera and by how much its pictures are enlarged for export.
-
-    A gamma camera's pixels are never much finer than 2 mm: larger matrices, such
-    as the paper's 900 x 3000, are enlarged when an archive exports them.
-    """
-    enlarge = max(1, round(config.rows / 1024))
-    columns = -(-config.columns // enlarge // COARSE) * COARSE
-    rows = -(-config.rows // enlarge // COARSE) * COARSE
-    # 2.1 m must fit in height, whatever the shape
-    pixel = max(FIELD_MM / columns, 2100.0 / rows)
-    return Camera(columns=columns, rows=rows, pixel_mm=pixel), enlarge
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -81,6 +64,7 @@ def sources(who: Visit, camera: Camera) -> Sources:
     weight = bones.weight * who.factors.astype(np.float32)[bones.part]
     anchor, offset, extra = points_of(list(who.foci), bones)
     activity, slope = soft_tissue(camera, placed)
+    activity *= np.float32(who.world.tissue)
     return Sources(
         placed=placed,
         points=np.concatenate([placed.points, placed.points[anchor] + offset]),
@@ -103,7 +87,7 @@ def rates(
         rng: draws the unevenness of soft tissue.
     """
     s = sources(who, camera)
-    uneven = s.activity * _texture(camera, rng)
+    uneven = s.activity * _texture(camera, rng, who.world.unevenness)
     views = project(camera, s.points, s.weights, s.front, s.back, uneven, s.slope)
     scale = np.float32(2.0 * who.counts / float(views[0].sum() + views[1].sum()))
     return views[0] * scale, views[1] * scale, s.placed
@@ -122,6 +106,7 @@ def make(
     """
     config = config or PhantomConfig()
     who = visit(k, seed, config)
+    seed = config.stream(seed)
     camera, enlarge = camera_for(config)
     rng = generator(seed, 3, k)
     anterior, posterior, placed = rates(who, camera, rng)
@@ -153,12 +138,12 @@ def soft_tissue(camera: Camera, placed: Placed) -> tuple[Floats32, Floats32]:
     return activity[:, None].astype(np.float32), slope[:, None].astype(np.float32)
 
 
-def _texture(camera: Camera, rng: np.random.Generator) -> Floats32:
+def _texture(camera: Camera, rng: np.random.Generator, times: float) -> Floats32:
     """Return smooth, small unevenness of soft tissue (muscles, bowel), about one."""
     total = np.zeros((camera.rows, camera.columns), dtype=np.float32)
     for size, spread in ((32, 0.06), (12, 0.04)):
         shape = (camera.rows // size + 1, camera.columns // size + 1)
-        coarse = (spread * rng.standard_normal(shape)).astype(np.float32)
+        coarse = (times * spread * rng.standard_normal(shape)).astype(np.float32)
         total += boxes.enlarge(coarse, (camera.rows, camera.columns))
     return np.asarray(np.exp(total))
 

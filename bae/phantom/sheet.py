@@ -1,4 +1,7 @@
-"""Draw one phantom per decade and sex beside the real scan: ``python -m bae.phantom.sheet PNG``."""
+"""Draw one phantom per decade and sex beside the real scan.
+
+``python -m bae.phantom.sheet PNG``, and behind it the number of a world other than 0.
+"""
 
 import io
 import sys
@@ -13,6 +16,7 @@ from PIL import Image
 from pydicom.data import get_testdata_file
 
 from bae.archive.body import body_rows, white_level
+from bae.phantom.people import PhantomConfig, visit
 from bae.phantom.scan import PhantomScan, make
 from bae.scan import FEMALE, MALE, SEX_SINGULAR
 
@@ -22,22 +26,24 @@ Panel = tuple[str, Sequence[NDArray[np.uint16] | NDArray[np.float32]]]
 """Title, such as "woman, 64 years", and counts of each view, anterior first."""
 
 
-def one_per_decade(seed: int = 0) -> list[PhantomScan]:
+def one_per_decade(seed: int = 0, world: int = 0) -> list[PhantomScan]:
     """Return the first scan of each decade and sex: women by age, then men by age."""
-    found: dict[tuple[str, int], PhantomScan] = {}
+    config = PhantomConfig(world=world)
+    wanted = [(sex, decade) for sex in (FEMALE, MALE) for decade in DECADES]
+    found: dict[tuple[str, int], int] = {}
     k = 0
-    while len(found) < 2 * len(DECADES):
-        scan = make(k, seed=seed)
-        found.setdefault((scan.sex, int(scan.age_years // 10) * 10), scan)
+    while not found.keys() >= set(wanted):
+        who = visit(k, seed, config)
+        found.setdefault((who.sex, int(who.age_years // 10) * 10), k)
         k += 1
-    return [found[sex, decade] for sex in (FEMALE, MALE) for decade in DECADES]
+    return [make(found[which], seed=seed, config=config) for which in wanted]
 
 
-def draw(seed: int = 0) -> Figure:
+def draw(seed: int = 0, world: int = 0) -> Figure:
     """Return the contact sheet, beside it the real scan where pydicom-data is installed."""
     named: list[Panel] = [
         (f"{SEX_SINGULAR[scan.sex]}, {scan.age_years:.0f} years", [v.counts for v in scan.views])
-        for scan in one_per_decade(seed)
+        for scan in one_per_decade(seed, world)
     ]
     file = get_testdata_file("JPEG-LL.dcm")
     real = None
@@ -90,7 +96,7 @@ def _head_to_toes(views: Sequence[NDArray[np.uint16] | NDArray[np.float32]]) -> 
 def main() -> int:
     """Write the picture, in few greys to keep it small."""
     buffer = io.BytesIO()
-    draw().savefig(buffer, format="png", dpi=110)
+    draw(world=int(sys.argv[2]) if len(sys.argv) > 2 else 0).savefig(buffer, format="png", dpi=110)
     greys = Image.open(buffer).convert("L").point([value // 12 * 12 for value in range(256)])
     greys.point([255 if value >= 252 else value for value in range(256)]).save(
         Path(sys.argv[1]), optimize=True

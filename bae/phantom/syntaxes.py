@@ -22,18 +22,18 @@ from pydicom.uid import (
 
 Counts = NDArray[np.uint16]
 
-SHARES = {
-    str(ExplicitVRLittleEndian): 0.46,
-    str(ImplicitVRLittleEndian): 0.12,
-    str(JPEGLosslessSV1): 0.13,
-    str(RLELossless): 0.08,
-    str(JPEGLSLossless): 0.07,
-    str(JPEG2000Lossless): 0.07,
-    str(JPEG2000): 0.03,
-    str(JPEGLSNearLossless): 0.02,
-    str(JPEGExtended12Bit): 0.02,
-}
-"""Transfer syntax UID -> share of the scans."""
+SYNTAXES = (
+    str(ExplicitVRLittleEndian),
+    str(ImplicitVRLittleEndian),
+    str(JPEGLosslessSV1),
+    str(RLELossless),
+    str(JPEGLSLossless),
+    str(JPEG2000Lossless),
+    str(JPEG2000),
+    str(JPEGLSNearLossless),
+    str(JPEGExtended12Bit),
+)
+"""Transfer syntax UIDs, in the order of a world's ``syntax_shares``."""
 
 LOSSY = {
     str(JPEG2000): "ISO_15444_1",
@@ -66,7 +66,7 @@ def put_pixels(ds: FileDataset, frames: Counts, syntax: str) -> None:
     Args:
         ds: an object whose header is otherwise complete.
         frames: (frames, rows, columns).
-        syntax: Transfer Syntax UID, a key of ``SHARES``.
+        syntax: Transfer Syntax UID, one of ``SYNTAXES``.
     """
     ds.NumberOfFrames, ds.Rows, ds.Columns = frames.shape
     ds.SamplesPerPixel, ds.PhotometricInterpretation = 1, "MONOCHROME2"

@@ -8,7 +8,8 @@ import pyarrow.parquet as pq
 import ray
 
 from bae import phantom, storage
-from bae.phantom.archive import ABOUT, SCHEMA, TRUTH, about, table
+from bae.phantom.archive import ABOUT, TRUTH, about, schema, table
+from bae.phantom.world import world
 from bae.pipeline import resources
 
 PIECE = 8
@@ -43,9 +44,10 @@ def write(
     """
     storage.write_bytes(storage.join(archive, *ABOUT), about(scans, seed, config))
     filesystem, path = storage.pyarrow_filesystem(storage.join(archive, *TRUTH))
+    columns = schema(world(config.world).effects)
     with (
         filesystem.open_output_stream(path) as sink,
-        pq.ParquetWriter(sink, SCHEMA, compression="zstd") as writer,
+        pq.ParquetWriter(sink, columns, compression="zstd") as writer,
     ):
         for rows in _pieces(archive, scans, seed, config, workers or resources.cpus()):
             writer.write_table(rows)

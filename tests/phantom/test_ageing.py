@@ -9,11 +9,13 @@ from bae.phantom import ageing, lesions
 from bae.phantom.anatomy.skeleton import skeleton
 from bae.phantom.people import PhantomConfig, Visit, generator, visit
 from bae.phantom.scan import camera_for, make, rates
+from bae.phantom.world import World
 from bae.scan import FEMALE, MALE
 
 CONFIG = PhantomConfig()
 CAMERA, _ = camera_for(CONFIG)
 NAMES = list(skeleton().names)
+EFFECTS, CLOCKS, LATENT_SD_YEARS = World().effects, World().clocks, World().latent_sd_years
 
 
 def test_the_limit_is_what_numeric_integration_gives() -> None:
@@ -32,7 +34,7 @@ def test_the_known_limit_agrees_with_simulated_people() -> None:
     """Two hundred thousand people, each guessed at the median of those of like latent age."""
     rng = np.random.default_rng(0)
     age = rng.uniform(40, 80, 200_000)
-    latent = age + ageing.LATENT_SD_YEARS * rng.standard_normal(age.size)
+    latent = age + LATENT_SD_YEARS * rng.standard_normal(age.size)
     order = np.argsort(latent)
     groups = age[order].reshape(400, 500)
     error = np.abs(groups - np.median(groups, axis=1, keepdims=True)).mean()
@@ -47,15 +49,15 @@ def test_the_limit_lies_near_two_years() -> None:
 
 def test_every_effect_names_parts_of_the_skeleton_and_says_what_it_stands_for() -> None:
     """No pattern is void; what has no source is listed as an assumption here."""
-    for effect, members in zip(ageing.EFFECTS, ageing.effect_parts(), strict=True):
+    for effect, members in zip(EFFECTS, ageing.effect_parts(EFFECTS), strict=True):
         assert members.any(), effect.name
-    assumed = {effect.name for effect in ageing.EFFECTS if not effect.source}
+    assumed = {effect.name for effect in EFFECTS if not effect.source}
     assert assumed == {"jaw", "shafts", "contrast"}
 
 
 def _at(who: Visit, latent: float, sex: str) -> Visit:
     """Return the same person on the same day with another latent age."""
-    factors, _ = ageing.uptake(latent, sex, generator(5, 1), generator(5, 2))
+    factors, _ = ageing.uptake(latent, sex, generator(5, 1), generator(5, 2), EFFECTS)
     return replace(who, factors=factors, foci=())
 
 
@@ -111,8 +113,10 @@ def test_uptake_changes_in_the_pictures_as_claimed(
 
 def test_noise_of_uptake_has_the_stated_spread() -> None:
     """Over many people the shared change of each effect has its standard deviation."""
-    changes = [ageing.uptake(60.0, MALE, generator(1, i), generator(2, i))[1] for i in range(400)]
-    for effect in ageing.EFFECTS:
+    changes = [
+        ageing.uptake(60.0, MALE, generator(1, i), generator(2, i), EFFECTS)[1] for i in range(400)
+    ]
+    for effect in EFFECTS:
         spread = np.std([change[effect.name] for change in changes])
         assert spread == pytest.approx(effect.sd, rel=0.15), effect.name
 
@@ -120,11 +124,11 @@ def test_noise_of_uptake_has_the_stated_spread() -> None:
 def test_degenerative_foci_become_more_and_larger_with_age() -> None:
     """Mean number as stated at 45 and 75; the radius of the oldest foci grows."""
     people = range(300)
-    young = [lesions.degenerative(45.0, MALE, generator(1, i)) for i in people]
-    old = [lesions.degenerative(75.0, MALE, generator(1, i)) for i in people]
+    young = [lesions.degenerative(45.0, MALE, generator(1, i), CLOCKS) for i in people]
+    old = [lesions.degenerative(75.0, MALE, generator(1, i), CLOCKS) for i in people]
     for foci, latent in ((young, 45.0), (old, 75.0)):
         assert np.mean([len(f) for f in foci]) == pytest.approx(
-            lesions.expected_foci(latent), rel=0.15
+            CLOCKS[0].expected(latent), rel=0.15
         )
     for before, after in zip(young, old, strict=True):
         assert len(after) >= len(before)
@@ -151,7 +155,7 @@ def test_fine_evidence_is_lost_in_small_pictures() -> None:
         pictures = []
         for sign in (-1.0, 1.0):
             change = np.zeros(len(NAMES))
-            for effect, members in zip(ageing.EFFECTS, ageing.effect_parts(), strict=True):
+            for effect, members in zip(EFFECTS, ageing.effect_parts(EFFECTS), strict=True):
                 change += members * (effect.name in names) * effect.per_20_years * 0.75 * sign
             older = replace(who, factors=who.factors * np.exp(change))
             pictures.append(rates(older, CAMERA, generator(0))[1])

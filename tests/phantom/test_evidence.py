@@ -47,7 +47,9 @@ def test_change_with_age_is_what_the_simulation_does(scan3: evidence.Evidence) -
     who = visit(3, 5, CONFIG)
     who = replace(who, foci=())
     older, younger = (
-        ageing.uptake(who.latent_years + step, who.sex, generator(1), generator(2))[0]
+        ageing.uptake(
+            who.latent_years + step, who.sex, generator(1), generator(2), who.world.effects
+        )[0]
         for step in (1.0, -1.0)
     )
     fine, _ = camera_for(CONFIG)
@@ -126,6 +128,6 @@ def test_a_part_of_the_picture_never_has_more_information_than_the_whole(
 def test_whole_scan_allows_about_what_a_linear_reader_reached(scan3: evidence.Evidence) -> None:
     """Ridge regression on the counts at every bone came to 3.05 years (bae/phantom/NOTES.md)."""
     error = ageing.limit_mae_years(
-        (40, 80), float(np.hypot(ageing.LATENT_SD_YEARS, scan3.information() ** -0.5))
+        (40, 80), float(np.hypot(CONFIG.latent_sd_years, scan3.information() ** -0.5))
     )
     assert ageing.limit_mae_years((40, 80)) < error < 3.05

@@ -51,7 +51,7 @@ def test_every_object_is_read_back_as_it_was_made(scan: PhantomScan) -> None:
             assert off.max() == 0 or (how.syntax in syntaxes.LOSSY and off.mean() < 2.0)
         seen.update([how.syntax, how.vendor, how.ages, f"{how.windows} windows"])
         seen["capture"] += how.capture
-    assert set(syntaxes.SHARES) <= set(seen)
+    assert set(syntaxes.SYNTAXES) <= set(seen)
     assert seen["capture"] > 2 and seen["2 windows"] > 2 and seen[headers.BARE_AGE] > 0
 
 

@@ -9,8 +9,8 @@ from bae.archive import body
 from bae.evaluation.panels import RegionPanel
 from bae.method import boxes as method_boxes
 from bae.phantom import PhantomConfig
-from bae.phantom.ageing import limit_mae_years
 from bae.phantom.evidence import Evidence
+from bae.phantom.limits import latent_mae_years
 from bae.scan import Box
 
 
@@ -49,8 +49,7 @@ def kept(
         control = truth.information(truth.shares(boxes)) / everything
 
     def limit(information: float) -> float:
-        reader_sd = max(information, 1e-6) ** -0.5
-        return limit_mae_years(config.ages, float(np.hypot(config.latent_sd_years, reader_sd)))
+        return latent_mae_years(config, reader_sd=max(information, 1e-6) ** -0.5)
 
     return Kept(
         region=inside / everything,

@@ -50,7 +50,7 @@ class Pose:
         roll: of the whole body about its long axis; tilt: in the table's plane.
         shift_x, sole_z: place on the table.
         bend_mm: sideways bend of the spine (scoliosis), half the height of its S.
-        nod: of the head, forwards.
+        nod: of the head, forwards; head_turn: to the left.
     """
 
     turns: dict[str, tuple[float, float, float]]
@@ -60,6 +60,7 @@ class Pose:
     sole_z: float = 150.0
     bend_mm: float = 0.0
     nod: float = 0.0
+    head_turn: float = 0.0
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -112,9 +113,8 @@ def matrices(build: Build, pose: Pose) -> dict[str, Floats]:
     result = {"trunk": table @ np.diag([scale, depth, scale, 1.0])}
     neck = np.array(JOINTS["neck"])
     sunk = _move(np.array([0.0, 0.0, -12.0]))
-    result["head"] = (
-        table @ np.diag([scale, scale, scale, 1.0]) @ sunk @ _about(neck, _turn(0, pose.nod))
-    )
+    turned = _about(neck, _turn(0, pose.nod) @ _turn(2, pose.head_turn))
+    result["head"] = table @ np.diag([scale, scale, scale, 1.0]) @ sunk @ turned
     for side, sign in (("left", 1.0), ("right", -1.0)):
         for limb, (joint, parent) in LIMBS.items():
             name = f"{side} {limb}"
