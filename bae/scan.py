@@ -76,7 +76,19 @@ class Scan:
 class Box:
     """A rectangle of stored pixels, half-open: columns x0..x1-1, rows y0..y1-1.
 
-    ``heat_share`` is the part of the view's summed 0-255 heat that lies inside, 0 to 1.
+    What a method of one region does not know is None.
+
+    Attributes:
+        heat_share: part of the view's summed 0-255 heat that lies inside, 0 to 1.
+        weight: share of the scan's answer that is this region's, 0 to 1; those of all
+            regions of all views of a scan sum to 1.
+        crown_sole: where the middle lies along the body: 0 at the crown, 1 at the soles.
+        midline: signed distance of the middle from the body's midline in body lengths,
+            positive towards the patient's left.
+        name: of the place, from the two coordinates alone, such as ``left knee``; where
+            the box lies, not what was recognised in it.
+        years: what the region adds to the mean age, or, negative, takes from it; over a
+            scan's regions and with a constant these sum to the answer.
     """
 
     x0: int
@@ -84,3 +96,8 @@ class Box:
     x1: int
     y1: int
     heat_share: float
+    weight: float | None = None
+    crown_sole: float | None = None
+    midline: float | None = None
+    name: str | None = None
+    years: float | None = None
