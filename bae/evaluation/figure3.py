@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from numpy.typing import NDArray
 
-from bae.archive.body import body_rows, white_level
+from bae.body import body_rows, white_level
 from bae.evaluation import plots
 from bae.evaluation.panels import RegionPanel
 from bae.method import boxes

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from pydicom.data import get_testdata_file
 
-from bae.archive.body import body_rows, white_level
+from bae.body import body_rows, white_level
 from bae.phantom.people import PhantomConfig, visit
 from bae.phantom.scan import PhantomScan, make
 from bae.scan import FEMALE, MALE, SEX_SINGULAR

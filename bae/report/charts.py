@@ -14,7 +14,7 @@ from matplotlib.axes import Axes
 from matplotlib.colors import ListedColormap, LogNorm
 from matplotlib.figure import Figure
 
-from bae.archive.body import only_body
+from bae.body import only_body
 from bae.evaluation import figure3, plots
 from bae.evaluation.pages import Row
 from bae.evaluation.panels import RegionPanel

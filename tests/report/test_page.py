@@ -17,8 +17,7 @@ import pytest
 from PIL import Image
 
 import jobs.report
-from bae import storage, tables
-from bae.archive import body
+from bae import body, storage, tables
 from bae.archive.sandbox import Decoder
 from bae.report import charts
 from bae.report import page as report_page

@@ -19,7 +19,7 @@ from matplotlib.image import AxesImage
 from numpy.typing import NDArray
 from scipy import ndimage, optimize
 
-from bae.archive.body import body_cells
+from bae.body import body_cells
 from bae.scan import ANTERIOR, POSTERIOR, SEX_PLURAL
 
 Floats = NDArray[np.float64]

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from scipy import stats
 from torch import Tensor
 
-from bae.archive.body import body_mask
+from bae.body import body_mask
 from bae.method import boxes as method_boxes
 from bae.method import image
 from bae.method.heatmap import class_heatmap, to_byte_scale

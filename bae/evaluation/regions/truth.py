@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from bae.archive import body
+from bae import body
 from bae.evaluation.panels import RegionPanel
 from bae.method import boxes as method_boxes
 from bae.phantom import PhantomConfig

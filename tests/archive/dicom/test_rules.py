@@ -9,6 +9,7 @@ import pytest
 from numpy.typing import NDArray
 from pydicom import Dataset, uid
 
+from bae import body as bodies
 from bae.archive import body, refusals
 from bae.archive.dicom import decode, rules
 from bae.errors import ScanError
@@ -328,13 +329,13 @@ def test_what_shows_no_whole_body_is_refused(case: str) -> None:
 def test_the_body_check_asks_the_same_of_every_matrix() -> None:
     """Enlarged, shrunk, scaled and negated pictures of one body measure alike."""
     counts = dicoms.real_counts()
-    base = body.shape(counts)
+    base = bodies.shape(counts)
     for other in (
         counts.repeat(3, axis=0).repeat(3, axis=1),
         counts.reshape(512, 2, 128, 2).sum(axis=(1, 3)).astype(np.uint16),
         counts.astype(np.float32) / 7,
     ):
-        seen = body.shape(other)
+        seen = bodies.shape(other)
         assert seen.aspect == pytest.approx(base.aspect, rel=0.05)
         assert seen.upper_share == pytest.approx(base.upper_share, abs=0.02)
 
