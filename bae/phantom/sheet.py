@@ -16,11 +16,13 @@ from PIL import Image
 from pydicom.data import get_testdata_file
 
 from bae.body import body_rows, white_level
+from bae.method import boxes
 from bae.phantom.people import PhantomConfig, visit
 from bae.phantom.scan import PhantomScan, make
 from bae.scan import FEMALE, MALE, SEX_SINGULAR
 
 DECADES = (40, 50, 60, 70)
+USUAL_PIXEL_MM = 2.26
 
 Panel = tuple[str, Sequence[NDArray[np.uint16] | NDArray[np.float32]]]
 """Title, such as "woman, 64 years", and counts of each view, anterior first."""
@@ -42,7 +44,7 @@ def one_per_decade(seed: int = 0, world: int = 0) -> list[PhantomScan]:
 def draw(seed: int = 0, world: int = 0) -> Figure:
     """Return the contact sheet, beside it the real scan where pydicom-data is installed."""
     named: list[Panel] = [
-        (f"{SEX_SINGULAR[scan.sex]}, {scan.age_years:.0f} years", [v.counts for v in scan.views])
+        (f"{SEX_SINGULAR[scan.sex]}, {scan.age_years:.0f} years", at_one_scale(scan))
         for scan in one_per_decade(seed, world)
     ]
     file = get_testdata_file("JPEG-LL.dcm")
@@ -50,6 +52,24 @@ def draw(seed: int = 0, world: int = 0) -> Figure:
     if file:
         real = ("real scan, anterior", [pydicom.dcmread(file).pixel_array.astype("float32")])
     return contact_sheet(named, len(DECADES), real)
+
+
+def at_one_scale(scan: PhantomScan) -> list[NDArray[np.uint16] | NDArray[np.float32]]:
+    """Return the views with about 2.3 mm to a pixel, as most cameras have them."""
+    shown: list[NDArray[np.uint16] | NDArray[np.float32]] = []
+    for view in scan.views:
+        counts, pixel = view.counts, scan.pixel_mm
+        if pixel < USUAL_PIXEL_MM / 1.5:
+            step = round(USUAL_PIXEL_MM / pixel)
+            rows, columns = (n // step for n in counts.shape)
+            kept = counts[: rows * step, : columns * step].astype(np.float32)
+            shown.append(kept.reshape(rows, step, columns, step).mean(axis=(1, 3)))
+        elif pixel > USUAL_PIXEL_MM * 1.1:
+            rows, columns = (round(n * pixel / USUAL_PIXEL_MM) for n in counts.shape)
+            shown.append(boxes.enlarge(counts.astype(np.float32), (rows, columns)))
+        else:
+            shown.append(counts)
+    return shown
 
 
 def contact_sheet(panels: Sequence[Panel], across: int, beside: Panel | None = None) -> Figure:
