@@ -119,7 +119,8 @@ SHOWN = {
     "restricted/scans": "scan_id patient_key sex age_years age_source views rows columns split",
     "restricted/rejects": "stage code message",
     "cohort/heatmaps": "scan_id model_id view age_group rows columns heat_min heat_max",
-    "cohort/boxes": "scan_id view box_index x0 y0 x1 y1 width_mm height_mm heat_share",
+    "cohort/boxes": "scan_id view box_index x0 y0 x1 y1 width_mm height_mm heat_share "
+    "region weight added_years",
     "cohort/ages": "scan_id sex age_years predicted_age_years age_low_years age_high_years views",
 }
 """The columns that tell a newcomer most; all are described in the files themselves."""
@@ -130,7 +131,8 @@ def first_rows(tables_uri: str, rows: int = 3) -> str:
     texts = []
     for name, columns in SHOWN.items():
         table = delta.read(tables_uri, name, columns.split())
-        frame = table.slice(0, rows).to_pandas()
+        # a method of one region has no weights or names
+        frame = table.slice(0, rows).to_pandas().dropna(axis="columns", how="all")
         for column in frame.columns.intersection(["scan_id", "patient_key"]):
             frame[column] = frame[column].str[:8] + "…"
         text = frame.to_string(index=False, max_colwidth=60, float_format="%.2f")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import pyarrow as pa
@@ -174,9 +174,14 @@ def _boxes(found: LocalizedView, view_index: int, scan: Scan) -> list[dict[str, 
             "view": found.view,
             "view_index": view_index,
             "box_index": index,
-            **asdict(box),
+            **{name: getattr(box, name) for name in ("x0", "y0", "x1", "y1", "heat_share")},
             "width_mm": None if column_mm is None else (box.x1 - box.x0) * column_mm,
             "height_mm": None if row_mm is None else (box.y1 - box.y0) * row_mm,
+            "region": box.name,
+            "weight": box.weight,
+            "body_x": box.midline,
+            "body_y": box.crown_sole,
+            "added_years": box.years,
         }
         for index, box in enumerate(found.boxes)
     ]

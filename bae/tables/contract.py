@@ -77,6 +77,15 @@ _HEADER = [
 ]
 """What a later labels file is applied to, without reading the object again."""
 
+_REGION = [
+    _optional("region", _text, "name of the place on the body, by body_x and body_y alone"),
+    _optional("weight", _float, "share of the scan's answer; sums to 1 over its regions"),
+    _optional("body_x", _float, "box's middle from the midline, body lengths; left is positive"),
+    _optional("body_y", _float, "box's middle along the body: 0 at the crown, 1 at the soles"),
+    _optional("added_years", _float, "what the region adds to the mean age, years; may be below 0"),
+]
+"""What a method of several regions says of each; null where a method or row has no such thing."""
+
 SCHEMAS: dict[str, pa.Schema] = {
     "restricted/scans": pa.schema(
         [
@@ -147,7 +156,7 @@ SCHEMAS: dict[str, pa.Schema] = {
             _VERSION,
             _VIEW,
             _VIEW_INDEX,
-            _field("box_index", _int, "0 for the box that was cropped, then by falling heat"),
+            _field("box_index", _int, "0 for the box cropped or of most heat; heat falls"),
             _field("x0", _int, "first column, pixels of the stored scan"),
             _field("y0", _int, "first row, pixels of the stored scan"),
             _field("x1", _int, "column after the last, pixels of the stored scan"),
@@ -155,6 +164,7 @@ SCHEMAS: dict[str, pa.Schema] = {
             _optional("width_mm", _float, "width, mm; null where the pixel size is not known"),
             _optional("height_mm", _float, "height, mm; null where the pixel size is not known"),
             _optional("heat_share", _float, "share of the view's heat inside the box, 0 to 1"),
+            *_REGION,
             _RUN_ID,
         ]
     ),

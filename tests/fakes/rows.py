@@ -13,6 +13,11 @@ from bae.tables import contract, delta, publish, runs
 
 ARCHIVE = "s3://hospital/scans"
 
+REGIONS = "regions"
+"""The model whose made-up scans have several regions a view."""
+PLACES = (("skull", 0.0, 0.05), ("lumbar spine", 0.0, 0.36), ("left knee", 0.06, 0.67))
+"""Of these: name, body_x, body_y."""
+
 
 def listing(numbers: range, archive: str = ARCHIVE, version: str = "v1") -> pa.Table:
     """List made-up objects; numbers divisible by 20 will be refused."""
@@ -74,17 +79,9 @@ def _row(entry: dict[str, Any], model_id: str | None) -> dict[str, Any]:
         "group_probabilities": [0.1, 0.2, 0.3, 0.4],
     }
     row["boxes"] = [
-        {
-            "view": view,
-            "view_index": index,
-            "box_index": 0,
-            "x0": 10,
-            "y0": 20,
-            "x1": 110,
-            "y1": 220,
-            "heat_share": 0.7,
-        }
+        {"view": view, "view_index": index, **box}
         for index, view in enumerate(known["views"])
+        for box in _boxes(number, index, gap, model_id)
     ]
     row["heatmaps"] = [
         {
@@ -100,6 +97,24 @@ def _row(entry: dict[str, Any], model_id: str | None) -> dict[str, Any]:
         for index, view in enumerate(known["views"])
     ]
     return row
+
+
+def _boxes(number: int, view: int, gap: float, model_id: str) -> list[dict[str, Any]]:
+    """Return the boxes of one view: one, or those of a model of several regions."""
+    box = {"x0": 10, "y0": 20, "x1": 110, "y1": 220, "heat_share": 0.7}
+    if model_id != REGIONS:
+        return [box | {"box_index": 0}]
+    found = []
+    for index, (region, body_x, body_y) in enumerate(PLACES):
+        # the person weighs more than the visit; both views together are the whole answer
+        parts = [1 + (number // 2 + 3 * i) % 5 + 0.2 * (number % 2) for i in range(len(PLACES))]
+        weight = parts[index] / sum(parts) * (0.6, 0.4)[view]
+        found.append(
+            box
+            | {"box_index": index, "y0": 20 + index, "region": region, "weight": weight}
+            | {"body_x": body_x, "body_y": body_y, "added_years": weight * gap * (index - 0.5)}
+        )
+    return found
 
 
 def night(

@@ -1,6 +1,7 @@
 """Predictions to rows."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -76,6 +77,19 @@ def test_row_has_boxes_in_mm_and_heat_row_by_row() -> None:
     assert [box["box_index"] for box in row["boxes"]] == [0, 1]
     (heat,) = row["heatmaps"]
     assert (heat["heat"], heat["rows"], heat["columns"]) == (bytes(range(6)), 3, 2)
+
+
+def test_row_says_of_each_region_what_its_box_says() -> None:
+    """Weight, place and years as they are; null where the method knows none."""
+    said = _prediction(60.0)
+    told = Box(1, 2, 3, 7, 0.5, 0.3, 0.66, -0.04, "right knee", -1.5)
+    view = replace(said.views[0], boxes=[told, Box(0, 8, 1, 9, 0.1)])
+    (row,) = staged([_decoded(SCAN)], [replace(said, views=(view,))], "m").to_pylist()
+    names = ("weight", "body_y", "body_x", "region", "added_years")
+    assert [tuple(box[name] for name in names) for box in row["boxes"]] == [
+        (0.3, 0.66, -0.04, "right knee", -1.5),
+        (None,) * 5,
+    ]
 
 
 def test_indexed_scan_has_no_prediction() -> None:

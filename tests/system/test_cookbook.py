@@ -49,9 +49,9 @@ def latest(place: str) -> list[dict[str, Any]]:
     return list(best.values())
 
 
-def test_the_cookbook_has_ten_questions() -> None:
+def test_the_cookbook_has_twelve_questions() -> None:
     """All of them are found in the README."""
-    assert sorted(RECIPES) == list(range(1, 11))
+    assert sorted(RECIPES) == list(range(1, 13))
 
 
 def test_1_age_gap_by_sex_and_decade(ask: Any, latest: list[dict[str, Any]]) -> None:
@@ -168,6 +168,79 @@ def test_10_to_csv_stata_and_r(
     stata = pd.read_stata("ages.dta").set_index("scan_id")["predicted_age_years"].to_dict()
     assert stata == pytest.approx({r["scan_id"]: r["predicted_age_years"] for r in latest})
     assert pq.read_table("ages.parquet").num_rows == len(latest)
+
+
+@pytest.fixture(scope="module")
+def several(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Tables of a model of several regions, over those of a model of one."""
+    root = str(tmp_path_factory.mktemp("several"))
+    rows.night(root, rows.listing(range(1, 40)), "one")
+    rows.night(root, rows.listing(range(1, 30)), rows.REGIONS)
+    rows.night(root, rows.listing(range(5, 8), version="v2"), rows.REGIONS)
+    return root
+
+
+def _regions(place: str) -> dict[tuple[str, str], list[dict[str, Any]]]:
+    """Return the regions of each scan's newest object, by patient and scan, found by loops."""
+    ages, boxes = (
+        [r for r in bae.tables.read(place, name).to_pylist() if r["model_id"] == rows.REGIONS]
+        for name in ("cohort/ages", "cohort/boxes")
+    )
+    found = {}
+    for age in sorted(ages, key=lambda row: row["object_version"]):
+        found[age["patient_key"], age["scan_id"]] = [
+            box | age
+            for box in boxes
+            if all(box[key] == age[key] for key in ("scan_id", "object_version"))
+        ]
+    return found
+
+
+def test_11_which_regions_speak_for_older(several: str) -> None:
+    """What each would say alone, less the age, by its weight; in all it is the age gap."""
+    found = bae.tables.connect(several).sql(RECIPES[11]).fetchall()
+    told = _regions(several)
+    parts: defaultdict[str, float] = defaultdict(float)
+    weights: defaultdict[str, float] = defaultdict(float)
+    for boxes in told.values():
+        mean = boxes[0]["predicted_age_years"] - sum(box["added_years"] for box in boxes)
+        for box in boxes:
+            alone = mean + box["added_years"] / box["weight"]
+            parts[box["region"]] += box["weight"] * (alone - box["age_years"])
+            weights[box["region"]] += box["weight"]
+    assert {name: older for name, *_, older in found} == pytest.approx(
+        {name: parts[name] / weights[name] for name in weights}
+    )
+    assert [row[3] for row in found] == sorted((row[3] for row in found), reverse=True)
+    assert {row[1] for row in found} == {len(told)}
+    gaps = sum(boxes[0]["age_gap_years"] for boxes in told.values())
+    assert sum(parts.values()) == pytest.approx(gaps)
+    everything = sum(row[2] * len(told) * 2 for row in found)
+    assert everything == pytest.approx(len(told)), "weights of a scan sum to 1"
+
+
+def test_12_agreement_between_visits(several: str) -> None:
+    """Half the distance between the weights of two visits, taken off 1; by loops."""
+    people = defaultdict(list)
+    for (patient, _), boxes in _regions(several).items():
+        weight: defaultdict[str, float] = defaultdict(float)
+        for box in boxes:
+            weight[box["region"]] += box["weight"]
+        people[patient].append(weight)
+    expected = [
+        1 - sum(abs(one[name] - two[name]) for name, _, _ in rows.PLACES) / 2
+        for one, two in (visits for visits in people.values() if len(visits) == 2)
+    ]
+    [(pairs, mean, least)] = bae.tables.connect(several).sql(RECIPES[12]).fetchall()
+    assert pairs == len(expected) > 10
+    assert [mean, least] == pytest.approx([statistics.mean(expected), min(expected)])
+    assert 0.5 < least < mean < 0.999
+
+
+def test_11_and_12_are_empty_without_regions(place: str) -> None:
+    """A method of one region has nothing to say here."""
+    assert bae.tables.connect(place).sql(RECIPES[11]).fetchall() == []
+    assert bae.tables.connect(place).sql(RECIPES[12]).fetchall() == [(0, None, None)]
 
 
 def test_an_older_version_answers_as_it_did(place: str) -> None:

@@ -31,12 +31,13 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 def test_every_column_is_described_and_carries_its_unit() -> None:
-    """Numbers of a physical kind end in their unit."""
+    """Numbers of a physical kind end in their unit; shares of an answer or a body have none."""
     for name, schema in contract.SCHEMAS.items():
         for field in schema:
             assert (field.metadata or {}).get(b"description"), (name, field.name)
             if pa.types.is_floating(field.type):
-                assert re.search(r"_(years|mm|share|min|max)$|^pixel_mm$", field.name), field.name
+                unit = r"_(years|mm|share|min|max)$|^pixel_mm$|^weight$|^body_[xy]$"
+                assert re.search(unit, field.name), field.name
 
 
 def test_cohort_tables_have_no_column_that_leads_to_a_person() -> None:
@@ -68,22 +69,30 @@ def test_a_table_of_other_types_is_refused_with_a_sentence(tmp_path: Path) -> No
         delta.read(str(tmp_path), "cohort/ages")
 
 
+@pytest.mark.parametrize(
+    "columns", [["heat_share"], ["region", "weight", "body_x", "body_y", "added_years"]]
+)
 def test_an_older_table_gains_the_new_columns(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    columns: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Old rows read null, new rows have values, in read and in the views."""
     root = str(tmp_path)
     now = contract.SCHEMAS["cohort/boxes"]
     with monkeypatch.context() as older:
-        without = pa.schema([field for field in now if field.name != "heat_share"])
+        without = pa.schema([field for field in now if field.name not in columns])
         older.setitem(contract.SCHEMAS, "cohort/boxes", without)
         rows.night(root, rows.listing(range(1, 10)), "m1")
-    assert delta.read(root, "cohort/boxes")["heat_share"].null_count == 18
-    ask = "SELECT count(heat_share), count(*) FROM boxes"
-    assert query.connect(root).sql(ask).fetchall() == [(0, 18)]
-    rows.night(root, rows.listing(range(10, 15)), "m1")
-    assert query.connect(root).sql(ask).fetchall() == [(10, 28)]
-    assert delta.read(root, "cohort/boxes")["heat_share"].null_count == 18
+    new = rows.REGIONS if "region" in columns else "m1"
+    each = 2 * len(rows.PLACES) if "region" in columns else 2
+    for column in columns:
+        assert delta.read(root, "cohort/boxes")[column].null_count == 18
+        ask = f"SELECT count({column}), count(*) FROM boxes"
+        assert query.connect(root).sql(ask).fetchall() == [(0, 18)]
+    rows.night(root, rows.listing(range(10, 15)), new)
+    for column in columns:
+        ask = f"SELECT count({column}), count(*) FROM boxes"
+        assert query.connect(root).sql(ask).fetchall() == [(5 * each, 18 + 5 * each)]
+        assert delta.read(root, "cohort/boxes")[column].null_count == 18
 
 
 def _rounded(row: tuple[object, ...]) -> list[object]:
