@@ -1,6 +1,6 @@
 """No reader errs less than ``phantom.json`` says, and a good one comes near."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
@@ -14,7 +14,7 @@ from bae.phantom.anatomy.skeleton import skeleton
 from bae.phantom.limits import in_field, latent_mae_years, limits
 from bae.phantom.people import age_at, generator, visit
 from bae.phantom.scan import make
-from bae.phantom.world import world
+from bae.phantom.world import World, world
 from bae.scan import FEMALE, MALE
 
 Floats = NDArray[np.float64]
@@ -134,14 +134,27 @@ def test_uptake_never_tells_more_than_the_latent_age(number: int) -> None:
 def test_what_lies_in_the_field_is_what_the_picture_shows(number: int) -> None:
     """Against landmarks of whole scans; in world 7 one scan in eight has no feet."""
     config = PhantomConfig(world=number)
-    seen = in_field(config, 3, 6)
-    for k in range(6):
+    cut = [k for k in range(200) if visit(k, 3, config).pose.sole_z < 0]
+    seen = in_field(config, 3, 3 + max(cut[:3], default=0))
+    for k in (0, 1, 2, *cut[:3]):
         scan = make(k, seed=3, config=config)
         rows, columns = scan.views[0].counts.shape
         places = [scan.landmarks[name] for name in skeleton().names]
         expected = [0 < column < columns and 0 < row < rows for column, row in places]
         assert seen[k].tolist() == expected
-    feet = [visit(k, 3, config).pose.sole_z for k in range(200)]
-    assert np.mean([height < 0 for height in feet]) == pytest.approx(
-        world(number).feet_cut, abs=0.08
-    )
+    assert len(cut) / 200 == pytest.approx(world(number).feet_cut, abs=0.08)
+
+
+def test_foci_alone_tell_what_their_number_tells(monkeypatch: pytest.MonkeyPatch) -> None:
+    """World 0 without ageing bones: people are guessed at the median of those with as many foci."""
+    still = tuple(replace(effect, per_20_years=0.0, women=0.0) for effect in World().effects)
+    monkeypatch.setattr("bae.phantom.limits.world", lambda _: replace(World(), effects=still))
+    # another latent noise, since limits are kept by the settings
+    found = limits(PhantomConfig(latent_sd_years=2.7)).regional
+    rng = np.random.default_rng(0)
+    age = rng.uniform(40, 80, 400_000)
+    latent = age + 2.7 * rng.standard_normal(age.size)
+    number = rng.poisson(0.6 * 2 ** ((latent - 40) / 11))
+    groups = [age[number == n] for n in np.unique(number)]
+    error = sum(np.abs(group - np.median(group)).sum() for group in groups) / age.size
+    assert found == pytest.approx(error, abs=0.08)
