@@ -1,0 +1,191 @@
+"""Ridge regression of age on log uptake, sex and their products.
+
+Columns are standardised, both views weigh the same, the penalty is chosen by cross-validation
+over patients, and what a scan does not show (a view, a cut-off leg) is filled in from what it
+does show by the cohort's principal components (Tipping and Bishop, J R Stat Soc B 1999).
+
+Shape suffixes: N scans, J columns of both views, Q components.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
+Floats32 = NDArray[np.float32]
+
+PENALTIES = tuple(10.0 ** (power / 2) for power in range(-8, 7))
+"""Tried, in units of the mean eigenvalue of the scans' products."""
+FOLDS = 5
+"""Of patients."""
+COMPONENTS = 64
+"""At most, to fill in what is missing; and at most a quarter of the scans."""
+SEX_PRODUCTS = 0.1
+"""Prior variance of a slope's difference between the sexes, against that of the slope."""
+SEX_SLOPE = 1.0
+"""Prior variance of what sex itself adds, against that of all uptake together."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Linear:
+    """A fitted model; all arrays are float32.
+
+    Attributes:
+        mean_J, spread_J: of the columns in the cohort; the spread carries each view's weight.
+        slope_J: years per unit of a standardised column.
+        by_sex_J: what is added to the slope for men, and taken away for women.
+        components_QJ: principal directions of the standardised columns, of the length of
+            their standard deviation.
+        rest: variance of a column that they leave, mean.
+        sex_years: added for men, taken away for women.
+        years: the answer for a mean scan of unknown sex.
+    """
+
+    mean_J: Floats32
+    spread_J: Floats32
+    slope_J: Floats32
+    by_sex_J: Floats32
+    components_QJ: Floats32
+    rest: float
+    sex_years: float
+    years: float
+
+    def standard(self, columns_NJ: Floats32) -> Floats32:
+        """Return standardised columns, what is NaN filled in."""
+        standard_NJ = (columns_NJ - self.mean_J) / self.spread_J
+        for row_J in standard_NJ:
+            missing_J = np.isnan(row_J)
+            if missing_J.any():
+                row_J[missing_J] = self._likely(row_J, ~missing_J)
+        return np.asarray(standard_NJ, np.float32)
+
+    def _likely(self, row_J: Floats32, seen_J: NDArray[np.bool_]) -> Floats32:
+        seen_QJ = self.components_QJ[:, seen_J]
+        inner_QQ = seen_QJ @ seen_QJ.T + self.rest * np.eye(len(seen_QJ), dtype=np.float32)
+        scores_Q = np.linalg.solve(inner_QQ, seen_QJ @ row_J[seen_J])
+        return np.asarray(scores_Q @ self.components_QJ[:, ~seen_J])
+
+    def account(self, columns_NJ: Floats32, male_N: Floats) -> Floats32:
+        """Return (N, J) years that each column adds to ``years``, without sex's own part."""
+        sign_N1 = _sign(male_N)[:, None].astype(np.float32)
+        return self.standard(columns_NJ) * (self.slope_J + sign_N1 * self.by_sex_J)
+
+    def predict(self, columns_NJ: Floats32, male_N: Floats) -> Floats:
+        """Return (N,) years.
+
+        Args:
+            columns_NJ: NaN where a scan shows nothing.
+            male_N: 0 women, 1 men, NaN unknown: the mean of both answers.
+        """
+        own_N = self.account(columns_NJ, male_N).sum(axis=1, dtype=np.float64)
+        return np.asarray(own_N + self.years + self.sex_years * _sign(male_N))
+
+
+def fit(
+    columns_NJ: Floats32, first_view: int, male_N: Floats, years_N: Floats, patients: Sequence[str]
+) -> tuple[Linear, Floats]:
+    """Fit by the scans' products, since there are more columns than scans.
+
+    Args:
+        columns_NJ: log uptake, NaN where a scan shows nothing.
+        first_view: columns of the first view; both views get the same weight.
+        male_N: 0 women, 1 men, NaN unknown.
+        years_N: ages.
+        patients: of the scans; those of one patient are never on both sides of a fold.
+
+    Returns:
+        The model, and the (N,) answers of models that did not see the scan's patient.
+    """
+    mean_J, spread_J = _moments(columns_NJ, first_view)
+    standard_NJ = (columns_NJ - mean_J) / spread_J
+    holes_NJ = np.isnan(standard_NJ)
+    filled_NJ = np.where(holes_NJ, 0, standard_NJ)
+    components_QJ, rest = _components(filled_NJ)
+    empty = Linear(
+        mean_J=mean_J, spread_J=spread_J, slope_J=mean_J, by_sex_J=mean_J,
+        components_QJ=components_QJ, rest=rest, sex_years=0.0, years=0.0,
+    )  # fmt: skip
+    if holes_NJ.any():
+        filled_NJ = empty.standard(columns_NJ)
+        components_QJ, rest = _components(filled_NJ)
+    sign_N = _sign(male_N)
+    both_NN = np.outer(sign_N, sign_N)
+    inner_NN = (filled_NJ @ filled_NJ.T).astype(float)
+    size = float(inner_NN.diagonal().mean())
+    products_NN = inner_NN * (1 + SEX_PRODUCTS * both_NN) + SEX_SLOPE * size * both_NN
+    penalty, held_out_N = _chosen(products_NN, years_N, patients)
+    weight_N, years = _solved(products_NN, years_N, penalty)
+    model = Linear(
+        mean_J=mean_J,
+        spread_J=spread_J,
+        slope_J=(weight_N @ filled_NJ).astype(np.float32),
+        by_sex_J=(SEX_PRODUCTS * (weight_N * sign_N) @ filled_NJ).astype(np.float32),
+        components_QJ=components_QJ,
+        rest=rest,
+        sex_years=float(SEX_SLOPE * size * (weight_N @ sign_N)),
+        years=years,
+    )
+    return model, held_out_N
+
+
+def _sign(male_N: Floats) -> Floats:
+    """Return 1 for men, -1 for women, 0 where unknown."""
+    return np.asarray(np.nan_to_num(2.0 * np.asarray(male_N, float) - 1.0))
+
+
+def _moments(columns_NJ: Floats32, first_view: int) -> tuple[Floats32, Floats32]:
+    shown_J = (~np.isnan(columns_NJ)).sum(axis=0)
+    total_J = np.nansum(columns_NJ, axis=0, dtype=np.float64)
+    mean_J = total_J / np.maximum(shown_J, 1)
+    square_J = np.nansum((columns_NJ - mean_J) ** 2, axis=0, dtype=np.float64)
+    spread_J = np.sqrt(square_J / np.maximum(shown_J, 1)) + 1e-3
+    spread_J[:first_view] *= np.sqrt(max(first_view, 1))
+    spread_J[first_view:] *= np.sqrt(max(len(mean_J) - first_view, 1))
+    spread_J[shown_J < 2] = np.inf  # never seen in training: says nothing
+    return mean_J.astype(np.float32), spread_J.astype(np.float32)
+
+
+def _components(filled_NJ: Floats32) -> tuple[Floats32, float]:
+    """Return the largest principal directions, and the variance of a column that they leave."""
+    scans, columns = filled_NJ.shape
+    value_N, vector_NN = np.linalg.eigh((filled_NJ @ filled_NJ.T).astype(float))
+    keep = max(1, min(COMPONENTS, scans // 4))
+    vector_NQ = vector_NN[:, ::-1][:, :keep]
+    rest = float(np.maximum(value_N[:-keep], 0).sum()) / (scans * columns)
+    return (vector_NQ.T @ filled_NJ / np.sqrt(scans)).astype(np.float32), max(rest, 1e-12)
+
+
+def _solved(products_NN: Floats, years_N: Floats, penalty: float) -> tuple[Floats, float]:
+    """Return the scans' weights, and the answer where all products are 0; see ``_answers``."""
+    middle_N = products_NN.mean(axis=0)
+    centred_NN = products_NN - middle_N - middle_N[:, None] + middle_N.mean()
+    ridge = penalty * centred_NN.diagonal().mean()
+    weight_N = np.linalg.solve(centred_NN + ridge * np.eye(len(years_N)), years_N - years_N.mean())
+    weight_N = weight_N - weight_N.mean()
+    return weight_N, float(years_N.mean() - middle_N @ weight_N)
+
+
+def _chosen(products_NN: Floats, years_N: Floats, patients: Sequence[str]) -> tuple[float, Floats]:
+    """Return the penalty that errs least on patients left out, and the answers to these."""
+    fold_N = folds(patients)
+    answers = np.tile(years_N.mean(), (len(PENALTIES), len(years_N)))
+    for fold in range(FOLDS):
+        out, rest = np.flatnonzero(fold_N == fold), np.flatnonzero(fold_N != fold)
+        if not len(out) or len(rest) < 2:
+            continue
+        inner, across = products_NN[np.ix_(rest, rest)], products_NN[np.ix_(out, rest)]
+        for i, penalty in enumerate(PENALTIES):
+            weight_N, years = _solved(inner, years_N[rest], penalty)
+            answers[i, out] = across @ weight_N + years
+    best = int(np.abs(answers - years_N).mean(axis=1).argmin())
+    return PENALTIES[best], answers[best]
+
+
+def folds(patients: Sequence[str]) -> NDArray[np.int64]:
+    """Return the fold of each scan: patients in turn, in an order that no date decides."""
+    place = {patient: i % FOLDS for i, patient in enumerate(sorted(set(patients)))}
+    return np.array([place[patient] for patient in patients])
