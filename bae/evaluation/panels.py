@@ -19,7 +19,8 @@ class RegionPanel:
         view: ``anterior``, ``posterior`` or ``unknown``; says on which side R and L stand.
         counts: (rows, columns) stored counts.
         heat: (V, U) uint8 heat map of the table.
-        box: the cropped box, stored pixels.
+        boxes: what the answer was read from, stored pixels: the cropped box, or each region
+            of a method of several, most heat first.
         pixel_mm: (row, column) spacing, for true proportions; None draws square pixels.
         gamma: threshold of Eq. (3), drawn as a contour on the overlay; None draws none.
     """
@@ -28,9 +29,19 @@ class RegionPanel:
     view: str
     counts: NDArray[np.uint16] | NDArray[np.float32]
     heat: NDArray[np.uint8]
-    box: Box
+    boxes: Sequence[Box]
     pixel_mm: tuple[float, float] | None = None
     gamma: float | None = None
+
+    @property
+    def box(self) -> Box:
+        """The first of them."""
+        return self.boxes[0]
+
+
+def read_from(boxes: Sequence[Box]) -> list[Box]:
+    """Return the boxes of a view that its answer comes from: all with a weight, or the first."""
+    return [box for box in boxes if box.weight is not None] or list(boxes[:1])
 
 
 COLD = {"heat": b"\0", "rows": 1, "columns": 1}
@@ -50,25 +61,42 @@ def region_panels(
     """
     left = list(scan.views)
     heats = {row["view_index"]: row for row in heatmaps}
+    by_view: dict[int, list[dict[str, Any]]] = {}
+    for row in sorted(boxes, key=lambda row: (row["view_index"], row["box_index"])):
+        by_view.setdefault(row["view_index"], []).append(row)
     panels = []
-    for box in sorted(boxes, key=lambda row: row["view_index"]):
-        if box["box_index"]:
-            continue
+    for view_index, own in by_view.items():
         # a recipe of one view scores no other; two may both be of unknown name
-        view = next(view for view in left if view.name == box["view"])
+        view = next(view for view in left if view.name == own[0]["view"])
         left.remove(view)
-        heat = heats.get(box["view_index"], COLD)
+        heat = heats.get(view_index, COLD)
         panels.append(
             RegionPanel(
                 title=view.name,
                 view=view.name,
                 counts=view.counts,
                 heat=np.frombuffer(heat["heat"], np.uint8).reshape(heat["rows"], heat["columns"]),
-                box=Box(box["x0"], box["y0"], box["x1"], box["y1"], box["heat_share"]),
+                boxes=read_from([box_of(row) for row in own]),
                 pixel_mm=scan.pixel_mm,
             )
         )
     return panels
+
+
+def box_of(row: dict[str, Any]) -> Box:
+    """Return a row of ``cohort/boxes`` as the value it was."""
+    return Box(
+        x0=row["x0"],
+        y0=row["y0"],
+        x1=row["x1"],
+        y1=row["y1"],
+        heat_share=row["heat_share"],
+        weight=row["weight"],
+        crown_sole=row["body_y"],
+        midline=row["body_x"],
+        name=row["region"],
+        years=row["added_years"],
+    )
 
 
 def title(age: dict[str, Any], view: str) -> str:

@@ -1,6 +1,7 @@
 """Heat map to mask to boxes to crop: Eq. (3), in the stored scan's own pixels."""
 
 import functools
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -75,16 +76,22 @@ def overlap(one: Box, two: Box) -> float:
 
 
 def elsewhere(
-    box: Box, body_RC: NDArray[np.bool_], rng: np.random.Generator, count: int
+    box: Box,
+    body_RC: NDArray[np.bool_],
+    rng: np.random.Generator,
+    count: int,
+    avoid: Sequence[tuple[Box, float]] | None = None,
 ) -> list[Box]:
     """Draw other boxes of the same size that show about as much of the body.
 
     Args:
         box: the region.
         body_RC: which pixels of the view are body.
-        rng: draws among the places that qualify: those that share at most a quarter of
-            the box's area with it and hold at least 0.8 times as many pixels of the body.
+        rng: draws among the places that qualify: those that avoid what they must and hold at
+            least 0.8 times as many pixels of the body.
         count: how many at most.
+        avoid: boxes, each with the largest share of the box's area that a place may have in
+            common with it; by default the box itself, a quarter.
 
     Returns:
         None or more boxes, in no order; places are tried in steps of an eighth of the box.
@@ -104,8 +111,11 @@ def elsewhere(
         )
 
     top, left = (places.ravel() for places in np.meshgrid(tops, lefts, indexing="ij"))
-    shared = np.maximum(high - abs(top - box.y0), 0) * np.maximum(wide - abs(left - box.x0), 0)
-    fits = (shared <= high * wide / 4) & (held(top, left) >= 0.8 * held(box.y0, box.x0))
+    fits = held(top, left) >= 0.8 * held(box.y0, box.x0)
+    for other, most in [(box, 0.25)] if avoid is None else avoid:
+        deep = np.minimum(top + high, other.y1) - np.maximum(top, other.y0)
+        broad = np.minimum(left + wide, other.x1) - np.maximum(left, other.x0)
+        fits &= np.maximum(deep, 0) * np.maximum(broad, 0) <= most * high * wide
     chosen = rng.permutation(np.flatnonzero(fits))[:count]
     places = zip(left[chosen].tolist(), top[chosen].tolist(), strict=True)
     return [Box(x, y, x + wide, y + high, float("nan")) for x, y in places]

@@ -21,7 +21,7 @@ Shape suffixes: P pixels of both views, N causes of noise, Y, X rows and columns
 """
 
 import fnmatch
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -85,20 +85,30 @@ class Evidence:
         alone = float(change_P @ (weight_P[used] * change_P))
         return alone - float(shared_N @ np.linalg.solve(inner_NN, shared_N))
 
-    def shares(self, boxes: Mapping[str, Box]) -> Floats:
-        """Return (2, Y, X) how much of each pixel lies in a view's box; none without a box."""
+    def shares(self, boxes: Mapping[str, Sequence[Box]]) -> Floats:
+        """Return (2, Y, X) how much of each pixel lies in a view's boxes; none without a box.
+
+        What several boxes of a view share counts once.
+        """
         found = np.zeros_like(self.expected_vYX)
-        rows, columns = (np.arange(n) for n in found.shape[1:])
+        rows, columns = (np.arange(n)[:, None] for n in found.shape[1:])
         for i, name in enumerate(VIEWS):
-            if name in boxes:
-                box = boxes[name]
-                high = _inside(rows, box.y0 / self.pixel + self.top, box.y1 / self.pixel + self.top)
-                wide = _inside(columns, box.x0 / self.pixel, box.x1 / self.pixel)
-                found[i] = np.outer(high, wide)
+            own = boxes.get(name, ())
+            # the edges of all boxes cut the view into cells that lie in a box wholly or not at all
+            y = np.unique([edge for box in own for edge in (box.y0, box.y1)])
+            x = np.unique([edge for box in own for edge in (box.x0, box.x1)])
+            inside = np.zeros((max(len(y) - 1, 0), max(len(x) - 1, 0)))
+            for box in own:
+                inside[(y[:-1] >= box.y0) & (y[1:] <= box.y1)] += (x[:-1] >= box.x0) & (
+                    x[1:] <= box.x1
+                )
+            high = _inside(rows, y[:-1] / self.pixel + self.top, y[1:] / self.pixel + self.top)
+            wide = _inside(columns, x[:-1] / self.pixel, x[1:] / self.pixel)
+            found[i] = high @ (inside > 0) @ wide.T
         return found
 
 
-def _inside(pixels: NDArray[np.int64], start: float, stop: float) -> Floats:
+def _inside(pixels: NDArray[np.int64], start: Floats, stop: Floats) -> Floats:
     return np.asarray(np.clip(np.minimum(pixels + 1, stop) - np.maximum(pixels, start), 0, 1))
 
 

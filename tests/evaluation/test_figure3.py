@@ -195,7 +195,7 @@ def _panel(box: Box, **changes: object) -> panels.RegionPanel:
         title="t",
         view="posterior",
         counts=counts,
-        box=box,
+        boxes=[box],
         heat=np.arange(40, dtype=np.uint8).reshape(10, 4) * 6,
         pixel_mm=(4.0, 2.0),
     )

@@ -84,7 +84,7 @@ def test_evidence_lies_where_a_world_says() -> None:
         truth = evidence.of(3, seed=5, config=config)
         row = int(make(3, seed=5, config=config).landmarks["left trochanter"][1])
         legs = Box(0, row, 256, 1024, 1.0)
-        kept = truth.information(truth.shares({"anterior": legs, "posterior": legs}))
+        kept = truth.information(truth.shares({"anterior": [legs], "posterior": [legs]}))
         shares.append(kept / truth.information())
     assert shares[0] > 0.5
     assert shares[1] < 0.35
@@ -107,13 +107,24 @@ def test_parts_lie_where_the_landmarks_say() -> None:
             assert column == pytest.approx(there[0] if view == 0 else 256 - there[0], abs=2.5)
 
 
-def test_share_of_pixels_is_what_counting_stored_pixels_gives(scan3: evidence.Evidence) -> None:
-    """Each coarse pixel is 4 x 4 stored ones; a view without a box shows nothing."""
-    box = Box(17, 101, 90, 333, 1.0)
+@pytest.mark.parametrize(
+    "own",
+    [
+        [Box(17, 101, 90, 333, 1.0)],
+        [Box(17, 101, 90, 333, 1.0), Box(60, 90, 131, 207, 1.0), Box(60, 150, 75, 160, 1.0)],
+        [Box(3, 9, 10, 30, 1.0), Box(200, 900, 256, 1024, 1.0)],
+    ],
+    ids=["one", "three that overlap", "two apart"],
+)
+def test_share_of_pixels_is_what_counting_stored_pixels_gives(
+    scan3: evidence.Evidence, own: list[Box]
+) -> None:
+    """Each coarse pixel is 4 x 4 stored ones, none counts twice; a view without box is dark."""
     mask = np.zeros((1024, 256))
-    mask[box.y0 : box.y1, box.x0 : box.x1] = 1
+    for box in own:
+        mask[box.y0 : box.y1, box.x0 : box.x1] = 1
     expected = mask.reshape(256, 4, 64, 4).mean(axis=(1, 3))
-    found = scan3.shares({"posterior": box})
+    found = scan3.shares({"posterior": own})
     np.testing.assert_allclose(found[1], expected, atol=1e-9)
     assert not found[0].any()
 
@@ -123,7 +134,7 @@ def test_other_matrices_give_the_same_box_the_same_information(scan3: evidence.E
     large = evidence.of(3, seed=5, config=PhantomConfig(columns=512, rows=2048))
     box, twice = Box(60, 250, 196, 560, 1.0), Box(120, 500, 392, 1120, 1.0)
     one, two = (
-        e.information(e.shares({"anterior": b, "posterior": b}))
+        e.information(e.shares({"anterior": [b], "posterior": [b]}))
         for e, b in ((scan3, box), (large, twice))
     )
     assert one == pytest.approx(two, rel=0.02)
@@ -134,15 +145,15 @@ def test_a_part_of_the_picture_never_has_more_information_than_the_whole(
 ) -> None:
     """More pixels, more information; all pixels, all of it; legs say less than the trunk."""
     whole = scan3.information()
-    assert scan3.information(scan3.shares({"anterior": WHOLE, "posterior": WHOLE})) == (
+    assert scan3.information(scan3.shares({"anterior": [WHOLE], "posterior": [WHOLE]})) == (
         pytest.approx(whole, rel=1e-6)
     )
     assert scan3.information(scan3.shares({})) == 0.0
     trunk, legs = (
-        scan3.information(scan3.shares({"anterior": b, "posterior": b}))
+        scan3.information(scan3.shares({"anterior": [b], "posterior": [b]}))
         for b in (Box(60, 250, 196, 560, 1.0), Box(0, 600, 256, 1024, 1.0))
     )
-    anterior = scan3.information(scan3.shares({"anterior": WHOLE}))
+    anterior = scan3.information(scan3.shares({"anterior": [WHOLE]}))
     assert 0 < legs < trunk < whole
     assert 0.5 * whole < anterior < whole
 

@@ -8,37 +8,19 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 from matplotlib.figure import Figure
-from numpy.typing import ArrayLike
 
-from bae.evaluation import figure3, metrics
-from bae.evaluation.panels import RegionPanel, title
-from bae.evaluation.regions import atlas
-from bae.evaluation.regions import truth as regions_truth
-from bae.evaluation.regions.checks import occlusion, randomisation
-from bae.method.predictor import Predictor, chosen_views, localize
-from bae.phantom import archive, evidence
+from bae.evaluation import figure3
+from bae.evaluation.panels import RegionPanel, read_from, title
+from bae.evaluation.regions import atlas, measured
+from bae.method.predictor import LocalizedView, Predictor, chosen_views, localize
 from bae.pipeline import reread
 from bae.recipes import age_group
-from bae.scan import ANTERIOR, POSTERIOR, Identity, Scan, View
+from bae.scan import ANTERIOR, POSTERIOR, Scan
 
 MOST_MAPS, MOST_CHECKS = 400, 24
 """Scans of the atlas, and of each check: enough for a mean, few enough for minutes."""
-
-SCHEMA = pa.schema(
-    [
-        pa.field("check", pa.string(), False),
-        pa.field("what", pa.string(), False),
-        pa.field("unit", pa.string(), False),
-        pa.field("value", pa.float64(), False),
-        pa.field("low", pa.float64(), False),
-        pa.field("high", pa.float64(), False),
-        pa.field("scans", pa.int32(), False),
-    ]
-)
-"""One row per number, with its 95 % interval over patients."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -47,7 +29,7 @@ class Regions:
 
     Attributes:
         figures: name of the file to figure.
-        checks: rows of ``SCHEMA``.
+        checks: rows of ``measured.SCHEMA``.
     """
 
     figures: dict[str, Figure]
@@ -64,49 +46,70 @@ def examine(tables_uri: str, predictor: Predictor, outcomes: pa.Table) -> Region
             the held-out scans.
 
     Returns:
-        None for a model without a localizer, or where no scan can be read any more.
+        None for a model that reads whole views, or where no scan can be read any more.
     """
-    if predictor.localizer is None or not outcomes.num_rows:
+    if not outcomes.num_rows:
         return None
-    recipe = predictor.recipe
+    recipe, eye = predictor.recipe, Eye(predictor)
     rows = {row["scan_id"]: row for row in outcomes.to_pylist()}
-    drawn = figure3.draw(
-        outcomes, recipe.localizer.group_edges_years, _reader(tables_uri, predictor, rows)
-    )
     # pseudonyms are hashes: their order is chance, and the same for every model
-    seen = dict(panels(tables_uri, predictor, sorted(rows)[:MOST_MAPS], rows))
+    seen = dict(panels(tables_uri, eye, sorted(rows)[:MOST_MAPS], rows))
     if not seen:
         return None
     edges = recipe.localizer.group_edges_years
+    drawn = figure3.draw(outcomes, edges, _reader(tables_uri, eye, rows))
     names = [f"{low:.0f}-{high:.0f} years" for low, high in pairwise(edges)]
     drawn["atlas"] = atlas.atlas(means(seen, rows, edges), names)
     few = first_of_each_patient(seen, rows)[:MOST_CHECKS]
-    checks = [
-        *_randomised(predictor, seen, few, rows),
-        *_occluded(predictor, seen, few, rows),
-        *_evidence(seen, few, rows),
-    ]
-    return Regions(figures=drawn, checks=pa.Table.from_pylist(checks, schema=SCHEMA))
+    checks = measured.checks(predictor, seen, few, rows, several=bool(eye.several))
+    return Regions(figures=drawn, checks=pa.Table.from_pylist(checks, schema=measured.SCHEMA))
 
 
 Row = dict[str, Any]
 Panels = list[RegionPanel]
 
 
+class Eye:
+    """Sees what a method finds in a scan, whether it has one region a view or several.
+
+    Attributes:
+        several: whether its boxes say their weight; None until it has seen a scan.
+    """
+
+    def __init__(self, predictor: Predictor) -> None:
+        """Open it; nothing is computed yet."""
+        self.predictor = predictor
+        self.several: bool | None = None
+
+    def views(self, scan: Scan) -> Sequence[LocalizedView]:
+        """Return what is found in each view; nothing where the method reads whole views."""
+        predictor = self.predictor
+        if self.several is not False:
+            said = predictor.predict([scan])[0].views
+            self.several = any(box.weight is not None for view in said for box in view.boxes)
+            if self.several:
+                return said
+        if predictor.localizer is None:
+            return []
+        views = chosen_views(scan, predictor.recipe)
+        return localize(predictor.localizer, predictor.recipe, views, predictor.device)
+
+
 def _reader(
-    tables_uri: str, predictor: Predictor, rows: Mapping[str, Row]
+    tables_uri: str, eye: Eye, rows: Mapping[str, Row]
 ) -> Callable[[Sequence[str]], dict[str, Panels]]:
-    return lambda scan_ids: dict(panels(tables_uri, predictor, scan_ids, rows))
+    return lambda scan_ids: dict(panels(tables_uri, eye, scan_ids, rows))
 
 
 def panels(
-    tables_uri: str, predictor: Predictor, scan_ids: Sequence[str], rows: Mapping[str, Row]
+    tables_uri: str, eye: Eye, scan_ids: Sequence[str], rows: Mapping[str, Row]
 ) -> Iterator[tuple[str, Panels]]:
-    """Yield what the localizer finds in each scan, one panel per scored view."""
-    assert predictor.localizer is not None
+    """Yield what the method finds in each scan, one panel per scored view."""
     for scan_id, scan in reread.scans(tables_uri, scan_ids):
-        views = chosen_views(scan, predictor.recipe)
-        found = localize(predictor.localizer, predictor.recipe, views, predictor.device)
+        found = eye.views(scan)
+        if not found:
+            return
+        gamma = None if eye.several else eye.predictor.recipe.region.gamma
         yield (
             scan_id,
             [
@@ -115,11 +118,11 @@ def panels(
                     view=view.name,
                     counts=view.counts,
                     heat=own.heat,
-                    box=own.boxes[0],
+                    boxes=read_from(own.boxes),
                     pixel_mm=scan.pixel_mm,
-                    gamma=predictor.recipe.region.gamma,
+                    gamma=gamma,
                 )
-                for view, own in zip(views, found, strict=True)
+                for view, own in zip(chosen_views(scan, eye.predictor.recipe), found, strict=True)
             ],
         )
 
@@ -162,108 +165,3 @@ def means(
                 [placed[i] for i in places], [mine[i][1].heat for i in places]
             )
     return found
-
-
-# ---- checks -------------------------------------------------------------------------------
-
-
-def _row(check: str, what: str, unit: str, values: ArrayLike, patients: Sequence[str]) -> Row:
-    mean = metrics.bootstrap(lambda v: [float(v.mean())], [np.asarray(values)], patients)[0]
-    return {
-        "check": check,
-        "what": what,
-        "unit": unit,
-        "value": mean.value,
-        "low": mean.low,
-        "high": mean.high,
-        "scans": len(patients),
-    }
-
-
-def _randomised(
-    predictor: Predictor, seen: Mapping[str, Panels], few: Sequence[str], rows: Mapping[str, Row]
-) -> list[Row]:
-    """One row per layer, over the view that most scans have."""
-    own = {name: seen[name][0] for name in few}
-    view = max((p.view for p in own.values()), key=[p.view for p in own.values()].count)
-    own = {name: panel for name, panel in own.items() if panel.view == view}
-    if len(own) < 2:
-        return []
-    patients = [rows[name]["patient_key"] for name in own]
-    views = [View(name=panel.view, counts=panel.counts) for panel in own.values()]
-    found = randomisation(predictor, views)
-    result = []
-    for layer in dict.fromkeys(row.layer for row in found):
-        mine = [row for row in found if row.layer == layer]
-        what = "another scan's map" if layer == "none" else f"random down to {layer}"
-        ranks, overlaps = [r.rank_correlation for r in mine], [r.overlap for r in mine]
-        result.append(_row("randomised: map", what, "rank correlation", ranks, patients))
-        result.append(_row("randomised: region", what, "overlap", overlaps, patients))
-    return result
-
-
-def _occluded(
-    predictor: Predictor, seen: Mapping[str, Panels], few: Sequence[str], rows: Mapping[str, Row]
-) -> list[Row]:
-    found, patients = [], []
-    for name in few:
-        scan = Scan(
-            views=tuple(View(name=panel.view, counts=panel.counts) for panel in seen[name]),
-            identity=Identity(patient="", study="", instance=""),
-            sex=rows[name]["sex"],
-        )
-        one = occlusion(predictor, scan)
-        if one is not None:
-            found.append(one)
-            patients.append(rows[name]["patient_key"])
-    if not found:
-        return []
-    drop = [one.score_drop for one in found]
-    control = [one.control_score_drop for one in found]
-    age = [one.age_change_years for one in found]
-    other = [one.control_age_change_years for one in found]
-    check, unit = "hidden", "fall of log probability"
-    return [
-        _row(check, "region", unit, drop, patients),
-        _row(check, "another box", unit, control, patients),
-        _row(check, "difference", unit, np.subtract(drop, control), patients),
-        _row(check, "region", "change of age, years", age, patients),
-        _row(check, "another box", "change of age, years", other, patients),
-        _row(check, "difference", "change of age, years", np.subtract(age, other), patients),
-    ]
-
-
-def _evidence(seen: Mapping[str, Panels], few: Sequence[str], rows: Mapping[str, Row]) -> list[Row]:
-    cohort = archive.cohort_of([rows[name]["object_uri"] for name in few])
-    if cohort is None:
-        return []
-    size = (cohort.config.rows, cohort.config.columns)
-    found: list[tuple[str, regions_truth.Kept]] = []
-    for name in few:
-        own = [panel for panel in seen[name] if panel.view in evidence.VIEWS]
-        truth = cohort.evidence(rows[name]["object_uri"])
-        if truth is not None and own and own[0].counts.shape == size:
-            kept = regions_truth.kept(truth, own, cohort.config)
-            found.append((rows[name]["patient_key"], kept))
-    if not found:
-        return []
-    patients = [patient for patient, _ in found]
-    values = {
-        field: np.array([getattr(one, field) for _, one in found])
-        for field in ("region", "elsewhere", "limit_whole_years", "limit_region_years")
-    }
-    paired = np.flatnonzero(~np.isnan(values["elsewhere"]))
-    some = [patients[i] for i in paired]
-    check, unit = "evidence kept", "share of the information about age"
-    result = [_row(check, "region", unit, values["region"], patients)]
-    if some:
-        result += [
-            _row(check, "region, where another box fits", unit, values["region"][paired], some),
-            _row(check, "another box", unit, values["elsewhere"][paired], some),
-        ]
-    limit = "least mean absolute error, years"
-    return [
-        *result,
-        _row(check, "whole views", limit, values["limit_whole_years"], patients),
-        _row(check, "region", limit, values["limit_region_years"], patients),
-    ]

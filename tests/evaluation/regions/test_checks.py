@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from bae import recipes
-from bae.evaluation.regions import checks
+from bae.evaluation.regions import checks, hiding
 from bae.method import model
 from bae.method.networks import Localizer, Regressor
 from bae.method.predictor import Predictor
@@ -112,11 +112,14 @@ def _scan(view: View) -> Scan:
 def test_hiding_what_decides_hurts_more_than_hiding_something_else() -> None:
     """A localizer that shows what it uses passes, one that shows another place fails."""
     scan = _scan(_view(0, hot=(60, 30)))
-    honest = checks.occlusion(_predictor(Spot(True)), scan)
-    lying = checks.occlusion(_predictor(Spot(False)), scan)
+    honest = hiding.occlusion(_predictor(Spot(True)), scan)
+    lying = hiding.occlusion(_predictor(Spot(False)), scan)
     assert honest is not None
     assert lying is not None
     assert honest.views == lying.views == 1
+    assert honest.score_drop is not None
+    assert honest.control_score_drop is not None
+    assert lying.score_drop is not None
     assert honest.score_drop > 5 * abs(honest.control_score_drop)
     assert lying.score_drop < 0.1 * honest.score_drop
 
@@ -130,7 +133,7 @@ def test_a_region_as_large_as_the_body_has_no_other_place() -> None:
             ramp = torch.linspace(0.7, 1, features.shape[2])[:, None].expand_as(features)
             return scores, torch.where(ramp > 0.71, ramp, 0)
 
-    assert checks.occlusion(_predictor(Everywhere(True)), _scan(_view(0))) is None
+    assert hiding.occlusion(_predictor(Everywhere(True)), _scan(_view(0))) is None
 
 
 def test_hidden_box_has_its_own_mean_and_nothing_else_changes() -> None:
@@ -138,13 +141,13 @@ def test_hidden_box_has_its_own_mean_and_nothing_else_changes() -> None:
     from bae.scan import Box
 
     grey = torch.rand(40, 20)
-    hidden = checks.hide(grey, Box(5, 10, 15, 30, 1.0))
+    hidden = hiding.hide(grey, [Box(5, 10, 15, 30, 1.0)])
     inside = torch.zeros(40, 20, dtype=torch.bool)
     inside[10:30, 5:15] = True
     assert torch.equal(hidden[~inside], grey[~inside])
     assert len(hidden[inside].unique()) == 1
     assert float(hidden[inside].mean()) == pytest.approx(float(grey[inside].mean()), rel=1e-5)
-    assert checks.hide(grey, None) is grey
+    assert torch.equal(hiding.hide(grey, []), grey)
 
 
 @torch.inference_mode()
@@ -154,9 +157,9 @@ def test_regions_are_those_of_the_predictor(monkeypatch: pytest.MonkeyPatch) -> 
     predictor = _predictor()
     scan = _scan(_view(1, (60, 30)))
     (said,) = predictor.predict([scan])
-    greys = [checks._grey(predictor, view) for view in scan.views]
-    found, log_NK = checks._localized(predictor, scan.views, greys)
+    greys = [checks.grey(predictor, view) for view in scan.views]
+    found, log_NK = hiding._localized(predictor, scan.views, greys)
     assert found[0].boxes == said.views[0].boxes
     assert found[0].group == said.views[0].group
     np.testing.assert_allclose(log_NK[0].exp(), said.views[0].probabilities, rtol=1e-4)
-    assert checks._age(predictor, scan, found) == pytest.approx(said.age_years, abs=1e-3)
+    assert hiding._age(predictor, scan, found) == pytest.approx(said.age_years, abs=1e-3)

@@ -1,5 +1,6 @@
 """What an evaluation shows of regions, and how they compare with what the simulation knows."""
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -9,12 +10,12 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from bae import recipes, storage
+from bae import body, recipes, storage
 from bae.archive import privacy
 from bae.archive.intake import Decoded
 from bae.archive.sandbox import Decoder
 from bae.evaluation import pages, panels, run
-from bae.evaluation.regions import atlas, examine, truth
+from bae.evaluation.regions import atlas, controls, examine, measured, truth
 from bae.evaluation.table_one import Method
 from bae.method import model
 from bae.method.networks import Localizer, Regressor
@@ -24,6 +25,7 @@ from bae.phantom import archive as phantom_archive
 from bae.pipeline.rows import staged
 from bae.scan import Box, Scan
 from tests.fakes import rows as fakes_rows
+from tests.fakes import several
 
 CONFIG = PhantomConfig(columns=64, rows=256)
 SCANS = 4
@@ -156,7 +158,7 @@ def test_scans_find_their_own_truth(indexed: tuple[str, pa.Table]) -> None:
 def _panel(view: str, box: Box) -> panels.RegionPanel:
     counts = make(3, seed=5, config=CONFIG).views[0].counts
     return panels.RegionPanel(
-        title="", view=view, counts=counts, heat=np.zeros((4, 2), np.uint8), box=box
+        title="", view=view, counts=counts, heat=np.zeros((4, 2), np.uint8), boxes=[box]
     )
 
 
@@ -173,6 +175,82 @@ def test_a_region_on_the_trunk_keeps_more_than_one_on_the_legs() -> None:
     assert 0.5 < trunk.region < 1
     assert legs.region < trunk.region
     assert 1.9 < trunk.limit_whole_years < trunk.limit_region_years < legs.limit_region_years
+
+
+@pytest.mark.slow
+def test_examination_of_several_regions_compares_them_with_chance_and_anatomy(
+    indexed: tuple[str, pa.Table], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All boxes together in every check; the stand-in forgets what it learned part by part."""
+    monkeypatch.setattr(examine, "MOST_CHECKS", 3)
+    found = examine.examine(indexed[0], several.Forgetful(), indexed[1])  # type: ignore[arg-type]
+    assert found is not None
+    told = {(r["check"], r["what"], r["unit"]): r["value"] for r in found.checks.to_pylist()}
+    check, unit = "randomised: region", "overlap"
+    assert told[check, "random down to trunk", unit] == 0.0
+    assert 0.3 < told[check, "random down to head", unit] < told[check, "another scan's map", unit]
+    assert {what for name, what, _ in told if name == "hidden"} == {
+        "all regions",
+        "as many other boxes",
+        "difference",
+    }
+    assert ("hidden", "all regions", "rise of absolute error, years") in told
+    kept = {
+        what: told[c, what, u] for c, what, u in told if u.startswith("share of the information")
+    }
+    for what in (
+        "all regions",
+        "as many random boxes",
+        "as many boxes at fixed places",
+    ):
+        assert 0 < kept[what] < 1
+    assert 0.02 < told["evidence kept", "all regions", "share of the body covered"] < 0.3
+
+
+def test_all_regions_together_keep_the_evidence_of_their_union() -> None:
+    """The evidence in a mask of all their pixels; the fixed choice is where it is said to be."""
+    told = evidence.of(3, seed=5, config=CONFIG)
+    views = make(3, seed=5, config=CONFIG).views
+    own = [
+        dataclasses.replace(_panel(view.name, Box(0, 0, 9, 9, 1)), counts=view.counts)
+        for view in views
+    ]
+    boxes = [Box(20, 60, 44, 90, 1), Box(26, 80, 50, 110, 1), Box(10, 150, 30, 180, 1)]
+    panels_ = [dataclasses.replace(panel, boxes=boxes) for panel in own]
+    found = truth.kept(told, panels_, CONFIG)
+    mask = np.zeros((256, 64))
+    for box in boxes:
+        mask[box.y0 : box.y1, box.x0 : box.x1] = 1
+    whole = told.information()
+    assert found.region == pytest.approx(told.information(np.stack([mask, mask])) / whole, rel=1e-6)
+    bodies = [body.body_mask(panel.counts) for panel in own]
+    assert found.area == pytest.approx(
+        sum((mask * held).sum() for held in bodies) / sum(held.sum() for held in bodies)
+    )
+    fixed = {panel.view: controls.anatomical(panel) for panel in panels_}
+    assert found.anatomical == pytest.approx(told.information(told.shares(fixed)) / whole)
+    assert 0 < found.elsewhere < 1
+    alone = truth.kept(told, [dataclasses.replace(p, boxes=boxes[:1]) for p in own], CONFIG)
+    assert np.isnan(alone.anatomical)
+    assert alone.region < found.region
+
+
+def test_two_visits_of_a_person_are_compared_by_places_on_the_body() -> None:
+    """Who always has the same places agrees with himself and not with the other; by arithmetic."""
+    places = {"a": [0.2, 0.2], "b": [0.6, 0.65]}
+    seen, rows = {}, {}
+    for patient, visits in places.items():
+        for number, down in enumerate(visits):
+            box = Box(10, 10, 30, 30, 1, crown_sole=down, midline=0.0)
+            seen[f"{patient}{number}"] = [_panel("anterior", box)]
+            rows[f"{patient}{number}"] = {"patient_key": patient, "age_years": 60.0 + number}
+    told = {row["what"]: row["value"] for row in measured._visits(seen, rows)}
+    height = 20 / (np.ptp(np.flatnonzero(body.body_mask(seen["a0"][0].counts).any(axis=1))) + 1)
+    moved = (height - 0.05) / (height + 0.05)
+    assert told["the same person"] == pytest.approx((1 + moved) / 2, abs=0.06)
+    assert told["another person"] == 0.0
+    plain = {"a0": [_panel("anterior", Box(0, 0, 9, 9, 1))]}
+    assert measured._visits(plain, rows) == []
 
 
 def test_atlas_shows_each_group_where_it_belongs() -> None:
