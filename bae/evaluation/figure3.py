@@ -1,10 +1,12 @@
 """Figure 3 of a cohort: which scans to show, and their panels from tables and archive."""
 
+import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+from matplotlib import patheffects
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
@@ -15,7 +17,7 @@ from bae.evaluation import plots
 from bae.evaluation.panels import RegionPanel
 from bae.method import boxes
 from bae.recipes import age_group
-from bae.scan import ANTERIOR, FEMALE, MALE, POSTERIOR, Box
+from bae.scan import ANTERIOR, FEMALE, MALE, POSTERIOR
 
 
 def draw(
@@ -104,6 +106,9 @@ SIDES = {ANTERIOR: "RL", POSTERIOR: "LR"}
 def regions(panels: Sequence[RegionPanel | None], across: int = 1) -> Figure:
     """Draw the paper's Figure 3: scan, heat map, overlay, crop for each panel.
 
+    Several boxes have numbers, and in place of the crop each its own, with the place's name
+    and the share of the answer.
+
     Bodies are drawn from head to toes in their true proportions; a bar marks 20 cm
     where the pixel size is known, and R and L the patient's sides.
 
@@ -119,7 +124,8 @@ def regions(panels: Sequence[RegionPanel | None], across: int = 1) -> Figure:
         if panel is None:
             continue
         place.suptitle(panel.title, fontsize=9)
-        _region(place.subplots(1, 4, width_ratios=(1, 1, 1, 1.25)), panel)
+        wide_crops = 1.25 if len(panel.boxes) == 1 else 1.7
+        _region(place.subplots(1, 4, width_ratios=(1, 1, 1, wide_crops)), panel)
     return figure
 
 
@@ -145,15 +151,66 @@ def overlay(axis: Axes, panel: RegionPanel, counts: NDArray[Any], style: dict[st
     axis.imshow(heat, alpha=0.6 * np.clip(heat / 127.5 - 1, 0, 1), **warm)
 
 
-def frame(axis: Axes, box: Box, linewidth: float) -> None:
-    """Draw a box's edge."""
-    corner, sides = (box.x0 - 0.5, box.y0 - 0.5), (box.x1 - box.x0, box.y1 - box.y0)
-    axis.add_patch(Rectangle(corner, *sides, fill=False, color=plots.BLUE, linewidth=linewidth))
+def frames(axis: Axes, panel: RegionPanel, linewidth: float, fontsize: float = 6.0) -> None:
+    """Draw the edges of the panel's boxes; of several each has its number, from 1."""
+    for number, box in enumerate(panel.boxes, 1):
+        corner, sides = (box.x0 - 0.5, box.y0 - 0.5), (box.x1 - box.x0, box.y1 - box.y0)
+        edge = Rectangle(corner, *sides, fill=False, color=plots.BLUE, linewidth=linewidth)
+        axis.add_patch(edge)
+        if len(panel.boxes) > 1:
+            halo = [patheffects.withStroke(linewidth=1.6, foreground="white")]
+            # outside, where there is no bone to hide; on the side that is nearer to the edge
+            left = box.x0 + box.x1 < panel.counts.shape[1]
+            axis.text(
+                box.x0 if left else box.x1,
+                box.y0,
+                str(number),
+                color=plots.BLUE,
+                fontsize=fontsize,
+                fontweight="bold",
+                va="top",
+                ha="right" if left else "left",
+                path_effects=halo,
+            )
+
+
+def crops(
+    axis: Axes,
+    panel: RegionPanel,
+    counts: NDArray[Any],
+    style: dict[str, Any],
+    *,
+    fontsize: float,
+    names: bool = True,
+) -> list[Axes]:
+    """Draw what was cut out: one box fills the axis, several take its place side by side.
+
+    Of several each says its number, its place (where there is room for ``names``) and its
+    share of the answer.
+    """
+    if len(panel.boxes) == 1:
+        box = panel.box
+        axis.imshow(counts[box.y0 : box.y1, box.x0 : box.x1], **style)
+        return [axis]
+    figure, place = axis.figure, axis.get_subplotspec()
+    assert place is not None
+    axis.remove()
+    across = 2 if len(panel.boxes) > 3 else 1
+    grid = place.subgridspec(-(-len(panel.boxes) // across), across)
+    drawn = []
+    for number, box in enumerate(panel.boxes, 1):
+        own = figure.add_subplot(grid[number - 1])
+        own.imshow(counts[box.y0 : box.y1, box.x0 : box.x1], **style)
+        text = textwrap.fill(f"{number} {box.name}", 15) if names and box.name else f"{number}"
+        share = "" if box.weight is None else f"{100 * box.weight:.0f} %"
+        own.set_title(f"{text}\n{share}", fontsize=fontsize, pad=2, linespacing=0.95)
+        drawn.append(own)
+    return drawn
 
 
 def _region(axes: NDArray[np.object_], panel: RegionPanel) -> None:
     """Draw one panel into four axes."""
-    size, box = panel.counts.shape, panel.box
+    size = panel.counts.shape
     style = scan_style(panel)
     heat = boxes.enlarge(panel.heat, size)
     axes[0].imshow(panel.counts, **style)
@@ -161,14 +218,16 @@ def _region(axes: NDArray[np.object_], panel: RegionPanel) -> None:
     overlay(axes[2], panel, panel.counts, style)
     if panel.gamma is not None and heat.min() < panel.gamma <= heat.max():
         axes[2].contour(heat, [panel.gamma], colors=plots.BLUE, linewidths=0.7)
-    axes[3].imshow(panel.counts[box.y0 : box.y1, box.x0 : box.x1], **style)
+    cut = crops(axes[3], panel, panel.counts, style, fontsize=6.5)
     top, bottom = body_rows(panel.counts)
+    foot = max(bottom, *(box.y1 for box in panel.boxes))
     for axis in axes[:3]:
-        frame(axis, box, linewidth=1.2)
-        axis.set_ylim(max(bottom, box.y1), min(top, box.y0) - 0.5)
+        frames(axis, panel, linewidth=1.2 if len(panel.boxes) == 1 else 0.9)
+        axis.set_ylim(foot, min(top, *(box.y0 for box in panel.boxes)) - 0.5)
     names = ("(a) scan", "(b) heat map", "(c) overlay", "(d) crop")
-    for axis, name in zip(axes, names, strict=True):
+    for axis, name in zip([*axes[:3], *cut[: len(cut) == 1]], names, strict=False):
         axis.set_title(name, fontsize=7)
+    for axis in [*axes[:3], *cut]:
         axis.set_anchor("N")
         axis.set_xticks([])
         axis.set_yticks([])
@@ -183,7 +242,7 @@ def _region(axes: NDArray[np.object_], panel: RegionPanel) -> None:
             ha="left" if share < 0.5 else "right",
         )
     if panel.pixel_mm is not None:
-        left, foot = size[1] * 0.04, max(bottom, box.y1) - 0.02 * size[0]
+        left, base = size[1] * 0.04, foot - 0.02 * size[0]
         right = left + 200 / panel.pixel_mm[1]
-        axes[0].plot([left, right], [foot, foot], color="black", linewidth=1.5)
-        axes[0].text(left, foot - 0.005 * size[0], "20 cm", fontsize=5, va="bottom")
+        axes[0].plot([left, right], [base, base], color="black", linewidth=1.5)
+        axes[0].text(left, base - 0.005 * size[0], "20 cm", fontsize=5, va="bottom")

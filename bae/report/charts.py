@@ -126,14 +126,15 @@ def thumbnail(panels: Sequence[RegionPanel]) -> Figure:
     figure = Figure(figsize=(4.0, 3.4), layout="constrained")
     axes = figure.subplots(1, 2 * len(panels), squeeze=False)[0]
     for panel, over, crop in zip(panels, axes[::2], axes[1::2], strict=True):
-        box, body = panel.box, only_body(panel.counts)
+        body = only_body(panel.counts)
         style = figure3.scan_style(panel) | {"interpolation": "antialiased"}
         figure3.overlay(over, panel, body, style)
-        figure3.frame(over, box, linewidth=2)
-        crop.imshow(body[box.y0 : box.y1, box.x0 : box.x1], **style)
+        figure3.frames(over, panel, linewidth=2 if len(panel.boxes) == 1 else 1.2, fontsize=9)
+        cut = figure3.crops(crop, panel, body, style, fontsize=8, names=False)
         over.set_title(panel.title, fontsize=10)
-        crop.set_title("crop", fontsize=10)
-    for axis in axes:
+        if len(cut) == 1:
+            crop.set_title("crop", fontsize=10)
+    for axis in figure.axes:
         axis.set_xticks([])
         axis.set_yticks([])
     return figure

@@ -17,7 +17,7 @@ from bae.method.predictor import LocalizedView, Prediction
 from bae.phantom import PhantomConfig, objects
 from bae.pipeline import reread
 from bae.pipeline import rows as pipeline_rows
-from bae.scan import Box, Scan, View
+from bae.scan import Box, Identity, Scan, View
 from bae.tables import delta, publish, runs
 
 EDGES = (40.0, 50.0, 60.0, 70.0, 80.0)
@@ -217,3 +217,62 @@ def test_picture_shows_crop_sides_and_true_proportions() -> None:
     assert frame.get_bbox().bounds == (9.5, 49.5, 30, 40)
     assert len(axes[2].collections) == 1, "the contour of the threshold"
     assert not axes[6].collections
+
+
+def test_several_boxes_are_numbered_and_each_crop_says_place_and_share() -> None:
+    """The number stands at its box in all three pictures, the crops in the same order."""
+    shown = [
+        Box(10, 20, 30, 50, 0.5, 0.314, 0.05, 0.0, "sternum and thoracic spine"),
+        Box(30, 90, 48, 120, 0.3, 0.2, 0.66, 0.05, "left knee"),
+        Box(0, 150, 20, 180, 0.2, None),
+    ]
+    figure = figure3.regions([_panel(shown[0], boxes=shown)])
+    scan, heat, over, *cut = [axis for place in figure.subfigs for axis in place.axes]
+    for axis in (scan, heat, over):
+        numbers = [text for text in axis.texts if text.get_text().isdigit()]
+        assert [text.get_text() for text in numbers] == ["1", "2", "3"]
+        for text, box, patch in zip(numbers, shown, axis.patches, strict=True):
+            assert text.get_position()[0] in (box.x0, box.x1) and text.get_position()[1] == box.y0
+            size = (box.x1 - box.x0, box.y1 - box.y0)
+            assert patch.get_bbox().bounds == (box.x0 - 0.5, box.y0 - 0.5, *size)
+    assert [axis.get_title() for axis in cut] == [
+        "1 sternum and\nthoracic spine\n31 %",
+        "2 left knee\n20 %",
+        "3\n",
+    ]
+    counts = _panel(shown[0]).counts
+    for axis, box in zip(cut, shown, strict=True):
+        expected = counts[box.y0 : box.y1, box.x0 : box.x1]
+        np.testing.assert_array_equal(axis.images[0].get_array(), expected)
+        assert axis.get_aspect() == 2.0
+
+
+def test_panels_of_several_regions_have_all_boxes_in_their_order() -> None:
+    """Rows of any order; of a mask of several parts only what was cropped."""
+    counts = np.ones((20, 10), np.uint16)
+    scan = Scan(
+        views=(View(name="anterior", counts=counts), View(name="posterior", counts=counts)),
+        identity=Identity(patient="", study="", instance=""),
+    )
+    told = Box(0, 2, 5, 9, 0.4, 0.6, 0.1, -0.2, "right shoulder", -1.5)
+    rows = [
+        {
+            "view": view,
+            "view_index": index,
+            "box_index": number,
+            **{name: getattr(told, name) for name in ("x0", "x1", "y1", "heat_share", "weight")},
+            "y0": number,
+            "body_x": told.midline,
+            "body_y": told.crown_sole,
+            "region": told.name,
+            "added_years": told.years,
+        }
+        for index, view in enumerate(("anterior", "posterior"))
+        for number in (2, 0, 1)
+    ]
+    found = panels.region_panels(scan, [], rows)
+    assert [panel.view for panel in found] == ["anterior", "posterior"]
+    for panel in found:
+        assert panel.boxes == [replace(told, y0=number) for number in range(3)]
+    plain = panels.region_panels(scan, [], [row | {"weight": None} for row in rows])
+    assert [[box.y0 for box in panel.boxes] for panel in plain] == [[0], [0]]
