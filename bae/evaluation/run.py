@@ -207,6 +207,9 @@ def show_regions(tables_uri: str, method: Method, out: Output) -> list[str]:
         out.table(f"{method.folder}/regions", rows, pages.page_of(rows))
     else:
         out.page(f"{method.folder}/regions.md", pages.page_of(rows))
+    if seen.by_region:
+        page = pages.page_of(seen.by_region)
+        out.table(f"{method.folder}/by_region", seen.by_region, page)
     return list(seen.figures)
 
 
@@ -268,6 +271,8 @@ def _model_page(method: Method, facts: Row) -> str:
         lines.append(f"- Expected calibration error of the age group: {facts['ece']:.3f}.")
     if facts["regions"]:
         lines.append(f"- [Is the region right?]({method.folder}/regions.md)")
+    if "atlas_by_region" in facts["regions"]:
+        lines.append(f"- [What each place weighs]({method.folder}/by_region.md)")
     shown = [
         f"![{name.replace('_', ' ')}]({method.folder}/{name}.png)\n"
         f"[PDF]({method.folder}/{name}.pdf)"

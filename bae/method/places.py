@@ -82,3 +82,10 @@ def place_name(crown_sole: float, midline: float) -> str:
                 return place.pair
             return f"{'left' if midline > 0 else 'right'} {place.name}"
     raise ValueError(f"nothing of a body lies at ({crown_sole}, {midline}); expected 0 to 1, ±0.5")
+
+
+def both_sides(name: str) -> str:
+    """Return the name of a pair for either of its sides, any other name as it is."""
+    side, _, rest = name.partition(" ")
+    pairs = {place.name: place.pair for place in PLACES}
+    return pairs.get(rest, name) if side in ("left", "right") else name

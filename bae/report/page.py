@@ -9,7 +9,8 @@ import markupsafe
 from bae.archive.sandbox import Decoder
 from bae.evaluation import metrics
 from bae.evaluation.pages import Row
-from bae.evaluation.panels import region_panels
+from bae.evaluation.panels import box_of, region_panels
+from bae.evaluation.regions import account
 from bae.pipeline import reread
 from bae.report import card as report_card
 from bae.report import charts, counts, drift
@@ -174,7 +175,10 @@ def _shown(row: Row, picture: bytes | None) -> Row:
     """Return what the page may know of an outlier: no place, no heat map."""
     years = ("age_years", "predicted_age_years", "age_low_years", "age_high_years", "age_gap_years")
     views = " and ".join(f"{box['view']} view" for box in row["boxes"] if not box["box_index"])
+    said = account.account([box_of(box) for box in row["boxes"]])
+    cut = "its numbered regions" if said else "the region"
     return {key: row[key] for key in ("scan_id", "sex", *years)} | {
         "picture": base64.b64encode(picture).decode() if picture else None,
-        "alt": f"{views}, each with the heat map laid over it and the region cropped".capitalize(),
+        "alt": f"{views}, each with the heat map laid over it and {cut} cropped".capitalize(),
+        "account": said,
     }

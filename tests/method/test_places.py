@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from bae.archive.body import body_mask
+from bae.body import body_mask
 from bae.method import places
 from bae.phantom.people import PhantomConfig
 from bae.phantom.scan import PhantomScan, make
@@ -94,3 +94,10 @@ def test_every_place_has_one_name_and_sides_mirror() -> None:
     assert places.place_name(0.66, 0.0) == "knees"
     with pytest.raises(ValueError, match="nothing of a body"):
         places.place_name(3.0, 0.0)
+
+
+def test_both_sides_of_a_pair_have_one_name() -> None:
+    """The name that lies on the midline between them; what there is one of keeps its own."""
+    assert places.both_sides("left knee") == places.both_sides("right knee") == "knees"
+    assert places.both_sides("right foot") == places.both_sides("feet") == "feet"
+    assert places.both_sides("lumbar spine") == "lumbar spine"

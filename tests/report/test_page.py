@@ -8,6 +8,7 @@ import itertools
 import json
 import re
 import shutil
+from collections import defaultdict
 from collections.abc import Iterator
 from html.parser import HTMLParser
 from pathlib import Path
@@ -134,6 +135,22 @@ def test_pictures_come_from_the_archive_and_their_absence_is_said(page: Page) ->
     for image in pictures:
         picture = Image.open(io.BytesIO(base64.b64decode(image["src"].partition(",")[2])))
         assert picture.size == (int(image["width"]), int(image["height"]))
+
+
+def test_outliers_of_several_regions_say_where_their_answer_comes_from(tmp_path: Path) -> None:
+    """The shares of the tables, views and sides together; one region has no account."""
+    root = str(tmp_path)
+    rows.night(root, rows.listing(range(1, 10)), rows.REGIONS)
+    found = Page(report_page.build(root)).text
+    shares: defaultdict[str, float] = defaultdict(float)
+    ages = tables.read(root, "cohort/ages").to_pylist()
+    worst = max(ages, key=lambda row: (abs(row["age_gap_years"]), row["scan_id"]))["scan_id"]
+    for box in tables.read(root, "cohort/boxes").to_pylist():
+        if box["scan_id"] == worst:
+            shares[box["region"].replace("left knee", "knees")] += box["weight"]
+    for place, share in shares.items():
+        assert f"{place} {100 * share:.0f} %" in found
+    assert found.count("lumbar spine") == report_page.OUTLIERS
 
 
 def test_without_the_archive_there_is_a_page_all_the_same(

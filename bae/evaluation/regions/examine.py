@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 
 from bae.evaluation import figure3
 from bae.evaluation.panels import RegionPanel, read_from, title
-from bae.evaluation.regions import atlas, measured
+from bae.evaluation.regions import account, atlas, measured
 from bae.method.predictor import LocalizedView, Predictor, chosen_views, localize
 from bae.pipeline import reread
 from bae.recipes import age_group
@@ -23,6 +23,10 @@ MOST_MAPS, MOST_CHECKS = 400, 24
 """Scans of the atlas, and of each check: enough for a mean, few enough for minutes."""
 
 
+Row = dict[str, Any]
+Panels = list[RegionPanel]
+
+
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Regions:
     """What there is to show.
@@ -30,10 +34,12 @@ class Regions:
     Attributes:
         figures: name of the file to figure.
         checks: rows of ``measured.SCHEMA``.
+        by_region: rows of ``account.by_region``; none for a method of one region.
     """
 
     figures: dict[str, Figure]
     checks: pa.Table
+    by_region: list[Row]
 
 
 def examine(tables_uri: str, predictor: Predictor, outcomes: pa.Table) -> Regions | None:
@@ -62,11 +68,14 @@ def examine(tables_uri: str, predictor: Predictor, outcomes: pa.Table) -> Region
     drawn["atlas"] = atlas.atlas(means(seen, rows, edges), names)
     few = first_of_each_patient(seen, rows)[:MOST_CHECKS]
     checks = measured.checks(predictor, seen, few, rows, several=bool(eye.several))
-    return Regions(figures=drawn, checks=pa.Table.from_pylist(checks, schema=measured.SCHEMA))
-
-
-Row = dict[str, Any]
-Panels = list[RegionPanel]
+    places = account.by_region(seen, rows)
+    if places:
+        drawn["atlas_by_region"] = account.atlas_by_region(places)
+    return Regions(
+        figures=drawn,
+        checks=pa.Table.from_pylist(checks, schema=measured.SCHEMA),
+        by_region=places,
+    )
 
 
 class Eye:

@@ -205,6 +205,8 @@ def test_examination_of_several_regions_compares_them_with_chance_and_anatomy(
     ):
         assert 0 < kept[what] < 1
     assert 0.02 < told["evidence kept", "all regions", "share of the body covered"] < 0.3
+    assert {"atlas", "atlas_by_region", "figure3_worst"} <= set(found.figures)
+    assert [row["region"] for row in found.by_region] == ["elsewhere"], "four people are few"
 
 
 def test_all_regions_together_keep_the_evidence_of_their_union() -> None:
