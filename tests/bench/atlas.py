@@ -13,7 +13,14 @@ from numpy.typing import NDArray
 
 from bae.evaluation.regions import atlas
 from bae.phantom.scan import make
-from tests.evaluation.regions.test_atlas import LIMBS, ORGANS, spread_mm
+from tests.evaluation.regions.test_atlas import (
+    LIMBS,
+    ORGANS,
+    by_outline,
+    landmarks_mm,
+    spread_mm,
+    unfitted,
+)
 
 
 def main(scans: int = 16) -> None:
@@ -36,13 +43,15 @@ def main(scans: int = 16) -> None:
         fitted = atlas.place(views)
         print(f"{word}, {scans} scans, {(time.process_time() - start) / scans:.2f} s of CPU a view")
         ways = {
-            "none": [atlas.Placed(counts=c, pixel_mm=mm, affine=np.eye(3)[:2]) for c, mm in views],
-            "outline": [atlas.outline(counts, mm) for counts, mm in views],
+            "none": [unfitted(counts, mm, np.eye(3)[:2]) for counts, mm in views],
+            "outline": by_outline(views),
             "fit": fitted,
         }
         for way, placed in ways.items():
             pairs = zip(placed, people, strict=True)
-            points = np.array([_points(where, scan, names, view) for where, scan in pairs])
+            points = np.array(
+                [where.to_frame(landmarks_mm(scan, names, view)) for where, scan in pairs]
+            )
             say(way, points)
         mean = points.mean(axis=0)
         ones = np.ones((len(names), 1))
@@ -50,12 +59,6 @@ def main(scans: int = 16) -> None:
             np.hstack([p, ones]) @ np.linalg.lstsq(np.hstack([p, ones]), mean)[0] for p in points
         ]
         say("best affine", np.array(best))
-
-
-def _points(placed: atlas.Placed, scan: object, names: list[str], view: int) -> NDArray[np.float64]:
-    landmarks, width = scan.landmarks, scan.views[0].counts.shape[1]  # type: ignore[attr-defined]
-    place = np.array([landmarks[name] for name in names])
-    return placed.to_frame(place[:, 0] if view == 0 else width - place[:, 0], place[:, 1])
 
 
 if __name__ == "__main__":

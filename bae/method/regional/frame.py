@@ -43,20 +43,25 @@ class Sheet:
     affine: NDArray[np.float64]
 
 
+def size_mm(counts: Counts, pixel_mm: tuple[float, float] | None) -> tuple[float, float]:
+    """Return height and width of a view; pixels of unknown size are taken for millimetres."""
+    (rows, columns), (down, right) = counts.shape, pixel_mm or (1.0, 1.0)
+    return rows * down, columns * right
+
+
 def outline(counts: Counts, pixel_mm: tuple[float, float] | None) -> NDArray[np.float64]:
     """Return the (2, 3) map from frame mm to view mm that fits crown, soles and trunk.
 
     Args:
         counts: (rows, columns) of one view.
-        pixel_mm: (row, column) spacing; None takes pixels for squares of a millimetre, and
-            the body's length makes up for it.
+        pixel_mm: (row, column) spacing; None where unknown: the body's length makes up for it.
     """
-    size_mm = np.array(counts.shape) * np.array(pixel_mm or (1.0, 1.0))
+    whole_mm = np.array(size_mm(counts, pixel_mm))
     body = body_cells(counts)
     rows = np.flatnonzero(body.any(axis=1))
     if not rows.size:
         rows = np.arange(len(body))
-    cell_mm = size_mm / body.shape
+    cell_mm = whole_mm / body.shape
     top, bottom = rows[0] * cell_mm[0], (rows[-1] + 1) * cell_mm[0]
     trunk = body[rows[0] + len(rows) // 4 : rows[0] + len(rows) // 2]
     columns = np.nonzero(trunk)[1]
@@ -73,12 +78,12 @@ def lay(counts: Counts, pixel_mm: tuple[float, float] | None) -> Sheet:
         counts: (rows, columns).
         pixel_mm: (row, column) spacing; None where unknown.
     """
-    spacing = np.array(pixel_mm or (1.0, 1.0))
     affine = outline(counts, pixel_mm)
-    size_mm = np.array(counts.shape) * spacing
+    whole_mm = np.array(size_mm(counts, pixel_mm))
+    pixel_area_mm2 = np.float32((whole_mm / counts.shape).prod())
     picture = np.maximum(np.asarray(counts, np.float32), 0)
     # cells of half the frame's: what is finer is noise, and sampling it takes longer
-    cells = np.maximum(np.ceil(2 * size_mm / (affine[0, 0] * CELL_MM)), 8).astype(int)
+    cells = np.maximum(np.ceil(2 * whole_mm / (affine[0, 0] * CELL_MM)), 8).astype(int)
     if (cells < picture.shape).all():
         tops, lefts = (np.arange(n) * m // n for n, m in zip(cells, picture.shape, strict=True))
         sums = np.add.reduceat(np.add.reduceat(picture, tops, axis=0), lefts, axis=1)
@@ -86,8 +91,8 @@ def lay(counts: Counts, pixel_mm: tuple[float, float] | None) -> Sheet:
             np.diff(edge, append=n) for edge, n in zip((tops, lefts), picture.shape, strict=True)
         )
         picture = sums / np.outer(heights, widths).astype(np.float32)
-    picture = ndimage.gaussian_filter(picture, 0.8) / np.float32(spacing.prod())
-    per_mm = np.array(picture.shape) / size_mm
+    picture = ndimage.gaussian_filter(picture, 0.8) / pixel_area_mm2
+    per_mm = np.array(picture.shape) / whole_mm
     first_mm = (0.5 - np.array(MARGIN)) * CELL_MM
     density = ndimage.affine_transform(
         picture,
