@@ -21,6 +21,7 @@ from pydicom.dataset import Dataset
 from bae import storage
 from bae.archive.sandbox import Decoder
 from bae.errors import StorageError
+from bae.method import places
 from bae.report.dicom import exports, sr
 from bae.report.dicom import picture as dicom_picture
 from bae.report.dicom import source as dicom_source
@@ -221,6 +222,104 @@ def test_regions_lie_in_their_frames_of_the_source(done: Path) -> None:
         source.SeriesInstanceUID,
     )
     assert evidence.ReferencedSOPInstanceUID == source.SOPInstanceUID
+
+
+@pytest.fixture(scope="module")
+def several(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[dict[str, Any]]]:
+    """The report of a scan with three regions in each view, and their rows."""
+    data = _object(1)
+    entry = pa.table(
+        {"object_uri": ["/x/0000001.dcm"], "etag": ["e"], "size_bytes": [1]},
+        schema=storage.LISTING,
+    )
+    [row] = rows.staged(entry, rows.REGIONS).to_pylist()
+    age = row["age"] | {"object_version": 1, "predicted_at": pydicom.valuerep.DT("20260101120000")}
+    with Decoder() as decoder:
+        [(_, scan)] = decoder.scans("", data)
+    assert isinstance(scan, Scan)
+    shown = dicom_source.page(data, scan, age, row["boxes"], row["heatmaps"])
+    path = tmp_path_factory.mktemp("several") / "sr.dcm"
+    path.write_bytes(sr.structured_report(shown))
+    return path, row["boxes"]
+
+
+def test_each_region_has_a_group_with_its_place_weight_and_years(
+    several: tuple[Path, list[dict[str, Any]]],
+) -> None:
+    """One closed rectangle each, in its frame; SNOMED's site with the side; the table's numbers."""
+    path, boxes = several
+    _, *groups = _groups(pydicom.dcmread(path))
+    assert len(groups) == len(boxes) == 6
+    sites = {
+        "skull": ("89546000", None),
+        "lumbar spine": ("122496007", None),
+        "left knee": ("72696002", "7771000"),
+    }
+    for group, row in zip(groups, boxes, strict=True):
+        for name, column, unit in (
+            ("region_weight", "weight", ("1", "UCUM")),
+            ("added_years", "added_years", YEARS),
+        ):
+            [number] = _children(group, (name, "99BAE"))
+            value, found = _value(number)
+            assert value == pytest.approx(row[column], abs=5e-5) and found == unit
+        [site] = _children(group, ("363698007", "SCT"))
+        assert (site.ValueType, site.RelationshipType) == ("CODE", "HAS CONCEPT MOD")
+        code, side = sites[row["region"]]
+        assert _code(site, "ConceptCodeSequence") == (code, "SCT")
+        told = [_code(item, "ConceptCodeSequence")[0] for item in site.get("ContentSequence", [])]
+        assert told == ([side] if side else [])
+        [region] = _children(group, REGION)
+        assert list(region.GraphicData)[:2] == [row["x0"], row["y0"]]
+        [reference] = region.ContentSequence[0].ReferencedSOPSequence
+        assert reference.ReferencedFrameNumber == row["view_index"] + 1
+        [identifier] = _children(group, ("112039", "DCM"))
+        number = row["box_index"] + 1
+        assert identifier.TextValue == f"region {number}, {row['region']}, {row['view']} view"
+    assert sum(_value(_children(g, ("region_weight", "99BAE"))[0])[0] for g in groups) == (
+        pytest.approx(1.0, abs=1e-3)
+    )
+    unique = [_children(group, ("112040", "DCM"))[0].UID for group in groups]
+    assert len(set(unique)) == len(unique)
+
+
+def test_highdicom_finds_the_regions_of_a_place(several: tuple[Path, list[dict[str, Any]]]) -> None:
+    """Its reader takes each group for TID 1410 and its site for the place."""
+    report = hd.sr.srread(several[0])
+    groups = report.content.get_planar_roi_measurement_groups()
+    assert len(groups) == 6
+    knees = [g for g in groups if g.finding_sites[0].value.value == "72696002"]
+    assert [g.finding_sites[0].laterality.value for g in knees] == ["7771000"] * 2
+
+
+def test_every_place_has_a_code_and_only_its_pairs_a_side() -> None:
+    """All names that a place can have; another name is no site."""
+    for place in places.PLACES:
+        assert place.name in sr.SITES, "else say in the notes that it is text only"
+        names = {place.name: None}
+        if place.pair:
+            names = {
+                f"left {place.name}": "Left",
+                f"right {place.name}": "Right",
+                place.pair: "Bilateral",
+            }
+        for name, side in names.items():
+            found = sr._sites(name)
+            assert [site.value for site in found] == [*sr.SITES[place.name]]
+            for site in found:
+                assert (site.laterality and site.laterality.meaning) == side
+    assert sr._sites("tail") == sr._sites(None) == []
+
+
+@pytest.mark.skipif(shutil.which("dsrdump") is None, reason="DCMTK is not installed")
+def test_dcmtk_reads_a_report_of_several_regions(
+    several: tuple[Path, list[dict[str, Any]]],
+) -> None:
+    """It checks the content tree against the Comprehensive SR's constraints."""
+    command = ["dsrdump", "-Er", str(several[0])]
+    read = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert "Share of the predicted age from the region" in read.stdout
+    assert "E: " not in read.stderr
 
 
 @pytest.mark.parametrize("kind", [exports.REPORT, exports.PICTURE])
