@@ -9,9 +9,9 @@ import numpy as np
 import torch
 
 from bae import recipes
-from bae.evaluation.regions import atlas
 from bae.method.places import place_name
 from bae.method.predictor import LocalizedView, Prediction, chosen_views
+from bae.method.regional import frame
 from bae.scan import Box, Scan, View
 
 PLACES = ((0.06, 0.0), (0.35, 0.0), (0.66, 0.05))
@@ -22,15 +22,15 @@ MEAN_YEARS = 60.0
 
 def view_of(view: View, places: Sequence[tuple[float, float]] = PLACES) -> list[Box]:
     """Return the boxes of one view, a tenth of the body long, most heat first."""
-    frame = atlas.outline(view.counts, (1.0, 1.0))
+    affine = frame.outline(view.counts, None)
     rows, columns = view.counts.shape
     boxes = []
     for (down, across), weight in zip(places, WEIGHTS, strict=True):
         sign = -1 if view.name == "posterior" else 1
-        y_mm = atlas.CROWN_MM + down * atlas.BODY_MM
-        x_mm = atlas.FRAME[1] * atlas.CELL_MM / 2 + sign * across * atlas.BODY_MM
-        y, x = frame.affine @ [y_mm, x_mm, 1.0]
-        half = 0.05 * atlas.BODY_MM * frame.affine[0, 0]
+        y_mm = frame.CROWN_MM + down * frame.BODY_MM
+        x_mm = frame.FRAME[1] * frame.CELL_MM / 2 + sign * across * frame.BODY_MM
+        y, x = affine @ [y_mm, x_mm, 1.0]
+        half = 0.05 * frame.BODY_MM * affine[0, 0]
         y0, y1 = max(round(y - half), 0), min(round(y + half), rows)
         x0, x1 = max(round(x - half), 0), min(round(x + half), columns)
         inside = view.counts[y0:y1, x0:x1].astype(float)

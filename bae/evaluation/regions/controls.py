@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bae.evaluation.panels import RegionPanel
-from bae.evaluation.regions import atlas
 from bae.method.boxes import elsewhere
+from bae.method.regional import frame
 from bae.scan import Box
 
 Mask = NDArray[np.bool_]
@@ -65,13 +65,13 @@ def anatomical(panel: RegionPanel) -> list[Box]:
 
     The body's frame is laid by its outline alone, as for somebody who has no method.
     """
-    frame = atlas.outline(panel.counts, panel.pixel_mm or (1.0, 1.0))
+    affine = frame.outline(panel.counts, panel.pixel_mm)
     rows, columns = panel.counts.shape
     boxes = []
     for box, (down, across) in zip(panel.boxes, ANATOMICAL, strict=False):
-        y_mm = atlas.CROWN_MM + down * atlas.BODY_MM
-        x_mm = atlas.FRAME[1] * atlas.CELL_MM / 2 + across * atlas.BODY_MM
-        middle = (frame.affine @ [y_mm, x_mm, 1.0]) / frame.pixel_mm
+        y_mm = frame.CROWN_MM + down * frame.BODY_MM
+        x_mm = frame.FRAME[1] * frame.CELL_MM / 2 + across * frame.BODY_MM
+        middle = (affine @ [y_mm, x_mm, 1.0]) / (panel.pixel_mm or (1.0, 1.0))
         high, wide = box.y1 - box.y0, box.x1 - box.x0
         y0 = min(max(round(middle[0] - high / 2), 0), rows - high)
         x0 = min(max(round(middle[1] - wide / 2), 0), columns - wide)
@@ -105,9 +105,9 @@ def on_body(panel: RegionPanel) -> Mask | None:
     Returns:
         None where a box does not say where on the body it lies.
     """
-    frame = atlas.outline(panel.counts, panel.pixel_mm or (1.0, 1.0))
-    body_mm = frame.affine[0, 0] * atlas.BODY_MM
-    row_mm, column_mm = frame.pixel_mm
+    affine = frame.outline(panel.counts, panel.pixel_mm)
+    body_mm = affine[0, 0] * frame.BODY_MM
+    row_mm, column_mm = panel.pixel_mm or (1.0, 1.0)
     mask_YX = np.zeros((CELLS * 3 // 2, CELLS), bool)
     for box in panel.boxes:
         if box.crown_sole is None or box.midline is None:

@@ -7,7 +7,8 @@ import pytest
 
 from bae.body import body_mask
 from bae.evaluation.panels import RegionPanel, read_from
-from bae.evaluation.regions import atlas, controls, hiding
+from bae.evaluation.regions import controls, hiding
+from bae.method.regional import frame
 from bae.phantom import PhantomConfig, make
 from bae.phantom.scan import PhantomScan
 from bae.scan import Box, Identity, Scan, View
@@ -128,10 +129,10 @@ def test_places_on_the_body_do_not_depend_on_the_matrix_or_the_view(scan: Phanto
 
 def test_atlas_and_body_coordinates_have_one_crown(scan: PhantomScan) -> None:
     """The first row of the body is 0, the last is 1."""
-    frame = atlas.outline(scan.views[0].counts, (1.0, 1.0))
+    affine = frame.outline(scan.views[0].counts, None)
     rows = np.flatnonzero(body_mask(scan.views[0].counts).any(axis=1))
     for share, row in ((0.0, rows[0]), (1.0, rows[-1] + 1)):
-        y = (frame.affine @ [atlas.CROWN_MM + share * atlas.BODY_MM, 0.0, 1.0])[0]
+        y = (affine @ [frame.CROWN_MM + share * frame.BODY_MM, 0.0, 1.0])[0]
         assert y == pytest.approx(row)
 
 
