@@ -4,7 +4,7 @@ Columns are standardised, both views weigh the same, the penalty is chosen by cr
 over patients, and what a scan does not show (a view, a cut-off leg) is filled in from what it
 does show by the cohort's principal components (Tipping and Bishop, J R Stat Soc B 1999).
 
-Shape suffixes: N scans, J columns of both views, Q components.
+Shape suffixes: N scans, M those that lack something, J columns of both views, Q components.
 """
 
 from __future__ import annotations
@@ -56,18 +56,26 @@ class Linear:
 
     def standard(self, columns_NJ: Floats32) -> Floats32:
         """Return standardised columns, what is NaN filled in."""
-        standard_NJ = (columns_NJ - self.mean_J) / self.spread_J
-        for row_J in standard_NJ:
-            missing_J = np.isnan(row_J)
-            if missing_J.any():
-                row_J[missing_J] = self._likely(row_J, ~missing_J)
-        return np.asarray(standard_NJ, np.float32)
-
-    def _likely(self, row_J: Floats32, seen_J: NDArray[np.bool_]) -> Floats32:
-        seen_QJ = self.components_QJ[:, seen_J]
-        inner_QQ = seen_QJ @ seen_QJ.T + self.rest * np.eye(len(seen_QJ), dtype=np.float32)
-        scores_Q = np.linalg.solve(inner_QQ, seen_QJ @ row_J[seen_J])
-        return np.asarray(scores_Q @ self.components_QJ[:, ~seen_J])
+        standard_NJ = np.asarray((columns_NJ - self.mean_J) / self.spread_J, np.float32)
+        holes_NJ = np.isnan(standard_NJ)
+        rows_M = np.flatnonzero(holes_NJ.any(axis=1))
+        if not rows_M.size:
+            return standard_NJ
+        standard_NJ[holes_NJ] = 0
+        reached_MQ = (standard_NJ[rows_M] @ self.components_QJ.T).astype(float)
+        # in float64, since a little is left over of a difference
+        exact_QJ = self.components_QJ.astype(float)
+        whole_QQ = exact_QJ @ exact_QJ.T + self.rest * np.eye(len(exact_QJ))
+        alike: dict[bytes, list[int]] = {}  # rows that miss the same columns
+        for m, holes_J in enumerate(holes_NJ[rows_M]):
+            alike.setdefault(np.packbits(holes_J).tobytes(), []).append(m)
+        for some in alike.values():
+            missing_J = np.flatnonzero(holes_NJ[rows_M[some[0]]])
+            missing_QJ = exact_QJ[:, missing_J]
+            seen_QQ = whole_QQ - missing_QJ @ missing_QJ.T
+            scores_MQ = np.linalg.solve(seen_QQ, reached_MQ[some].T).T
+            standard_NJ[np.ix_(rows_M[some], missing_J)] = scores_MQ @ missing_QJ
+        return standard_NJ
 
     def account(self, columns_NJ: Floats32, male_N: Floats) -> Floats32:
         """Return (N, J) years that each column adds to ``years``, without sex's own part."""
@@ -104,17 +112,18 @@ def fit(
     standard_NJ = (columns_NJ - mean_J) / spread_J
     holes_NJ = np.isnan(standard_NJ)
     filled_NJ = np.where(holes_NJ, 0, standard_NJ)
-    components_QJ, rest = _components(filled_NJ)
+    inner_NN = (filled_NJ @ filled_NJ.T).astype(float)
+    components_QJ, rest = _components(filled_NJ, inner_NN)
     empty = Linear(
         mean_J=mean_J, spread_J=spread_J, slope_J=mean_J, by_sex_J=mean_J,
         components_QJ=components_QJ, rest=rest, sex_years=0.0, years=0.0,
     )  # fmt: skip
     if holes_NJ.any():
         filled_NJ = empty.standard(columns_NJ)
-        components_QJ, rest = _components(filled_NJ)
+        inner_NN = (filled_NJ @ filled_NJ.T).astype(float)
+        components_QJ, rest = _components(filled_NJ, inner_NN)
     sign_N = _sign(male_N)
     both_NN = np.outer(sign_N, sign_N)
-    inner_NN = (filled_NJ @ filled_NJ.T).astype(float)
     size = float(inner_NN.diagonal().mean())
     products_NN = inner_NN * (1 + SEX_PRODUCTS * both_NN) + SEX_SLOPE * size * both_NN
     penalty, held_out_N = _chosen(products_NN, years_N, patients)
@@ -149,10 +158,10 @@ def _moments(columns_NJ: Floats32, first_view: int) -> tuple[Floats32, Floats32]
     return mean_J.astype(np.float32), spread_J.astype(np.float32)
 
 
-def _components(filled_NJ: Floats32) -> tuple[Floats32, float]:
+def _components(filled_NJ: Floats32, inner_NN: Floats) -> tuple[Floats32, float]:
     """Return the largest principal directions, and the variance of a column that they leave."""
     scans, columns = filled_NJ.shape
-    value_N, vector_NN = np.linalg.eigh((filled_NJ @ filled_NJ.T).astype(float))
+    value_N, vector_NN = np.linalg.eigh(inner_NN)
     keep = max(1, min(COMPONENTS, scans // 4))
     vector_NQ = vector_NN[:, ::-1][:, :keep]
     rest = float(np.maximum(value_N[:-keep], 0).sum()) / (scans * columns)
