@@ -16,6 +16,7 @@ Here with networks that have learned nothing yet:
 (['posterior', 'anterior'], True)
 """
 
-from bae.method.predictor import Prediction, Predictor
+from bae.method.prediction import Prediction
+from bae.method.predictor import Predictor
 
 __all__ = ["Prediction", "Predictor"]

@@ -74,16 +74,23 @@ class Region:
     """Threshold on the 0-255 scale; section III."""
     parts: str = "all"
     """Crop round ``all`` parts of the mask, or the ``hottest`` or ``largest`` of them; ours.
-    ``whole`` takes the whole view and needs no localizer: Table 1's other methods."""
+    ``whole`` takes the whole view and needs no localizer: Table 1's other methods.
+    ``several`` names ``count`` squares of ``size_mm`` a view, chosen by their heat."""
+    count: int = 6
+    """Squares a view, for ``several``; see ``bae/method/regional/NOTES.md``."""
+    size_mm: float = 150.0
+    """Their side on a body of 1.7 m, for ``several``; smaller on shorter people."""
     views: str = "both"
     """``both``, ``anterior`` or ``posterior``: which views are scored; ours."""
 
     def __post_init__(self) -> None:
         _check(0 <= self.gamma <= 255, "region.gamma must lie in [0, 255]")
         _check(
-            self.parts in ("hottest", "largest", "all", "whole"),
-            "region.parts: hottest, largest, all or whole",
+            self.parts in ("hottest", "largest", "all", "whole", "several"),
+            "region.parts: hottest, largest, all, whole or several",
         )
+        _check(1 <= self.count <= 20, "region.count must lie in [1, 20]")
+        _check(40 <= self.size_mm <= 600, "region.size_mm must lie in [40, 600]")
         _check(
             self.views in ("both", "anterior", "posterior"),
             "region.views: both, anterior or posterior",
@@ -181,12 +188,21 @@ class Recipe:
     """All choices of one model; its sections are the words of ``--set section.field=value``."""
 
     name: str = "paper"
+    method: str = "networks"
+    """``networks``, the two of Fig. 1, or ``regional``, the linear model; fixed by the recipe."""
     windowing: Windowing = field(default_factory=Windowing)
     localizer: Localizer = field(default_factory=Localizer)
     region: Region = field(default_factory=Region)
     regressor: Regressor = field(default_factory=Regressor)
     fit_localizer: Fit = field(default_factory=Fit)
     fit_regressor: Fit = field(default_factory=Fit)
+
+    def __post_init__(self) -> None:
+        _check(self.method in ("networks", "regional"), "method: networks or regional")
+        _check(
+            (self.region.parts == "several") == (self.method == "regional"),
+            "region.parts=several is what recipe regional has, and no other",
+        )
 
 
 def paper() -> Recipe:
@@ -215,6 +231,11 @@ def small() -> Recipe:
         fit_localizer=fit,
         fit_regressor=replace(fit, epochs=16, box_jitter=0.05),
     )
+
+
+def regional() -> Recipe:
+    """Return the linear model on log uptake of registered bodies; it has no network."""
+    return Recipe(name="regional", method="regional", region=Region(parts="several"))
 
 
 def _baseline(trunk: str, multiple_inputs: bool, full: bool) -> Recipe:
@@ -261,7 +282,7 @@ def _named() -> dict[str, Callable[[], Recipe]]:
         methods[name] = partial(_baseline, trunk, multiple_inputs, True)
         methods[f"small_{name}"] = partial(_baseline, f"small_{trunk}", multiple_inputs, False)
     without = {f"{name}_without_sex": partial(_without_sex, m) for name, m in methods.items()}
-    return methods | without
+    return methods | without | {"regional": regional}
 
 
 RECIPES: dict[str, Callable[[], Recipe]] = _named()

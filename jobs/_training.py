@@ -4,6 +4,7 @@ import argparse
 from collections.abc import Callable, Sequence
 
 from bae import environment, recipes, storage
+from bae.method import model
 from bae.pipeline import monitoring, session
 from bae.pipeline.parts import PartDone
 from bae.training import run
@@ -18,19 +19,7 @@ def main(name: str, task: Callable[[recipes.Recipe], Task], argv: Sequence[str] 
         f"Train the {name} on the scans table and write it to the model folder.",
         f"python -m jobs.train_{name} --tables tables --model model --recipe small",
     )
-    parser.add_argument("--tables", required=True, metavar="URI", help="root of the tables")
-    parser.add_argument("--model", required=True, metavar="URI", help="model folder to write")
-    parser.add_argument(
-        "--recipe", default="paper", metavar="NAME", help=f"one of {', '.join(recipes.RECIPES)}"
-    )
-    parser.add_argument(
-        "--set",
-        action="append",
-        default=[],
-        metavar="SECTION.FIELD=VALUE",
-        dest="changes",
-        help="change one field of the recipe; may be repeated",
-    )
+    add_flags(parser, "paper")
     parser.add_argument(
         "--weights", metavar="URI", help="folder with torchvision's ImageNet files, or none"
     )
@@ -59,18 +48,13 @@ def main(name: str, task: Callable[[recipes.Recipe], Task], argv: Sequence[str] 
                 plan,
                 options.workers,
                 options.gpus,
-                _counter("prepared", "the archive"),
+                counter("prepared", "the archive"),
                 _report_epoch,
-                _counter("scored", "the validation scans"),
+                counter("scored", "the validation scans"),
             )
         done = card.parts[name]
         print(f"trained the {name} of model {card.model_id}, recipe {recipe.name}")
-        print(
-            f"  scans      {done.data['train']['scans']} to train on, "
-            f"{done.data['validation']['scans']} to validate"
-        )
-        for metric, value in done.metrics.items():
-            print(f"  {metric.replace('_', ' '):<26} {value:.3f}")
+        print(learned_from(done))
         print(
             f"  {done.fit['epochs']} epochs in {done.fit['seconds']:.0f} s with "
             f"{done.fit['workers']} worker(s); written to {options.model}"
@@ -79,7 +63,37 @@ def main(name: str, task: Callable[[recipes.Recipe], Task], argv: Sequence[str] 
     return command.run(parser, monitoring.counted(parser, job), argv)
 
 
-def _counter(verb: str, what: str) -> Callable[[int, PartDone], None]:
+def add_flags(parser: argparse.ArgumentParser, recipe: str) -> None:
+    """Add what every training needs: tables, model folder, and a recipe with its changes."""
+    parser.add_argument("--tables", required=True, metavar="URI", help="root of the tables")
+    parser.add_argument("--model", required=True, metavar="URI", help="model folder to write")
+    parser.add_argument(
+        "--recipe", default=recipe, metavar="NAME", help=f"one of {', '.join(recipes.RECIPES)}"
+    )
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="SECTION.FIELD=VALUE",
+        dest="changes",
+        help="change one field of the recipe; may be repeated",
+    )
+
+
+def learned_from(part: model.Part) -> str:
+    """Return lines that say on how many scans a part learned, and how well."""
+    lines = [
+        f"  scans      {part.data['train']['scans']} to train on, "
+        f"{part.data['validation']['scans']} to validate"
+    ]
+    lines += [
+        f"  {metric.replace('_', ' '):<26} {value:.3f}" for metric, value in part.metrics.items()
+    ]
+    return "\n".join(lines)
+
+
+def counter(verb: str, what: str) -> Callable[[int, PartDone], None]:
+    """Return what says how many parts are done."""
     done_so_far: list[int] = []
 
     def report(parts: int, done: PartDone) -> None:

@@ -20,7 +20,8 @@ from bae.archive.intake import Decoded
 from bae.method import boxes, image, model
 from bae.method.heatmap import class_heatmap, to_byte_scale
 from bae.method.networks import Localizer, Regressor
-from bae.method.predictor import Prediction, Predictor, localize, regressor_inputs
+from bae.method.prediction import Prediction
+from bae.method.predictor import Predictor, localize, regressor_inputs
 from bae.phantom import PhantomConfig, PhantomScan, headers, make, syntaxes
 from bae.pipeline.rows import staged
 from bae.scan import Scan, View
@@ -91,7 +92,7 @@ def untrained(folder: Path, recipe: recipes.Recipe) -> str:
         ("localizer", Localizer(recipe.localizer)),
         ("regressor", Regressor(recipe.regressor)),
     ):
-        card = model.save_part(str(folder), card, name, network, {})
+        card = model.save_part(str(folder), card, name, network.state_dict(), {})
     return str(folder)
 
 

@@ -1,10 +1,11 @@
-"""A model is a folder: two safetensors files and a card. No pickle, ever.
+"""A model is a folder: safetensors files and a card. No pickle, ever.
 
 ::
 
     <model>/card.json              recipe, data digest, metrics, versions, hashes of the weights
     <model>/localizer.safetensors
     <model>/regressor.safetensors
+    <model>/regional.safetensors   the one part of recipe ``regional``
     <model>/*_patients.parquet     whom each was trained on, see evaluation.trained_on
 
 ``card.json`` is written last, so a folder whose card fits its files is whole.
@@ -13,18 +14,20 @@
 import hashlib
 import json
 import platform
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from importlib import metadata
 from types import NoneType
 from typing import Any
 
 import safetensors.torch
-from torch import nn
+from torch import Tensor, nn
 
 from bae import recipes, storage
 from bae.errors import ModelError, RecipeError
 from bae.method.calibration import Calibration
 from bae.method.networks import Localizer, Regressor
+from bae.method.regional.reader import Reader
 
 CARD = "card.json"
 VERSIONED = ("bae", "torch", "torchvision", "ray", "pydicom", "pyarrow", "numpy")
@@ -54,7 +57,7 @@ class Card:
     Attributes:
         recipe: how it was made.
         parts: ``localizer`` and, once trained, ``regressor``; the latter alone where whole
-            views are taken.
+            views are taken; ``regional`` alone for the linear model.
         versions: of what decides the numbers.
         calibration: of its intervals and probabilities; None before it was calibrated.
         validation: figures on the validation patients, see ``scorecard.summary``.
@@ -147,25 +150,26 @@ def _require_kinds(values: dict[str, Any]) -> None:
     for name, value, kind in kinds:
         if not isinstance(value, kind):
             raise TypeError(f"{name} is of another kind")
-    if not set(values["parts"]) <= {"localizer", "regressor"}:
-        raise ValueError("a part is neither localizer nor regressor")
+    if not set(values["parts"]) <= {"localizer", "regressor", "regional"}:
+        raise ValueError("a part is neither localizer nor regressor nor regional")
 
 
-def save_part(uri: str, card: Card, name: str, network: nn.Module, part: dict[str, Any]) -> Card:
-    """Write one network's weights, then the card that names them.
+def save_part(
+    uri: str, card: Card, name: str, tensors: Mapping[str, Tensor], part: dict[str, Any]
+) -> Card:
+    """Write one part's weights, then the card that names them.
 
     Args:
         uri: the model folder.
         card: the card so far.
-        name: ``localizer`` or ``regressor``.
-        network: the trained network.
+        name: ``localizer``, ``regressor`` or ``regional``.
+        tensors: a network's ``state_dict``, or what ``Reader.tensors`` gives.
         part: the fields of ``Part`` but the hash.
 
     Returns:
         The card as written.
     """
-    tensors = {key: tensor.contiguous().cpu() for key, tensor in network.state_dict().items()}
-    data = safetensors.torch.save(tensors)
+    data = safetensors.torch.save({key: t.contiguous().cpu() for key, t in tensors.items()})
     digest = hashlib.sha256(data).hexdigest()
     card = Card(
         recipe=card.recipe,
@@ -207,6 +211,9 @@ def check(uri: str) -> Card:
         ModelError: a part is missing or does not match the card.
     """
     card = load_card(uri)
+    if card.recipe.method == "regional":
+        load_regional(uri, card)
+        return card
     if card.recipe.region.parts != "whole":
         load_localizer(uri, card)
     load_regressor(uri, card)
@@ -227,14 +234,38 @@ def load_regressor(uri: str, card: Card) -> Regressor:
     return network
 
 
+def load_regional(uri: str, card: Card) -> Reader:
+    """Load the linear model; see ``_tensors`` for what is checked."""
+    try:
+        return Reader.from_tensors(_tensors(uri, card, "regional"))
+    except (KeyError, RuntimeError, ValueError) as error:
+        raise ModelError(f"regional.safetensors in {uri} is not whole: {error}") from error
+
+
 def _load(uri: str, card: Card, name: str, network: nn.Module) -> None:
-    """Fill a network from its safetensors file, hash checked before a byte is parsed.
+    """Fill a network; see ``_tensors`` for what is checked.
 
     Raises:
         ModelError: the part is missing, is not the file the card names, or does not fit.
     """
+    try:
+        network.load_state_dict(_tensors(uri, card, name))
+    except RuntimeError as error:
+        raise ModelError(f"{name}.safetensors in {uri} does not fit the card's recipe") from error
+    network.eval()
+    for parameter in network.parameters():
+        parameter.requires_grad_(False)
+
+
+def _tensors(uri: str, card: Card, name: str) -> dict[str, Tensor]:
+    """Read a safetensors file, hash checked before a byte is parsed.
+
+    Raises:
+        ModelError: the part is missing, or is not the file the card names.
+    """
     if name not in card.parts:
-        raise ModelError(f"the model at {uri} has no {name}; run jobs.train_{name} first")
+        job = "train" if name == "regional" else f"train_{name}"
+        raise ModelError(f"the model at {uri} has no {name}; run jobs.{job} first")
     weights_uri = storage.join(uri, f"{name}.safetensors")
     if not storage.exists(weights_uri):
         raise ModelError(f"{weights_uri} is missing though the card names it")
@@ -242,9 +273,6 @@ def _load(uri: str, card: Card, name: str, network: nn.Module) -> None:
     if hashlib.sha256(data).hexdigest() != card.parts[name].sha256:
         raise ModelError(f"{weights_uri} is not the file its card names (sha256 differs)")
     try:
-        network.load_state_dict(safetensors.torch.load(data))
-    except (safetensors.SafetensorError, RuntimeError) as error:
+        return dict(safetensors.torch.load(data))
+    except safetensors.SafetensorError as error:
         raise ModelError(f"{weights_uri} does not fit the card's recipe") from error
-    network.eval()
-    for parameter in network.parameters():
-        parameter.requires_grad_(False)

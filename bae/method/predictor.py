@@ -8,85 +8,20 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.nn import functional as F
 
 from bae.method import fused, hardware, image, model
 from bae.method.boxes import find_boxes
 from bae.method.heatmap import class_heatmap, to_byte_scale
 from bae.method.networks import Localizer, Regressor
+from bae.method.prediction import LocalizedView, Prediction
+from bae.method.regional.reader import Reader, read
 from bae.recipes import Recipe, with_margin
 from bae.scan import SEX_CODE, Box, Scan, View
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class LocalizedView:
-    """What the localizer says of one view.
-
-    Attributes:
-        view: ``anterior``, ``posterior`` or ``unknown``.
-        group: the predicted age group, 0 is the youngest; the class c of Eq. (1).
-        probabilities: (K,) softmax of the scores, sums to 1.
-        heat: (V, U) uint8, 0-255, the network's own map size; (0, 0) without a localizer.
-        heat_min, heat_max: what 0 and 255 stand for, unitless.
-        boxes: regions in stored pixels, the cropped one first.
-        grey: (rows, columns) the windowed view on the device, to crop from.
-    """
-
-    view: str
-    group: int
-    probabilities: NDArray[np.float32]
-    heat: NDArray[np.uint8]
-    heat_min: float
-    heat_max: float
-    boxes: list[Box]
-    grey: Tensor
-
-    def crop(self, margin: float = 0.0) -> Tensor:
-        """Return the windowed pixels of the first box, at the stored scan's resolution.
-
-        Args:
-            margin: surroundings on each side, as a share of the box; black outside the view.
-        """
-        box = self.boxes[0]
-        down, right = round(margin * (box.y1 - box.y0)), round(margin * (box.x1 - box.x0))
-        y0, y1, x0, x1 = box.y0 - down, box.y1 + down, box.x0 - right, box.x1 + right
-        rows, columns = self.grey.shape
-        inside = self.grey[max(y0, 0) : y1, max(x0, 0) : x1]
-        return F.pad(inside, (max(-x0, 0), max(x1 - columns, 0), max(-y0, 0), max(y1 - rows, 0)))
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Prediction:
-    """What the method says of one scan.
-
-    Attributes:
-        age_years: mean of the views' predicted ages.
-        spread_years: standard deviation of the regressor's ensemble.
-        low_years, high_years: 90 % interval, None where the model has no validation error.
-        view_ages_years: predicted age of each view, in the order of ``views``; a single
-            one where both views enter the regressor together.
-        group: the most probable age group; that of the age where there is no localizer.
-        probabilities: (K,) mean over views of the age groups' probabilities, calibrated
-            where the model's card knows how; empty where there is no localizer.
-        views: what was found in each view.
-        flags: what was unusual about the prediction itself.
-    """
-
-    age_years: float
-    spread_years: float
-    low_years: float | None
-    high_years: float | None
-    view_ages_years: tuple[float, ...]
-    group: int
-    probabilities: NDArray[np.floating]
-    views: tuple[LocalizedView, ...]
-    flags: tuple[str, ...] = ()
 
 
 def chosen_views(scan: Scan, recipe: Recipe) -> tuple[View, ...]:
@@ -195,7 +130,7 @@ def network_inputs(
 
 
 class Predictor:
-    """The networks of one model, ready on one device."""
+    """One model, ready on one device: here its two networks."""
 
     def __init__(
         self,
@@ -231,6 +166,8 @@ class Predictor:
             ModelError: a part is missing or does not match the card.
         """
         card = model.load_card(uri)
+        if card.recipe.method == "regional":
+            return Regional(model.load_regional(uri, card), card)
         whole = card.recipe.region.parts == "whole"
         return cls(
             None if whole else model.load_localizer(uri, card),
@@ -278,11 +215,7 @@ class Predictor:
         age = float(np.mean(ages))
         spread = float(np.std(np.mean([ensemble for _, ensemble in answers], axis=0), ddof=1))
         half = self._half_width_years(spread)
-        flags = []
-        if any(f.heat.size and f.heat_max == f.heat_min for f in found):
-            flags.append("heatmap_flat")
-        if scan.sex is None and self.recipe.regressor.use_sex:
-            flags.append("sex_unknown")
+        flags = self._flags(scan, found)
         probabilities = np.mean([f.probabilities for f in found], axis=0)
         if self.card.calibration is not None and probabilities.size:
             probabilities = self.card.calibration.probabilities(probabilities)
@@ -297,11 +230,50 @@ class Predictor:
             group=int(group),
             probabilities=probabilities,
             views=tuple(found),
-            flags=tuple(flags),
+            flags=flags,
         )
+
+    def _flags(self, scan: Scan, found: Sequence[LocalizedView]) -> tuple[str, ...]:
+        flat = any(f.heat.size and f.heat_max == f.heat_min for f in found)
+        no_sex = scan.sex is None and self.recipe.regressor.use_sex
+        return ("heatmap_flat",) * flat + ("sex_unknown",) * no_sex
 
     def _half_width_years(self, spread_years: float) -> float | None:
         """Return the interval's half width; a card without calibration has one for all scans."""
         if self.card.calibration is not None:
             return self.card.calibration.half_width_years(spread_years)
-        return self.card.parts["regressor"].metrics.get("validation_error_90_years")
+        regressor = self.card.parts.get("regressor")
+        return None if regressor is None else regressor.metrics.get("validation_error_90_years")
+
+
+class Regional(Predictor):
+    """The linear model on registered uptake, see ``bae.method.regional``; it has no network."""
+
+    def __init__(self, reader: Reader, card: model.Card) -> None:
+        """Take a reader; a CPU reads a view in ten milliseconds, so no GPU is asked for."""
+        self.reader = reader
+        self.card = card
+        self.recipe = card.recipe
+        self.device = "cpu"
+        self.localizer = self.fast_localizer = None
+
+    def predict(self, scans: Sequence[Scan]) -> list[Prediction]:
+        """Estimate the age of each scan, both views together."""
+        with torch.inference_mode():
+            return [self._one(scan) for scan in scans]
+
+    def _one(self, scan: Scan) -> Prediction:
+        seen = read(self.reader, scan, chosen_views(scan, self.recipe), self.recipe.region)
+        half = self._half_width_years(seen.spread)
+        edges = self.recipe.localizer.group_edges_years
+        return Prediction(
+            age_years=seen.years,
+            spread_years=seen.spread,
+            low_years=None if half is None else seen.years - half,
+            high_years=None if half is None else seen.years + half,
+            view_ages_years=seen.view_years,
+            group=int(np.digitize(seen.years, edges[1:-1])),
+            probabilities=np.empty(0, np.float32),
+            views=seen.views,
+            flags=self._flags(scan, seen.views),
+        )

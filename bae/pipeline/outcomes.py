@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from bae.archive.intake import Decoded
 from bae.method import model
-from bae.method.predictor import Prediction
+from bae.method.prediction import Prediction
 from bae.pipeline.kept import KeptStep, answers, cache, digest
 from bae.pipeline.parts import OnPart
 from bae.pipeline.score import Lanes

@@ -17,7 +17,7 @@ from bae.tables.contract import STAGED
 from bae.tables.runs import Run
 
 if TYPE_CHECKING:  # decode workers need no torch: 400 MB and two seconds each
-    from bae.method.predictor import LocalizedView, Prediction
+    from bae.method.prediction import LocalizedView, Prediction
 
 
 def staged(

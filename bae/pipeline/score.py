@@ -17,7 +17,7 @@ from bae.pipeline.rows import Index, as_told, staged
 from bae.scan import Scan
 
 if TYPE_CHECKING:  # torch, in the actor alone
-    from bae.method.predictor import Prediction
+    from bae.method.prediction import Prediction
 
 NO_ANSWER = ScanError("score_failed", "the networks gave no finite age")
 

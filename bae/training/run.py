@@ -6,7 +6,7 @@ The steps both training jobs share; ``loop`` knows how to train, this knows on w
 import hashlib
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -104,7 +104,7 @@ def train(
     """
     start = time.monotonic()
     scans, task = planned.scans, planned.task
-    checkpoints = storage.join(planned.model_uri, "checkpoints")
+    checkpoints = storage.join(planned.model_uri, CHECKPOINTS)
     use_gpu = resources.gpus_for_training(workers, gpus)
     files = samples.prepare(
         task, planned.tables_uri, planned.model_uri, planned.card, scans, on_samples
@@ -132,7 +132,6 @@ def train(
         network, history = loop.train(assignment, datasets, epoch_done)
     facts = {
         "metrics": _metrics(history),
-        "data": {split: _demographics(table) for split, table in scans.items()},
         "fit": {
             "views": counts,
             "epochs": len(history),
@@ -142,29 +141,76 @@ def train(
             "history": history,
         },
     }
-    if task.completes:
-        # the model folder is not touched before all of the new model is there
-        made = storage.join(checkpoints, "made")
-        model.copy(planned.model_uri, made, planned.card)
-        card = model.save_part(made, planned.card, task.name, network, facts)
-        card = _calibrated(planned, made, card, on_scored)
-        model.copy(made, planned.model_uri, card)
-    else:
-        card = model.save_part(planned.model_uri, planned.card, task.name, network, facts)
-    settings = Reading.of(planned.tables_uri).settings
-    trained_on.save(planned.model_uri, task.name, card, scans, settings)
-    storage.write_bytes(storage.join(planned.model_uri, "card.md"), markdown(card).encode())
+    made = Made(name=task.name, tensors=network.state_dict(), facts=facts, completes=task.completes)
+    card = finish(planned.tables_uri, planned.model_uri, planned.card, made, scans, on_scored)
     curve = storage.join(planned.model_uri, f"{task.name}_learning_curve.png")
     storage.write_bytes(curve, plots.png(learning_curve(history)))
-    storage.delete(checkpoints)
+    storage.delete(storage.join(planned.model_uri, CHECKPOINTS))
     return card
 
 
-def _calibrated(planned: Plan, made_uri: str, card: model.Card, on_part: OnPart) -> model.Card:
+CHECKPOINTS = "checkpoints"
+"""Folder of a model folder, while one is trained."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Made:
+    """A trained part, not yet in its model folder.
+
+    Attributes:
+        name: of the part.
+        tensors: its weights.
+        facts: metrics and fit, as ``model.Part``.
+        completes: whether the model predicts ages now, and can be calibrated.
+    """
+
+    name: str
+    tensors: Mapping[str, torch.Tensor]
+    facts: dict[str, Any]
+    completes: bool
+
+
+def finish(
+    tables_uri: str,
+    model_uri: str,
+    card: model.Card,
+    made: Made,
+    scans: Mapping[str, pa.Table],
+    on_scored: OnPart,
+) -> model.Card:
+    """Calibrate a part that completes its model, then write weights, cards and whom it knows.
+
+    Args:
+        card: the card to extend.
+        scans: split to rows of the scans table.
+    """
+    facts = {**made.facts, "data": {name: _demographics(table) for name, table in scans.items()}}
+    if made.completes:
+        # the model folder is not touched before all of the new model is there
+        folder = storage.join(model_uri, CHECKPOINTS, "made")
+        model.copy(model_uri, folder, card)
+        card = model.save_part(folder, card, made.name, made.tensors, facts)
+        card = _calibrated(tables_uri, scans, folder, card, on_scored)
+        model.copy(folder, model_uri, card)
+    else:
+        card = model.save_part(model_uri, card, made.name, made.tensors, facts)
+    settings = Reading.of(tables_uri).settings
+    trained_on.save(model_uri, made.name, card, scans, settings)
+    storage.write_bytes(storage.join(model_uri, "card.md"), markdown(card).encode())
+    return card
+
+
+def _calibrated(
+    tables_uri: str,
+    scans: Mapping[str, pa.Table],
+    made_uri: str,
+    card: model.Card,
+    on_part: OnPart,
+) -> model.Card:
     """Score the validation scans as the nightly job would; return the card with what follows."""
-    found = outcomes.score(planned.tables_uri, made_uri, planned.scans["validation"], on_part)
+    found = outcomes.score(tables_uri, made_uri, scans["validation"], on_part)
     edges = card.recipe.localizer.group_edges_years
-    mean_age = float(pc.mean(planned.scans["train"]["age_years"]).as_py())
+    mean_age = float(pc.mean(scans["train"]["age_years"]).as_py())
     return replace(
         card,
         calibration=scorecard.calibrate(found, edges),

@@ -76,12 +76,18 @@ class Task:
         return (2 if self.pair else 1, *recipes.with_margin(self.size, self.fit.box_jitter))
 
 
+def _require_networks(recipe: recipes.Recipe) -> None:
+    if recipe.method != "networks":
+        raise UseError(f"recipe {recipe.name} has no networks; run jobs.train")
+
+
 def localizer(recipe: recipes.Recipe) -> Task:
     """Learn the age group of a whole view.
 
     Raises:
         UseError: the recipe has no localizer.
     """
+    _require_networks(recipe)
     if recipe.region.parts == "whole":
         raise UseError(
             f"recipe {recipe.name} takes whole views and has no localizer; run "
@@ -103,7 +109,12 @@ def localizer(recipe: recipes.Recipe) -> Task:
 
 
 def regressor(recipe: recipes.Recipe) -> Task:
-    """Learn the age from crop and sex, by Eq. (4) or, over bins, by mean-variance loss."""
+    """Learn the age from crop and sex, by Eq. (4) or, over bins, by mean-variance loss.
+
+    Raises:
+        UseError: the recipe has no regressor.
+    """
+    _require_networks(recipe)
     return Task(
         name="regressor",
         recipe=recipe,

@@ -22,7 +22,8 @@ from bae import recipes, storage
 from bae.archive.intake import Decoded
 from bae.archive.sandbox import Decoder
 from bae.method import hardware, image, model
-from bae.method.predictor import LocalizedView, chosen_views, localize, network_inputs
+from bae.method.prediction import LocalizedView
+from bae.method.predictor import chosen_views, localize, network_inputs
 from bae.pipeline import kept, session
 from bae.scan import Scan
 from bae.training import loop, samples, tasks
@@ -175,7 +176,9 @@ def main() -> None:
                 views["validation"],
             )
             uri = f"{folder}/{side}"
-            model.save_part(uri, model.Card(recipe=recipe, parts={}), "localizer", network, {})
+            model.save_part(
+                uri, model.Card(recipe=recipe, parts={}), "localizer", network.state_dict(), {}
+            )
             left_out = [item for item in items["train"] if half[item.scan_id] == side]
             crossed |= _regions(uri, recipe, left_out)
         print(

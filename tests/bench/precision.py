@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 
 from bae.method import boxes, hardware
 from bae.method.fused import fast
-from bae.method.predictor import Prediction, Predictor
+from bae.method.prediction import Prediction
+from bae.method.predictor import Predictor
 from bae.pipeline import reread
 from bae.tables import delta
 

@@ -13,7 +13,7 @@ from bae import storage
 from bae.archive import intake, privacy
 from bae.archive.sandbox import Decoder
 from bae.evaluation import figure3, panels
-from bae.method.predictor import LocalizedView, Prediction
+from bae.method.prediction import LocalizedView, Prediction
 from bae.phantom import PhantomConfig, objects
 from bae.pipeline import reread
 from bae.pipeline import rows as pipeline_rows

@@ -9,9 +9,10 @@ import numpy as np
 import torch
 
 from bae import recipes
-from bae.method.places import place_name
-from bae.method.predictor import LocalizedView, Prediction, chosen_views
+from bae.method.prediction import LocalizedView, Prediction
+from bae.method.predictor import chosen_views
 from bae.method.regional import frame
+from bae.method.regional.places import place_name
 from bae.scan import Box, Scan, View
 
 PLACES = ((0.06, 0.0), (0.35, 0.0), (0.66, 0.05))

@@ -25,5 +25,9 @@ def write_model(folder: str | Path, recipe: Recipe) -> model.Card:
 
     torch.manual_seed(0)
     card = model.Card(recipe=recipe, parts={})
-    card = model.save_part(str(folder), card, "localizer", Localizer(recipe.localizer), {})
-    return model.save_part(str(folder), card, "regressor", Regressor(recipe.regressor), {})
+    card = model.save_part(
+        str(folder), card, "localizer", Localizer(recipe.localizer).state_dict(), {}
+    )
+    return model.save_part(
+        str(folder), card, "regressor", Regressor(recipe.regressor).state_dict(), {}
+    )

@@ -125,7 +125,7 @@ def test_larger_gamma_gives_a_smaller_region() -> None:
 
 def test_crop_has_the_stored_scans_pixels() -> None:
     """Undoing the window inside the box gives back the stored counts, pixel for pixel."""
-    from bae.method.predictor import LocalizedView
+    from bae.method.prediction import LocalizedView
 
     counts = np.random.default_rng(0).poisson(9, (120, 40)).astype(np.uint16)
     view = View(name="anterior", counts=counts)

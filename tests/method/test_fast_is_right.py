@@ -15,7 +15,8 @@ from bae import phantom, recipes
 from bae.archive.dicom import decode
 from bae.method import hardware, image, model
 from bae.method.networks import Localizer, Regressor
-from bae.method.predictor import Prediction, Predictor, localize, regressor_inputs
+from bae.method.prediction import Prediction
+from bae.method.predictor import Predictor, localize, regressor_inputs
 from bae.scan import SEX_CODE, Identity, Scan
 from tests.bench.precision import overlaps
 

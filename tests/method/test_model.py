@@ -70,7 +70,7 @@ def test_model_of_whole_views_is_whole_without_a_localizer(whole: Path, tmp_path
     assert model.check(str(whole)) == model.load_card(str(whole))
     recipe = recipes.recipe("small_xception", ["regressor.width=48", "regressor.height=64"])
     card = model.Card(recipe=recipe, parts={})
-    model.save_part(str(tmp_path), card, "regressor", Regressor(recipe.regressor), {})
+    model.save_part(str(tmp_path), card, "regressor", Regressor(recipe.regressor).state_dict(), {})
     assert set(model.check(str(tmp_path)).parts) == {"regressor"}
     broken = tmp_path / "broken"
     broken.mkdir()

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from bae.body import body_mask
-from bae.method import places
+from bae.method.regional import places
 from bae.phantom.people import PhantomConfig
 from bae.phantom.scan import PhantomScan, make
 

@@ -10,7 +10,7 @@ from bae import recipes
 from bae.archive.intake import Decoded
 from bae.errors import ScanError
 from bae.method import model, predictor
-from bae.method.predictor import LocalizedView, Prediction
+from bae.method.prediction import LocalizedView, Prediction
 from bae.pipeline import score
 from bae.pipeline.rows import Index, staged
 from bae.scan import Box, Identity, Scan, View

@@ -146,7 +146,9 @@ def test_a_pickle_offered_as_a_model_is_refused_unread(tmp_path: Path) -> None:
     recipe = recipes.small()
     card = model.Card(recipe=recipe, parts={})
     folder, mark = tmp_path / "model", tmp_path / "sprung"
-    card = model.save_part(str(folder), card, "localizer", networks.Localizer(recipe.localizer), {})
+    card = model.save_part(
+        str(folder), card, "localizer", networks.Localizer(recipe.localizer).state_dict(), {}
+    )
     for data in (pickle.dumps(_Trap(mark)), pickle.dumps({"weight": _Trap(mark)}, protocol=0)):
         (folder / "localizer.safetensors").write_bytes(data)
         values = json.loads((folder / "card.json").read_text())

@@ -25,9 +25,7 @@ from bae.method import boxes as method_boxes
 from bae.method import image
 from bae.method.heatmap import class_heatmap, to_byte_scale
 from bae.method.networks import Localizer
-from bae.method.predictor import (
-    Predictor,
-)
+from bae.method.predictor import Predictor
 from bae.recipes import Recipe
 from bae.scan import Box, Identity, Scan, View
 

@@ -14,7 +14,8 @@ from matplotlib.figure import Figure
 from bae.evaluation import figure3
 from bae.evaluation.panels import RegionPanel, read_from, title
 from bae.evaluation.regions import account, atlas, measured
-from bae.method.predictor import LocalizedView, Predictor, chosen_views, localize
+from bae.method.prediction import LocalizedView
+from bae.method.predictor import Predictor, chosen_views, localize
 from bae.pipeline import reread
 from bae.recipes import age_group
 from bae.scan import ANTERIOR, POSTERIOR, Scan

@@ -22,13 +22,8 @@ from bae.evaluation.panels import read_from
 from bae.evaluation.regions import controls
 from bae.evaluation.regions.checks import grey
 from bae.method import boxes as method_boxes
-from bae.method.predictor import (
-    LocalizedView,
-    Predictor,
-    chosen_views,
-    localize_windowed,
-    regressor_inputs,
-)
+from bae.method.prediction import LocalizedView
+from bae.method.predictor import Predictor, chosen_views, localize_windowed, regressor_inputs
 from bae.scan import SEX_CODE, Box, Scan, View
 
 CONTROLS = 4

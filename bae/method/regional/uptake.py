@@ -32,6 +32,11 @@ def body_half(mean_YX: Tensor) -> Tensor:
     return near_YX[:, :HALF]
 
 
+def size(body_YH: Tensor) -> int:
+    """Return J: bands times cells of half the body."""
+    return (len(SCALES) - 1) * int(body_YH.sum())
+
+
 def features(density_NYX: Tensor, body_YH: Tensor) -> Tensor:
     """Return (N, J) log uptake by band and place; NaN where a view shows nothing.
 

@@ -1,0 +1,293 @@
+"""The linear model as a method: sheets of a cohort to a ``Reader``, scans to predictions.
+
+Shape suffixes: N scans, Y, X rows and columns of the frame, H half the columns, J columns of
+both views (anterior before posterior), V, U rows and columns of a sheet or of a view's map.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from bae.method.heatmap import to_byte_scale
+from bae.method.prediction import LocalizedView
+from bae.method.regional import choose, linear, uptake
+from bae.method.regional.frame import Sheet, body_coordinates, lay, stack
+from bae.method.regional.places import place_name
+from bae.method.regional.template import Registered, Template, learn, onto_view, to_frame
+from bae.recipes import Region
+from bae.scan import ANTERIOR, POSTERIOR, SEX_CODE, UNKNOWN, Box, Scan, View
+
+KINDS = (ANTERIOR, POSTERIOR)
+TEMPLATE_VIEWS = 200
+"""A mean body needs no more of each kind."""
+MAP = (128, 32)
+"""Rows and columns of a view's heat map."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Reader:
+    """A template of each view, and what log uptake on it says about age."""
+
+    templates: Mapping[str, Template]
+    bodies: Mapping[str, Tensor]
+    model: linear.Linear
+
+    def importance(self, male: float) -> dict[str, Tensor]:
+        """Return (Y, X) of each view: how much a usual change of uptake there moves the answer."""
+        sign = 0.0 if np.isnan(male) else 2.0 * male - 1.0
+        slope_J = torch.from_numpy(np.abs(self.model.slope_J + sign * self.model.by_sex_J))
+        return self.by_place(slope_J)
+
+    def by_place(self, values_J: Tensor) -> dict[str, Tensor]:
+        """Return (Y, X) of each view: a value by column, summed over bands."""
+        found, at = {}, 0
+        for kind in KINDS:
+            size = uptake.size(self.bodies[kind])
+            found[kind] = uptake.onto_body(values_J[at : at + size], self.bodies[kind])
+            at += size
+        return found
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Return all that the model is, for a safetensors file."""
+        found = {f"{kind}_mean": self.templates[kind].mean_PYX for kind in KINDS}
+        found |= {f"{kind}_body": self.bodies[kind].to(torch.uint8) for kind in KINDS}
+        for each in fields(linear.Linear):
+            found[each.name] = torch.as_tensor(getattr(self.model, each.name))
+        return found
+
+    @classmethod
+    def from_tensors(cls, tensors: Mapping[str, Tensor]) -> Reader:
+        """Rebuild a reader.
+
+        Raises:
+            KeyError, RuntimeError: a tensor is missing or of another shape.
+        """
+        plain = {each.name: tensors[each.name].numpy() for each in fields(linear.Linear)}
+        numbers: dict[str, Any] = {n: v if v.ndim else float(v) for n, v in plain.items()}
+        return cls(
+            templates={kind: Template(tensors[f"{kind}_mean"]) for kind in KINDS},
+            bodies={kind: tensors[f"{kind}_body"].bool() for kind in KINDS},
+            model=linear.Linear(**numbers),
+        )
+
+
+def fit(
+    sheets: Mapping[str, Sequence[NDArray[np.float32] | None]],
+    male_N: NDArray[np.float64],
+    years_N: NDArray[np.float64],
+    patients: Sequence[str],
+) -> tuple[Reader, NDArray[np.float64]]:
+    """Learn templates and the model.
+
+    Args:
+        sheets: of each kind, one ``Sheet.density_VU`` a scan, None where there is no such view.
+        male_N: 0 women, 1 men, NaN unknown.
+        years_N: ages.
+        patients: of the scans.
+
+    Returns:
+        The reader, and the (N,) answers of models that did not see the scan's patient.
+    """
+    templates: dict[str, Template] = {}
+    bodies: dict[str, Tensor] = {}
+    columns = []
+    for kind in KINDS:
+        own = [sheet for sheet in sheets[kind] if sheet is not None]
+        if own:
+            step = -(-len(own) // TEMPLATE_VIEWS)
+            templates[kind], _ = learn(torch.from_numpy(np.stack(own[::step])))
+    for kind in KINDS:
+        # an archive of one kind of view: the other's columns are always missing
+        template = templates.setdefault(kind, next(iter(templates.values())))
+        bodies[kind] = uptake.body_half(template.mean_PYX[0])
+        columns.append(_all_columns(template, bodies[kind], sheets[kind]))
+    model, held_out_N = linear.fit(
+        np.concatenate(columns, axis=1), columns[0].shape[1], male_N, years_N, patients
+    )
+    return Reader(templates=templates, bodies=bodies, model=model), held_out_N
+
+
+def _all_columns(
+    template: Template, body_YH: Tensor, sheets: Sequence[NDArray[np.float32] | None]
+) -> NDArray[np.float32]:
+    """Return (N, J) of one kind of view; NaN for scans without one."""
+    there = [i for i, sheet in enumerate(sheets) if sheet is not None]
+    columns = np.full((len(sheets), uptake.size(body_YH)), np.nan, np.float32)
+    for at in range(0, len(there), 64):
+        some = there[at : at + 64]
+        stacked = torch.from_numpy(np.stack([own for i in some if (own := sheets[i]) is not None]))
+        columns[some] = uptake.features(template.register(stacked).density_NYX, body_YH).numpy()
+    return columns
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Seen:
+    """What the reader says of one scan; see ``Prediction``.
+
+    Attributes:
+        years: the answer.
+        spread: how unlike the cohort the scan is, unitless: about 1 for a usual one.
+        view_years: what each view says alone.
+        views: one for each view that was asked about.
+    """
+
+    years: float
+    spread: float
+    view_years: tuple[float, ...]
+    views: tuple[LocalizedView, ...]
+
+
+def read(reader: Reader, scan: Scan, views: Sequence[View], region: Region) -> Seen:
+    """Read the age from a scan.
+
+    Args:
+        reader: fitted.
+        scan: tells sex and pixel size.
+        views: those of its views that count.
+        region: how many regions of what size to name.
+    """
+    sheets = [lay(view.counts, scan.pixel_mm) for view in views]
+    placed = _placed(reader, views, sheets)
+    male = np.array([SEX_CODE[scan.sex]])
+    columns_1J = _columns(reader, placed)
+    account_J = torch.from_numpy(reader.model.account(columns_1J, male)[0])
+    years, importance = reader.by_place(account_J), reader.importance(male[0])
+    alone = [_columns(reader, {kind: own}) for kind, own in placed.items()]
+    standard_J = reader.model.standard(columns_1J)[0] * _scale(reader)
+    found: list[LocalizedView | None] = [None] * len(views)
+    for kind, (i, registered) in placed.items():
+        found[i] = _view(
+            views[i], kind, sheets[i], registered, importance[kind], years[kind], scan, region
+        )
+    shown = [_none(view) if own is None else own for view, own in zip(views, found, strict=True)]
+    return Seen(
+        years=float(reader.model.predict(columns_1J, male)[0]),
+        spread=float(np.sqrt(np.mean(standard_J**2)) + np.isnan(columns_1J).mean()),
+        view_years=tuple(float(reader.model.predict(own, male)[0]) for own in alone),
+        views=tuple(_weighed(shown)),
+    )
+
+
+Placed = dict[str, tuple[int, Registered]]
+"""Kind to the view that shows it, by number, on the frame."""
+
+
+def _placed(reader: Reader, views: Sequence[View], sheets: Sequence[Sheet]) -> Placed:
+    """Bring each view onto its template, one of unknown name onto the free one that fits best."""
+    found: Placed = {}
+    known_first = sorted(range(len(views)), key=lambda i: views[i].name == UNKNOWN)
+    for i in known_first:
+        free = [kind for kind in KINDS if kind not in found]
+        wanted = [kind for kind in free if views[i].name in (kind, UNKNOWN)]
+        tried = {kind: reader.templates[kind].register(stack([sheets[i]])) for kind in wanted}
+        if tried:
+            kind = min(tried, key=lambda k: float(tried[k].misfit_N[0]))
+            found[kind] = (i, tried[kind])
+    return found
+
+
+def _columns(reader: Reader, placed: Mapping[str, tuple[int, Registered]]) -> NDArray[np.float32]:
+    parts = []
+    for kind in KINDS:
+        if kind in placed:
+            parts.append(uptake.features(placed[kind][1].density_NYX, reader.bodies[kind]))
+        else:
+            size = uptake.size(reader.bodies[kind])
+            parts.append(torch.full((1, size), torch.nan))
+    return np.asarray(torch.cat(parts, dim=1).numpy(force=True), np.float32)
+
+
+def _scale(reader: Reader) -> NDArray[np.float32]:
+    """Return (J,) what takes each view's weight out of standardised columns again."""
+    sizes = [uptake.size(reader.bodies[kind]) for kind in KINDS]
+    return np.concatenate([np.full(n, np.sqrt(n), np.float32) for n in sizes])
+
+
+def _view(
+    view: View,
+    kind: str,
+    sheet: Sheet,
+    registered: Registered,
+    importance_YX: Tensor,
+    years_YX: Tensor,
+    scan: Scan,
+    region: Region,
+) -> LocalizedView:
+    field_2YX = registered.field_N2YX[0]
+    shown_YX = ~registered.density_NYX[0].isnan()
+    heat_YX = importance_YX * shown_YX
+    pixel_mm = scan.pixel_mm or (1.0, 1.0)
+    rows, columns = view.counts.shape
+    size_mm = (rows * pixel_mm[0], columns * pixel_mm[1])
+    corners = choose.squares(heat_YX.numpy(), region.count, region.size_mm)
+    own_KYX = choose.covered(corners, region.size_mm)
+    total = float(heat_YX.sum()) or 1.0
+    boxes = []
+    for corner, own_YX in zip(corners, own_KYX, strict=True):
+        share = float(heat_YX[own_YX].sum()) / total
+        box = choose.in_view(
+            corner, region.size_mm, field_2YX, sheet.affine, pixel_mm, (rows, columns), share
+        )
+        if box is not None:
+            box = replace(box, years=float(years_YX[own_YX].sum()), weight=share * total)
+            boxes.append(_named(box, kind, field_2YX, sheet, pixel_mm))
+    heat_VU = onto_view(heat_YX, field_2YX, sheet.affine, size_mm, MAP)
+    return LocalizedView(
+        view=view.name,
+        group=0,
+        probabilities=np.empty(0, np.float32),
+        heat=to_byte_scale(heat_VU[None])[0].numpy(),
+        heat_min=float(heat_VU.min()),
+        heat_max=float(heat_VU.max()),
+        boxes=boxes or [Box(0, 0, columns, rows, 1.0)],
+        grey=torch.empty(0, 0),
+    )
+
+
+def _named(
+    box: Box,
+    kind: str,
+    field_2YX: Tensor,
+    sheet: Sheet,
+    pixel_mm: tuple[float, float],
+) -> Box:
+    """Say where on the body a box lies."""
+    middle_mm = torch.tensor(
+        [(box.y0 + box.y1) / 2 * pixel_mm[0], (box.x0 + box.x1) / 2 * pixel_mm[1]],
+        dtype=torch.float32,
+    )
+    down, right = body_coordinates(to_frame(middle_mm, field_2YX, sheet.affine)).tolist()
+    # in a picture from the front the patient's left is on the right
+    left = right if kind == ANTERIOR else -right
+    return replace(box, crown_sole=down, midline=left, name=place_name(down, left))
+
+
+def _none(view: View) -> LocalizedView:
+    """Return what is said of a view that has no part in the answer: a second one of its kind."""
+    rows, columns = view.counts.shape
+    return LocalizedView(
+        view=view.name,
+        group=0,
+        probabilities=np.empty(0, np.float32),
+        heat=np.zeros((1, 1), np.uint8),
+        heat_min=0.0,
+        heat_max=0.0,
+        boxes=[Box(0, 0, columns, rows, 1.0, weight=0.0)],
+        grey=torch.empty(0, 0),
+    )
+
+
+def _weighed(views: Sequence[LocalizedView]) -> list[LocalizedView]:
+    """Make weights of the heat that each box has for itself: over all views they sum to 1."""
+    total = sum(box.weight or 0.0 for view in views for box in view.boxes) or 1.0
+    return [
+        replace(view, boxes=[replace(b, weight=(b.weight or 0.0) / total) for b in view.boxes])
+        for view in views
+    ]

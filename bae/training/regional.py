@@ -1,0 +1,121 @@
+"""Train the linear model: scans table in, sheets kept, template and slopes out.
+
+There are no epochs: what takes time is reading the archive, and its sheets are kept beside the
+tables as samples of networks are. What follows the fit, the calibration and the card, is ``run``'s.
+"""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from bae import recipes, storage
+from bae.archive.intake import Decoded
+from bae.errors import UseError
+from bae.method import model
+from bae.method.regional import reader
+from bae.method.regional.frame import FRAME, MARGIN, lay
+from bae.pipeline import kept
+from bae.pipeline.parts import OnPart
+from bae.scan import SEX_CODE, UNKNOWN, Scan
+from bae.training import run
+
+MOST_SCANS = 3000
+"""Learned from at most, so that a scan's products with all others fit into memory; errors stop
+falling long before."""
+
+SHEETS = pa.schema(
+    {
+        "scan_id": pa.string(),
+        "anterior": pa.binary(),
+        "posterior": pa.binary(),
+    }
+)
+"""Sheets as float16, row-major; null where a scan has no such view."""
+
+
+@dataclass(kw_only=True, eq=False)
+class Sheets(kept.KeptStep):
+    """Lay both views of the wanted scans on the frame by their outlines."""
+
+    name: ClassVar[str] = "Sheets"
+    wanted: set[str]
+
+    def rows(self, items: Sequence[Decoded]) -> pa.Table:
+        """Return rows of ``SHEETS``; a view of unknown name counts as anterior, if that is free."""
+        rows = []
+        for item in items:
+            if not isinstance(item.outcome, Scan) or item.scan_id not in self.wanted:
+                continue
+            row: dict[str, object] = {"scan_id": item.scan_id}
+            for view in sorted(item.outcome.views, key=lambda v: v.name == UNKNOWN):
+                free = [kind for kind in reader.KINDS if kind not in row]
+                kind = view.name if view.name != UNKNOWN else next(iter(free), "")
+                if kind in free:
+                    density = lay(view.counts, item.outcome.pixel_mm).density_VU
+                    row[kind] = density.astype(np.float16).tobytes()
+            rows.append(row)
+        return pa.Table.from_pylist(rows, schema=SHEETS)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """What to train, checked before Ray starts; ``scans`` by split."""
+
+    recipe: recipes.Recipe
+    tables_uri: str
+    model_uri: str
+    scans: dict[str, pa.Table]
+
+
+def plan(recipe: recipes.Recipe, tables_uri: str, model_uri: str) -> Plan:
+    """Check what is asked for; writes nothing.
+
+    Raises:
+        UseError: the recipe has networks, or there are no scans to train on.
+    """
+    if recipe.method != "regional":
+        raise UseError(
+            f"recipe {recipe.name} has networks; run jobs.train_localizer, then "
+            "jobs.train_regressor"
+        )
+    scans = {s: kept.training_scans(tables_uri, recipe, s) for s in ("train", "validation")}
+    # pseudonyms are hashes: their order is chance, and the same on every day
+    scans["train"] = scans["train"].sort_by("patient_key")[:MOST_SCANS]
+    return Plan(recipe=recipe, tables_uri=tables_uri, model_uri=model_uri, scans=scans)
+
+
+def train(planned: Plan, on_samples: OnPart, on_scored: OnPart) -> model.Card:
+    """Read the scans' sheets, learn, calibrate, and write the model."""
+    start = time.monotonic()
+    rows = planned.scans["train"]
+    cache = kept.cache(
+        planned.tables_uri, "sheets", [list(FRAME), list(MARGIN), kept.digest(rows)], SHEETS
+    )
+    cache.drop_others()
+    step = Sheets(cache=cache, wanted=set(rows["scan_id"].to_pylist()))
+    found = kept.answers(planned.tables_uri, rows, step, on_samples)
+    sheets = {kind: [_sheet(one) for one in found[kind].to_pylist()] for kind in reader.KINDS}
+    ages = np.array(rows["age_years"].to_pylist(), float)
+    male = np.array([SEX_CODE[sex] for sex in rows["sex"].to_pylist()])
+    learned, held_out = reader.fit(sheets, male, ages, rows["patient_key"].to_pylist())
+    facts = {
+        "metrics": {"held_out_mae_years": float(np.abs(held_out - ages).mean())},
+        "fit": {"seconds": round(time.monotonic() - start, 1), "device": "cpu"},
+    }
+    made = run.Made(name="regional", tensors=learned.tensors(), facts=facts, completes=True)
+    card = model.Card(recipe=planned.recipe, parts={})
+    card = run.finish(planned.tables_uri, planned.model_uri, card, made, planned.scans, on_scored)
+    storage.delete(storage.join(planned.model_uri, run.CHECKPOINTS))
+    return card
+
+
+def _sheet(data: bytes | None) -> NDArray[np.float32] | None:
+    if data is None:
+        return None
+    size = (FRAME[0] + 2 * MARGIN[0], FRAME[1] + 2 * MARGIN[1])
+    return np.frombuffer(data, np.float16).astype(np.float32).reshape(size)
