@@ -158,7 +158,7 @@ def read(reader: Reader, scan: Scan, views: Sequence[View], region: Region) -> S
     male = np.array([SEX_CODE[scan.sex]])
     columns_1J = _columns(reader, placed)
     account_J = torch.from_numpy(reader.model.account(columns_1J, male)[0])
-    years, importance = reader.by_place(account_J), reader.importance(male[0])
+    years, importance = reader.by_place(account_J), reader.importance(float(male[0]))
     alone = [_columns(reader, {kind: own}) for kind, own in placed.items()]
     standard_J = reader.model.standard(columns_1J)[0] * _scale(reader)
     found: list[LocalizedView | None] = [None] * len(views)
