@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 
 from bae.evaluation import metrics, plots
 from bae.evaluation.panels import RegionPanel
-from bae.method.places import both_sides
+from bae.method.regional.places import both_sides
 from bae.scan import Box
 
 Row = dict[str, Any]

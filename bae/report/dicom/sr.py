@@ -12,7 +12,7 @@ from pydicom.sr.codedict import codes
 
 from bae.archive.dicom import decode
 from bae.evaluation.pages import Row
-from bae.method.places import PLACES
+from bae.method.regional.places import PLACES
 from bae.report.dicom import source
 from bae.report.dicom.source import Page
 from bae.scan import Box

@@ -21,7 +21,7 @@ from pydicom.dataset import Dataset
 from bae import storage
 from bae.archive.sandbox import Decoder
 from bae.errors import StorageError
-from bae.method import places
+from bae.method.regional import places
 from bae.report.dicom import exports, sr
 from bae.report.dicom import picture as dicom_picture
 from bae.report.dicom import source as dicom_source
