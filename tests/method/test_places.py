@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from bae.body import body_mask
-from bae.method.regional import places
+from bae.evaluation.regions import atlas
+from bae.method.regional import frame, places
 from bae.phantom.people import PhantomConfig
 from bae.phantom.scan import PhantomScan, make
 
@@ -58,6 +59,22 @@ def test_landmarks_of_twenty_people_get_their_names(people: list[PhantomScan], e
             column, row = one.landmarks[part]
             place = ((row - top) / (bottom - top), (column - middle) / (bottom - top))
             right[part] += places.place_name(*place) == name
+    assert min(right.values()) >= 0.9 * len(people), right
+
+
+@pytest.mark.slow
+def test_landmarks_get_their_names_where_registration_puts_them(people: list[PhantomScan]) -> None:
+    """Nine of ten of every part in posterior views on the frame, whose left is the patient's."""
+    views = [(one.views[1].counts, (one.pixel_mm, one.pixel_mm)) for one in people]
+    right = dict.fromkeys(TOLD, 0)
+    for one, placed in zip(people, atlas.place(views), strict=True):
+        for part, name in TOLD.items():
+            column, row = one.landmarks[part]
+            mirrored = one.views[1].counts.shape[1] - column
+            ((y, x),) = placed.to_frame(np.array([[row, mirrored]]) * one.pixel_mm)
+            down = (y - frame.CROWN_MM) / frame.BODY_MM
+            left = (frame.FRAME[1] * frame.CELL_MM / 2 - x) / frame.BODY_MM
+            right[part] += places.place_name(down, left) == name
     assert min(right.values()) >= 0.9 * len(people), right
 
 
