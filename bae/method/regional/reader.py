@@ -18,7 +18,7 @@ from torch import Tensor
 from bae.method.heatmap import to_byte_scale
 from bae.method.prediction import LocalizedView
 from bae.method.regional import choose, linear, uptake
-from bae.method.regional.frame import Sheet, body_coordinates, lay, stack
+from bae.method.regional.frame import Sheet, blurred, body_coordinates, lay, stack
 from bae.method.regional.places import place_name
 from bae.method.regional.template import Registered, Template, learn, onto_view, to_frame
 from bae.recipes import Region
@@ -238,7 +238,9 @@ def _view(
         if box is not None:
             box = replace(box, years=float(years_YX[own_YX].sum()), weight=share * total)
             boxes.append(_named(box, kind, field_2YX, sheet, pixel_mm))
-    heat_VU = onto_view(heat_YX, field_2YX, sheet.affine, size_mm, MAP)
+    # single cells are noise of the slopes; what is shown is what a square adds up
+    smooth_YX = blurred(heat_YX[None], 1.0)[0] * (shown_YX & (importance_YX > 0))
+    heat_VU = onto_view(smooth_YX, field_2YX, sheet.affine, size_mm, MAP)
     return LocalizedView(
         view=view.name,
         group=0,
