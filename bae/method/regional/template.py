@@ -64,21 +64,24 @@ class Template:
             for n, k in zip(FRAME, SPLINES, strict=True)
         )
         self._slope_2PYX = torch.stack(torch.gradient(mean_PYX, dim=(1, 2)))
-        basis_YXK = torch.einsum("ya,xb->yxab", self._down_YA, self._right_XB).reshape(
-            FRAME[0] * FRAME[1], -1
-        )
-        # normal matrix of the two directions; a product of slopes stands before each basis
+        # normal matrix of the two directions; a product of slopes stands between the bases
         blocks = [
-            basis_YXK.T @ ((a * b).sum(dim=0).reshape(-1, 1) * basis_YXK)
-            for a in self._slope_2PYX
-            for b in self._slope_2PYX
+            [self._normal((a * b).sum(dim=0)) for b in self._slope_2PYX] for a in self._slope_2PYX
         ]
-        normal_KK = torch.cat(
-            [torch.cat([blocks[0], blocks[1]], 1), torch.cat([blocks[2], blocks[3]], 1)]
-        )
+        normal_KK = torch.cat([torch.cat(row, 1) for row in blocks])
         bending_KK = torch.from_numpy(np.kron(np.eye(2), _bending(*SPLINES))).to(mean_PYX)
         self._bending_KK = bending_KK * (stiffness * normal_KK.diagonal().mean())
         self._inverse_KK = torch.linalg.inv(normal_KK + self._bending_KK)
+
+    def _normal(self, weight_YX: Tensor) -> Tensor:
+        """Return (K, K) products of all bases of one direction, summed over weighted cells."""
+        down_YAA = self._down_YA[:, :, None] * self._down_YA[:, None]
+        right_XBB = self._right_XB[:, :, None] * self._right_XB[:, None]
+        # along the body first and then across: no basis is ever written out
+        products = down_YAA.flatten(1).T @ weight_YX @ right_XBB.flatten(1)
+        count_A, count_B = SPLINES
+        products_AABB = products.view(count_A, count_A, count_B, count_B)
+        return products_AABB.transpose(1, 2).reshape(count_A * count_B, count_A * count_B)
 
     def register(self, density_NVU: Tensor) -> Registered:
         """Bring sheets onto the frame.
