@@ -13,20 +13,14 @@ from numpy.typing import NDArray
 
 from bae.evaluation.regions import atlas
 from bae.phantom.scan import make
-from tests.evaluation.regions.test_atlas import (
-    LIMBS,
-    ORGANS,
-    by_outline,
-    landmarks_mm,
-    spread_mm,
-    unfitted,
-)
+from tests.evaluation.regions.test_atlas import by_outline, unfitted
+from tests.method.regional.bodies import LIMBS, bones, landmarks_mm, spread_mm
 
 
 def main(scans: int = 16) -> None:
     """Print one line per way and view."""
     people = [make(k, seed=5) for k in range(scans)]
-    names = [n for n in people[0].landmarks if not any(word in n for word in ORGANS)]
+    names = bones(people[0])
     limb = np.array([bool(LIMBS.search(name)) for name in names])
 
     def say(way: str, points: NDArray[np.float64]) -> None:

@@ -172,26 +172,30 @@ def _solved(products_NN: Floats, years_N: Floats, penalty: float) -> tuple[Float
     """Return the scans' weights, and the answer where all products are 0; see ``_answers``."""
     middle_N = products_NN.mean(axis=0)
     centred_NN = products_NN - middle_N - middle_N[:, None] + middle_N.mean()
-    ridge = penalty * centred_NN.diagonal().mean()
+    # scans that are all alike leave nothing to invert
+    ridge = max(penalty * centred_NN.diagonal().mean(), 1e-12)
     weight_N = np.linalg.solve(centred_NN + ridge * np.eye(len(years_N)), years_N - years_N.mean())
     weight_N = weight_N - weight_N.mean()
     return weight_N, float(years_N.mean() - middle_N @ weight_N)
 
 
 def _chosen(products_NN: Floats, years_N: Floats, patients: Sequence[str]) -> tuple[float, Floats]:
-    """Return the penalty that errs least on patients left out, and the answers to these."""
+    """Return the penalty that errs least on patients left out, and the answers to these.
+
+    The largest of equals; a single patient gets the mean of its own ages.
+    """
     fold_N = folds(patients)
     answers = np.tile(years_N.mean(), (len(PENALTIES), len(years_N)))
     for fold in range(FOLDS):
         out, rest = np.flatnonzero(fold_N == fold), np.flatnonzero(fold_N != fold)
-        if not len(out) or len(rest) < 2:
+        if not len(out) or not len(rest):
             continue
         inner, across = products_NN[np.ix_(rest, rest)], products_NN[np.ix_(out, rest)]
-        for i, penalty in enumerate(PENALTIES):
+        for i, penalty in enumerate(PENALTIES[::-1]):
             weight_N, years = _solved(inner, years_N[rest], penalty)
             answers[i, out] = across @ weight_N + years
     best = int(np.abs(answers - years_N).mean(axis=1).argmin())
-    return PENALTIES[best], answers[best]
+    return PENALTIES[::-1][best], answers[best]
 
 
 def folds(patients: Sequence[str]) -> NDArray[np.int64]:

@@ -1,7 +1,5 @@
 """The atlas: bodies come to lie on each other, heat stays where it was on the body."""
 
-import re
-
 import numpy as np
 import pytest
 import torch
@@ -11,31 +9,7 @@ from bae.evaluation.regions import atlas
 from bae.method.regional import frame
 from bae.phantom.people import PhantomConfig
 from bae.phantom.scan import PhantomScan, make
-
-ORGANS = ("bladder", "genitals", "larynx", "injection", "kidney")
-LIMBS = re.compile(
-    "humer|elbow|ulna|radius|wrist|thumb|metac|finger|femur|condyle|patella|tibia|fibula|knee|"
-    "ankle|heel|midfoot|toe|metatars|greater"
-)
-
-
-def spread_mm(points: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return how far each point lies from its mean over the cohort, mm of the frame.
-
-    Args:
-        points: (scans, points, 2) places on the frame.
-
-    Returns:
-        (points,) root mean square distance: what registration should make small.
-    """
-    return np.asarray(np.sqrt(((points - points.mean(axis=0)) ** 2).sum(axis=2).mean(axis=0)))
-
-
-def landmarks_mm(scan: PhantomScan, names: list[str], view: int) -> NDArray[np.float64]:
-    """Return (names, 2) where parts lie in a view, mm down and right from its corner."""
-    column, row = np.array([scan.landmarks[name] for name in names]).T
-    width = scan.views[view].counts.shape[1]
-    return np.stack([row, column if view == 0 else width - column], axis=1) * scan.pixel_mm
+from tests.method.regional.bodies import LIMBS, bones, landmarks_mm, spread_mm
 
 
 def unfitted(
@@ -77,7 +51,7 @@ def _views(
 
 def _error_mm(scans: list[PhantomScan], placed: list[atlas.Placed], view: int, part: str) -> float:
     """Return how far landmarks lie from their mean, root mean square over parts."""
-    names = [n for n in scans[0].landmarks if not any(word in n for word in ORGANS)]
+    names = bones(scans[0])
     limb = [bool(LIMBS.search(n)) for n in names]
     points = [
         where.to_frame(landmarks_mm(scan, names, view))
