@@ -29,7 +29,7 @@ def account(boxes: Sequence[Box]) -> str:
     """
     shares: dict[str, float] = {}
     for box in boxes:
-        if box.weight is not None:
+        if box.weight:
             place = both_sides(box.name) if box.name else "unnamed"
             shares[place] = shares.get(place, 0.0) + box.weight
     order = sorted(shares, key=lambda place: (-shares[place], place))
@@ -114,7 +114,8 @@ def atlas_by_region(table: Sequence[Row]) -> Figure:
     edge = float(shares[:, 2].max()) * 100
     for y, row in enumerate(table):
         if row["added_years"] is not None:
-            text = f"{row['added_years']:+.1f}".replace("-", "\N{MINUS SIGN}")
+            # adding 0 makes a negative zero a plain one
+            text = f"{round(row['added_years'], 1) + 0.0:+.1f}".replace("-", "\N{MINUS SIGN}")
             axis.text(edge * 1.22, y, text, fontsize=7, ha="right", va="center")
     axis.text(edge * 1.22, -0.95, "years", fontsize=7, ha="right", va="center")
     axis.set_xlim(0, edge * 1.25)

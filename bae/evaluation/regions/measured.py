@@ -1,6 +1,5 @@
 """The checks of a model's regions as rows: each number with its interval over patients."""
 
-import itertools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -198,16 +197,17 @@ def _visits(seen: Seen, rows: Mapping[str, Row]) -> list[Row]:
             mask = controls.on_body(panel)
             if mask is not None:
                 places.setdefault((panel.view, rows[name]["patient_key"]), []).append(mask)
-    twice = [(key, masks) for key, masks in sorted(places.items()) if len(masks) > 1]
     check, unit = "two visits", "overlap of places on the body"
     result = []
-    same = [(key[1], controls.alike(*masks[:2])) for key, masks in twice]
-    # the next person's second visit: what all bodies have in common
-    other = [
-        (key[1], controls.alike(masks[0], following[1]))
-        for (key, masks), (next_key, following) in itertools.pairwise(twice)
-        if key[0] == next_key[0]
-    ]
+    same, other = [], []
+    order = sorted(places)
+    for at, key in enumerate(order):
+        if len(places[key]) > 1:
+            same.append((key[1], controls.alike(*places[key][:2])))
+            # the next person: what all bodies have in common
+            following = order[(at + 1) % len(order)]
+            if following[0] == key[0] and following != key:
+                other.append((key[1], controls.alike(places[key][0], places[following][0])))
     for what, pairs in (("the same person", same), ("another person", other)):
         if pairs:
             patients, overlaps = zip(*pairs, strict=True)

@@ -30,6 +30,7 @@ def test_account_puts_sides_and_views_together_and_the_largest_first() -> None:
     )
     assert account.account(boxes[:2]) == "lumbar spine 24 %, knees 11 %"
     assert account.account([_box(None, None)]) == ""
+    assert account.account([_box("skull", 1.0), _box(None, 0.0)]) == "skull 100 %"
 
 
 def _cohort() -> tuple[dict[str, list[RegionPanel]], dict[str, dict[str, Any]]]:
@@ -82,9 +83,15 @@ def test_methods_of_one_region_have_no_table() -> None:
 def test_figure_by_region_has_a_bar_and_the_years_of_each_place() -> None:
     """From top to bottom in the table's order."""
     table = account.by_region(*_cohort())
+    table.append(table[-1] | {"region": "nose", "added_years": -0.04})
     (axis,) = account.atlas_by_region(table).axes
     assert [text.get_text() for text in axis.get_yticklabels()] == [row["region"] for row in table]
     widths = [bar.get_width() for bar in axis.patches]
     assert widths == pytest.approx([100 * row["weight"] for row in table])
-    assert [text.get_text() for text in axis.texts[:3]] == ["+6.5", "\N{MINUS SIGN}2.0", "+9.0"]
+    assert [text.get_text() for text in axis.texts[:4]] == [
+        "+6.5",
+        "\N{MINUS SIGN}2.0",
+        "+9.0",
+        "+0.0",
+    ]
     assert axis.yaxis_inverted()
