@@ -1,6 +1,7 @@
-"""Scans to ages: the paper's method on plain tensors, without Ray and without tables.
+"""Scans to ages on plain tensors, without Ray: the paper's networks, and a linear model.
 
-The door is ``predictor.Predictor``: ``Predictor.load(model_uri).predict(scans)``. Its steps
+The door is ``predictor.Predictor``: ``Predictor.load(model_uri).predict(scans)`` gives
+``prediction.Prediction``. ``regional`` is the linear model; the steps of the paper's networks
 are one module each: ``image`` (counts to network input), ``networks`` on ``trunks``,
 ``heatmap`` (Eqs. 1-2), ``boxes`` (Eq. 3), ``calibration``. ``model`` is the folder that holds
 weights and card, ``weights`` brings ImageNet's, ``fused`` makes trunks fast, ``hardware``
