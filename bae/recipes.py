@@ -198,11 +198,8 @@ class Recipe:
     fit_regressor: Fit = field(default_factory=Fit)
 
     def __post_init__(self) -> None:
-        _check(self.method in ("networks", "regional"), "method: networks or regional")
-        _check(
-            (self.region.parts == "several") == (self.method == "regional"),
-            "region.parts=several is what recipe regional has, and no other",
-        )
+        fits = (self.region.parts == "several") == (self.method == "regional")
+        _check(fits, "region.parts=several is what recipe regional has, and no other")
 
 
 def paper() -> Recipe:

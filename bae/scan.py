@@ -88,7 +88,7 @@ class Box:
         name: of the place, from the two coordinates alone, such as ``left knee``; where
             the box lies, not what was recognised in it.
         years: what the region adds to the mean age, or, negative, takes from it; over a
-            scan's regions and with a constant these sum to the answer.
+            scan's regions, with what else the method reads and a constant, these sum to the answer.
     """
 
     x0: int

@@ -262,6 +262,10 @@ class Regional(Predictor):
         with torch.inference_mode():
             return [self._one(scan) for scan in scans]
 
+    def randomised(self, seed: int) -> Iterator[tuple[str, Regional]]:
+        """Yield a model of the same templates whose slopes are random: it has learned nothing."""
+        yield "slopes", Regional(self.reader.randomised(seed), self.card)
+
     def _one(self, scan: Scan) -> Prediction:
         seen = read(self.reader, scan, chosen_views(scan, self.recipe), self.recipe.region)
         half = self._half_width_years(seen.spread)

@@ -27,6 +27,8 @@ from bae.scan import ANTERIOR, POSTERIOR, SEX_CODE, UNKNOWN, Box, Scan, View
 KINDS = (ANTERIOR, POSTERIOR)
 TEMPLATE_VIEWS = 200
 """A mean body needs no more of each kind."""
+RANDOM_CELLS = 4.0
+"""Blur of random slopes: independent ones would average to the same heat everywhere."""
 MAP = (128, 32)
 """Rows and columns of a view's heat map."""
 
@@ -53,6 +55,18 @@ class Reader:
             found[kind] = uptake.onto_body(values_J[at : at + size], self.bodies[kind])
             at += size
         return found
+
+    def randomised(self, seed: int) -> Reader:
+        """Return a reader with random slopes, smooth over some bones: it has learned nothing."""
+        rng = np.random.default_rng(seed)
+        slopes = []
+        for kind in KINDS:
+            bands = rng.standard_normal((len(uptake.SCALES) - 1, *self.bodies[kind].shape))
+            smooth = blurred(torch.from_numpy(bands.astype(np.float32)), RANDOM_CELLS)
+            slopes.append(smooth[:, self.bodies[kind]].flatten().numpy())
+        slope_J = np.concatenate(slopes)
+        slope_J *= np.abs(self.model.slope_J).mean() / np.abs(slope_J).mean()
+        return replace(self, model=replace(self.model, slope_J=slope_J, by_sex_J=0 * slope_J))
 
     def tensors(self) -> dict[str, Tensor]:
         """Return all that the model is, for a safetensors file."""
