@@ -69,9 +69,9 @@ def fit(scans: int, columns: int) -> None:
     causes = rng.standard_normal((scans, 30))
     uptake_NJ = (causes @ rng.standard_normal((30, 2 * columns))).astype(np.float32)
     uptake_NJ += rng.standard_normal(uptake_NJ.shape, np.float32)
-    for row in uptake_NJ[rng.random(scans) < 0.5]:
-        row[columns - rng.integers(400) : columns] = np.nan
-        row[2 * columns - rng.integers(1, 400) :] = np.nan
+    for i in np.flatnonzero(rng.random(scans) < 0.5):
+        uptake_NJ[i, columns - rng.integers(400) : columns] = np.nan
+        uptake_NJ[i, 2 * columns - rng.integers(1, 400) :] = np.nan
     uptake_NJ[rng.random(scans) < 0.05, :columns] = np.nan
     years: NDArray[np.float64] = 60 + 10 * causes[:, 0] + 3 * rng.standard_normal(scans)
     male = rng.integers(0, 2, scans).astype(float)

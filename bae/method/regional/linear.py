@@ -114,14 +114,14 @@ def fit(
     filled_NJ = np.where(holes_NJ, 0, standard_NJ)
     inner_NN = (filled_NJ @ filled_NJ.T).astype(float)
     components_QJ, rest = _components(filled_NJ, inner_NN)
-    empty = Linear(
-        mean_J=mean_J, spread_J=spread_J, slope_J=mean_J, by_sex_J=mean_J,
-        components_QJ=components_QJ, rest=rest, sex_years=0.0, years=0.0,
-    )  # fmt: skip
     if holes_NJ.any():
-        filled_NJ = empty.standard(columns_NJ)
+        filler = Linear(
+            mean_J=mean_J, spread_J=spread_J, slope_J=mean_J, by_sex_J=mean_J,
+            components_QJ=components_QJ, rest=rest, sex_years=0.0, years=0.0,
+        )  # fmt: skip
+        # these components stay the model's: it is fitted to what it will itself fill in
+        filled_NJ = filler.standard(columns_NJ)
         inner_NN = (filled_NJ @ filled_NJ.T).astype(float)
-        components_QJ, rest = _components(filled_NJ, inner_NN)
     sign_N = _sign(male_N)
     both_NN = np.outer(sign_N, sign_N)
     size = float(inner_NN.diagonal().mean())

@@ -25,9 +25,9 @@ def cohort(
         [(years - 60) / 10, np.nan_to_num(male, nan=0.5), rng.standard_normal((scans, 4))]
     )
     columns = causes @ rng.standard_normal((6, 120)) + rng.standard_normal((scans, 120)) + 3
-    for row in columns[rng.random(scans) < missing]:
+    for i in np.flatnonzero(rng.random(scans) < missing):
         start = rng.integers(FIRST)
-        row[start : rng.integers(start, FIRST) + 1] = np.nan
+        columns[i, start : rng.integers(start, FIRST) + 1] = np.nan
     return columns.astype(np.float32), FIRST, male, years, [f"p{i // 2}" for i in range(scans)]
 
 
