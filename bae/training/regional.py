@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from bae import recipes, storage
 from bae.archive.intake import Decoded
 from bae.errors import UseError
-from bae.method import model
+from bae.method import hardware, model
 from bae.method.regional import reader
 from bae.method.regional.frame import FRAME, MARGIN, lay
 from bae.pipeline import kept
@@ -102,6 +102,7 @@ def train(planned: Plan, on_samples: OnPart, on_scored: OnPart) -> model.Card:
     sheets = {kind: [_sheet(one) for one in found[kind].to_pylist()] for kind in reader.KINDS}
     ages = np.array(rows["age_years"].to_pylist(), float)
     male = np.array([SEX_CODE[sex] for sex in rows["sex"].to_pylist()])
+    hardware.use_cores(1)  # small matrices: two threads wait for each other more than they help
     learned, held_out = reader.fit(sheets, male, ages, rows["patient_key"].to_pylist())
     facts = {
         "metrics": {"held_out_mae_years": float(np.abs(held_out - ages).mean())},

@@ -19,12 +19,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
-from bae.method.regional.frame import CELL_MM, FRAME, MARGIN, blurred, body_level
+from bae.method.regional.frame import BODY_MM, CELL_MM, CROWN_MM, FRAME, MARGIN, blurred, body_level
 
 SPLINES = (40, 14)
 """Coefficients along the body and across: one each 47 mm."""
 STIFFNESS = (30.0, 4.0, 1.0)
 """Weight of the field's bending in each round; the first must not follow one person's bones."""
+LONGER = (1.06, 1.14, 1.24, 1.36, 1.5)
+"""Lengths tried for a body at whose lower end the picture ends, in what it shows."""
 STEPS = 8
 """Gauss-Newton steps a round; later ones move nothing by a millimetre."""
 BRIGHTEST, FAINTEST = 8.0, 0.15
@@ -89,23 +91,34 @@ class Template:
         Args:
             density_NVU: ``Sheet.density_VU`` of some views.
         """
-        found = [self._register(some) for some in torch.split(density_NVU, 64)]
-        return Registered(
+        found = [self._register(some, 1.0) for some in torch.split(density_NVU, 64)]
+        best = Registered(
             density_NYX=torch.cat([one.density_NYX for one in found]),
             field_N2YX=torch.cat([one.field_N2YX for one in found]),
             misfit_N=torch.cat([one.misfit_N for one in found]),
         )
+        open_C = torch.nonzero(_ends_at_the_soles(density_NVU))[:, 0]
+        for longer in LONGER if len(open_C) else ():
+            other = self._register(density_NVU[open_C], longer)
+            better_C = other.misfit_N < best.misfit_N[open_C]
+            chosen = open_C[better_C]
+            best.density_NYX[chosen] = other.density_NYX[better_C]
+            best.field_N2YX[chosen] = other.field_N2YX[better_C]
+            best.misfit_N[chosen] = other.misfit_N[better_C]
+        return best
 
-    def _register(self, density_NVU: Tensor) -> Registered:
+    def _register(self, density_NVU: Tensor, longer: float) -> Registered:
+        """Bring sheets onto the frame, bodies being so many times as long as what they show."""
         channels_NPVU = _channels(density_NVU)
         held_N1VU = (~density_NVU.isnan())[:, None].float()
         looked_NPVU = torch.cat([channels_NPVU, held_N1VU], dim=1)
-        weights_NK = density_NVU.new_zeros(len(density_NVU), 2 * SPLINES[0] * SPLINES[1])
+        start_K = _stretched(longer).to(density_NVU)
+        weights_NK = start_K.expand(len(density_NVU), -1)
         for _ in range(STEPS):
             off_NPYX = self._difference(looked_NPVU, self._field(weights_NK))
             pull_N2YX = torch.einsum("npyx,dpyx->ndyx", off_NPYX, self._slope_2PYX)
             pull_NK = torch.einsum("ndyx,ya,xb->ndab", pull_N2YX, self._down_YA, self._right_XB)
-            gradient_NK = pull_NK.flatten(1) + weights_NK @ self._bending_KK
+            gradient_NK = pull_NK.flatten(1) + (weights_NK - start_K) @ self._bending_KK
             weights_NK = weights_NK - gradient_NK @ self._inverse_KK
         field_N2YX = self._field(weights_NK)
         off_NPYX = self._difference(looked_NPVU, field_N2YX)
@@ -114,7 +127,8 @@ class Template:
         return Registered(
             density_NYX=density_NYX[:, 0].masked_fill(density_NYX[:, 1] < _WHOLE, torch.nan),
             field_N2YX=field_N2YX,
-            misfit_N=off_NPYX.square().mean(dim=(1, 2, 3)),
+            # by compared cell, or else who shows less would always fit better; of none, NaN
+            misfit_N=off_NPYX.square().sum(dim=(1, 2, 3)) / (off_NPYX != 0).sum(dim=(1, 2, 3)),
         )
 
     def _field(self, weights_NK: Tensor) -> Tensor:
@@ -132,6 +146,24 @@ class Template:
         ).clamp_min(1e-9)
         seen_NPYX = torch.cat([gain_N[:, None, None, None] * seen_NPYX[:, :1], seen_NPYX[:, 1:]], 1)
         return (seen_NPYX - self.mean_PYX) * held_N1YX
+
+
+def _ends_at_the_soles(density_NVU: Tensor) -> Tensor:
+    """Return (N,) bool: the picture ends where its body does, which may have been longer."""
+    below = MARGIN[0] + round((CROWN_MM + BODY_MM) / CELL_MM) + 3
+    return density_NVU[:, below, MARGIN[1] : -MARGIN[1]].isnan().all(dim=1)
+
+
+def _stretched(longer: float) -> Tensor:
+    """Return the (K,) coefficients of a field that stretches a body from its crown down."""
+    fixed = (CROWN_MM / CELL_MM, FRAME[1] / 2)
+    down_A, right_B = (
+        # the middle of each spline; splines reproduce what is linear in it
+        (((torch.arange(k) - 1.0) * (n - 1) / (k - 3) + 0.5) - at) * (longer - 1)
+        for n, k, at in zip(FRAME, SPLINES, fixed, strict=True)
+    )
+    both = torch.meshgrid(down_A, right_B, indexing="ij")
+    return torch.stack(both).flatten().float()
 
 
 _WHOLE = 0.99

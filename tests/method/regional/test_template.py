@@ -121,6 +121,30 @@ def test_the_same_body_comes_to_the_same_place(
     assert np.sqrt((away[~limb] ** 2).mean()) < most
 
 
+@pytest.mark.parametrize("share", [0.05, 0.2, 0.3])
+def test_legs_beyond_the_picture_move_nothing_above_them(
+    cohort: tuple[list[frame.Sheet], template.Template, template.Registered], share: float
+) -> None:
+    """The picture ends on the shins or knees: the trunk stays, and what is not seen is NaN."""
+    sheets, mean, registered = cohort
+    moved, missing = [], []
+    for i, scan in enumerate(people(8, 0, 512)):
+        counts, mm = scan.views[0].counts, scan.pixel_mm
+        affine = sheets[i].affine
+        crown, soles = (affine[0, 0] * y + affine[0, 2] for y in (86.0, 1786.0))
+        shown = counts[: int((soles - share * (soles - crown)) / mm)]
+        sheet = frame.lay(shown, (mm, mm))
+        found = mean.register(frame.stack([sheet]))
+        place = landmarks_mm(scan, bones(scan), 0)
+        before = _on_frame(place, registered.field_N2YX[i], affine)
+        away = np.hypot(*(_on_frame(place, found.field_N2YX[0], sheet.affine) - before).T)
+        limb = np.array([bool(LIMBS.search(name)) for name in bones(scan)])
+        moved.append(float(np.sqrt((away[~limb] ** 2).mean())))
+        missing.append(float(found.density_NYX.isnan().float().mean()))
+    assert np.median(moved) < 5
+    assert np.mean(missing) > float(registered.density_NYX.isnan().float().mean()) + share / 2
+
+
 def test_a_leg_that_is_cut_off_is_nan_there_and_nowhere_else(
     cohort: tuple[list[frame.Sheet], template.Template, template.Registered],
 ) -> None:
