@@ -10,21 +10,29 @@ any gives another folder; nothing is ever stale. A file that is not whole is mad
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import io
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import NoReturn
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from bae import recipes, storage
+from bae.archive.refusals import DECODER_VERSION
 from bae.errors import RunError, UseError
-from bae.pipeline.parts import OnPart, Reading, Step, run_parts
-from bae.tables import contract, current
-from bae.tables.runs import divided
+from bae.pipeline import deaths
+from bae.pipeline.parts import OnPart, PartDone, Reading, Step, run_parts
+from bae.pipeline.rows import killer
+from bae.tables import contract, current, delta, lease, publish
+from bae.tables.runs import divided, open_run
+
+KEPT = "training and evaluation"
+"""What stands for a model where they have refused an object: the nightly job may still read it."""
 
 
 def cache(tables_uri: str, name: str, state: object, schema: pa.Schema) -> Cache:
@@ -43,8 +51,7 @@ def answers(tables_uri: str, scans: pa.Table, step: KeptStep, on_part: OnPart) -
         RunError: a scan of the table can no longer be read.
     """
     files = make(tables_uri, {"": scans}, step, on_part)[""]
-    found = [pq.read_table(pa.BufferReader(storage.read_bytes(file))) for file in files]
-    rows = pa.concat_tables(found)
+    rows = _read(files)
     place = {scan_id: row for row, scan_id in enumerate(rows["scan_id"].to_pylist())}
     wanted = scans["scan_id"].to_pylist()
     missing = sum(scan_id not in place for scan_id in wanted)
@@ -57,10 +64,20 @@ def answers(tables_uri: str, scans: pa.Table, step: KeptStep, on_part: OnPart) -
     return rows.take([place[scan_id] for scan_id in wanted])
 
 
+def _read(files: Sequence[str]) -> pa.Table:
+    found = [pq.read_table(pa.BufferReader(storage.read_bytes(file))) for file in files]
+    return pa.concat_tables(found)
+
+
 def make(
     tables_uri: str, scans: Mapping[str, pa.Table], step: KeptStep, on_part: OnPart
 ) -> dict[str, list[str]]:
-    """Make the files of a cache that are not there yet; return all files of each split."""
+    """Make the files of a cache that are not there yet; return all files of each split.
+
+    Raises:
+        RunError: an object ends the process that reads it. It is refused by name in
+            ``restricted/rejects``, and left out by the next call of ``training_scans``.
+    """
     columns = ["source_uri", "etag", "size_bytes"]
     parts: dict[int, pa.Table] = {}
     files: dict[str, list[str]] = {}
@@ -70,14 +87,89 @@ def make(
         own = dict(enumerate(divided(objects), start=len(parts)))
         parts |= own
         files[split] = [step.cache.file(number) for number in own]
-    left = {number: part for number, part in parts.items() if not step.cache.holds(number)}
-    for done in run_parts(left, Reading.of(tables_uri), step):
-        if done.lost:
-            raise RunError(
-                "scans of the table end the process that reads them; jobs.index names such objects"
-            )
-        on_part(len(left), done)
+    work = _Parts(cache=step.cache, parts=parts)
+    left = work.remaining()
+    if left:
+        tried = functools.partial(run_parts, reading=Reading.of(tables_uri), step=step)
+        for done in deaths.survive(work, tried):
+            on_part(len(left), done)
+    if work.killers:
+        _quarantine(tables_uri, step.cache.uri, pa.concat_tables(work.killers))
+    work.join()
     return files
+
+
+@dataclass
+class _Parts:
+    """Parts of scans and the cache of their answers, as ``deaths.survive`` asks.
+
+    A piece of a part has a number that says of which rows, the same in every job; when all
+    pieces are done their answers become the part's.
+    """
+
+    cache: Cache
+    parts: dict[int, pa.Table]
+    pieces: dict[int, tuple[int, pa.Table]] = field(default_factory=dict)
+    killers: list[pa.Table] = field(default_factory=list)
+
+    @property
+    def uri(self) -> str:
+        """Return the folder of the cache."""
+        return self.cache.uri
+
+    def remaining(self) -> dict[int, pa.Table]:
+        """Return the parts, and pieces of parts, without a file; no part that was cut."""
+        cut = {whole for whole, _ in self.pieces.values()}
+        some = {number: part for number, part in self.parts.items() if number not in cut}
+        some |= {number: piece for number, (_, piece) in self.pieces.items()}
+        return {number: part for number, part in some.items() if not self.cache.holds(number)}
+
+    def cut(self, pieces: Mapping[int, int]) -> list[int]:
+        """Cut in memory; a later job would cut again."""
+        made = []
+        for number, wanted in pieces.items():
+            whole, part = self.pieces.pop(number, (number, self.parts.get(number)))
+            assert part is not None
+            rows = -(-part.num_rows // wanted)
+            for start in range(0, part.num_rows, rows):
+                piece = part.slice(start, rows)
+                first = self.parts[whole]["object_uri"].index(piece["object_uri"][0]).as_py()
+                made.append(((whole + 1) * _PIECE + first) * _PIECE + piece.num_rows)
+                self.pieces[made[-1]] = whole, piece
+        return made
+
+    def refuse(self, number: int, objects: pa.Table) -> PartDone:
+        """Remember whom to name."""
+        del self.pieces[number]
+        self.killers.append(objects)
+        return PartDone(number=number, scans=0, refused=objects.num_rows, seconds=0.0)
+
+    def join(self) -> None:
+        """Make files of whole parts from those of their pieces, and forget who died."""
+        for whole in sorted({whole for whole, _ in self.pieces.values()}):
+            own = sorted(number for number, (of, _) in self.pieces.items() if of == whole)
+            self.cache.store(whole, _read([self.cache.file(number) for number in own]))
+            for number in own:
+                storage.delete(self.cache.file(number))
+        storage.delete(deaths.Notes.place(self.uri))
+
+
+_PIECE = 100_000
+"""More than a part has objects."""
+
+
+def _quarantine(tables_uri: str, folder: str, objects: pa.Table) -> NoReturn:
+    """Refuse objects by name, for training and evaluation alone, and say so."""
+    with lease.hold(tables_uri, "quarantine") as held:
+        run = open_run(tables_uri, folder, None, objects, decoder_version=DECODER_VERSION)
+        for number, part in run.remaining().items():
+            run.store(number, killer(part, KEPT))
+        publish.finish(run, held.check)
+    raise RunError(
+        f"{objects.num_rows} objects end the process that reads them, each by itself; they are "
+        f"named in restricted/rejects as object_kills_worker, and the same command goes on without "
+        "them"
+    )
 
 
 DOUBTFUL = ("age_disagrees", "label_age_disagrees")
@@ -90,7 +182,8 @@ KEPT_SETS = 4
 def training_scans(tables_uri: str, recipe: recipes.Recipe, split: str) -> pa.Table:
     """Return the current scans of one split whose age lies within the recipe's age groups.
 
-    Scans whose ages disagree are left out, of training as of errors.
+    Scans whose ages disagree are left out, of training as of errors, and objects that have ended
+    the process that read them here.
 
     Raises:
         UseError: there are none.
@@ -102,12 +195,23 @@ def training_scans(tables_uri: str, recipe: recipes.Recipe, split: str) -> pa.Ta
     chosen = scans.filter(pc.and_(pc.equal(scans["split"], split), inside))
     doubtful = [not set(DOUBTFUL).isdisjoint(flags) for flags in chosen["flags"].to_pylist()]
     chosen = chosen.filter(pc.invert(pa.array(doubtful, pa.bool_())))
+    deadly = _quarantined(tables_uri)
+    objects = zip(chosen["source_uri"].to_pylist(), chosen["etag"].to_pylist(), strict=True)
+    chosen = chosen.filter(pa.array([each not in deadly for each in objects], pa.bool_()))
     if not chosen.num_rows:
         raise UseError(
             f"no {split} scans with an age of {low:g} to {high:g} years in {tables_uri}; run "
             "jobs.index over an archive with ages first"
         )
     return chosen
+
+
+def _quarantined(tables_uri: str) -> set[tuple[str, str]]:
+    """Return (source_uri, etag) of objects that end their readers, as far as this decoder knows."""
+    rejects = delta.dataset(tables_uri, "restricted/rejects")
+    here = (pc.field("model_id") == KEPT) & (pc.field("decoder_version") >= DECODER_VERSION)
+    found = rejects.to_table(["source_uri", "etag"], filter=here).to_pylist()
+    return {(row["source_uri"], row["etag"]) for row in found}
 
 
 def digest(scans: pa.Table) -> str:

@@ -1,11 +1,12 @@
 """One run over an archive: list, compare, read, (score,) publish. Index and nightly job alike."""
 
+import functools
 import logging
 import multiprocessing
 import signal
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass, field, replace
@@ -16,8 +17,8 @@ import pyarrow.compute as pc
 from bae import logs, storage
 from bae.archive import inventory, labels, privacy, refusals
 from bae.errors import LabelsError, RunError, StorageError, TooManyRejectedError, after_writing
-from bae.pipeline import relabel, session
-from bae.pipeline.parts import PATIENCE_S, PartDone, Reading, Step, run_parts
+from bae.pipeline import deaths, relabel, session
+from bae.pipeline.parts import PATIENCE_S, PartDone, Reading, run_parts
 from bae.pipeline.resources import Resources, fitted
 from bae.pipeline.rows import Index, killer
 from bae.pipeline.score import Score
@@ -98,8 +99,9 @@ def run(
     """
     start = time.monotonic()
     model_id = None if request.model_uri is None else _checked(request.model_uri)
-    reading = Reading.of(request.tables_uri, request.age_decimals)
-    known = labels.load(request.labels_uri, privacy.load_key()) if request.labels_uri else None
+    key = privacy.load_key()
+    reading = Reading.of(request.tables_uri, request.age_decimals, key)
+    known = labels.load(request.labels_uri, key) if request.labels_uri else None
     reading = replace(reading, labels=known)
     listing = (
         inventory.read(request.inventory_uri, request.archive_uri)
@@ -121,7 +123,7 @@ def run(
             begun = runs.unfinished_of(request.tables_uri, request.archive_uri, model_id)
             if todo.num_rows or begun:
                 begun = _read(request, reading, todo, model_id, on_start, on_part)
-        said, relabelled = _matched(request, known, begun, listing) if known else (None, None)
+        said, relabelled = _matched(request, known, key, begun, listing) if known else (None, None)
         with after_writing():
             retried = int(pc.sum(begun.objects()["retried"]).as_py() or 0) if begun else 0
             rows, refused = publish.finish(begun, held.check) if begun else ({}, Counter())
@@ -179,7 +181,10 @@ def _read(
         if request.model_uri is not None:
             told = current.labelled(request.tables_uri, todo)
             step = Score(run=begun, model_uri=request.model_uri, told=told)
-        for done in _done(begun, reading, step, taken, request.patience_s):
+        tried = functools.partial(
+            run_parts, reading=reading, step=step, resources=taken, patience_s=request.patience_s
+        )
+        for done in deaths.survive(_Objects(begun), tried):
             log.info("part %d is stored", done.number, extra=asdict(done))
             on_part(done)
     return begun
@@ -191,7 +196,11 @@ def _mark(request: Request, listing: pa.Table, held: lease.Lease) -> None:
 
 
 def _matched(
-    request: Request, known: labels.Labels, begun: runs.Run | None, listing: pa.Table
+    request: Request,
+    known: labels.Labels,
+    key: bytes,
+    begun: runs.Run | None,
+    listing: pa.Table,
 ) -> tuple[str, pa.Table]:
     """Return what the labels matched, in one sentence, and the rows of the tables they change.
 
@@ -199,7 +208,7 @@ def _matched(
         LabelsError: nothing, or by different ways; the run is given up and no table changed.
     """
     changed, there = relabel.scans(request.tables_uri, known)
-    staged = begun.labelled() if begun else there.slice(0, 0)
+    staged = begun.label_keys() if begun else there.slice(0, 0)
     found = relabel.found([there, staged])
     try:
         found.check(known)
@@ -209,40 +218,33 @@ def _matched(
         raise
     persons = {*there["person_key"].to_pylist(), *staged["person_key"].to_pylist()}
     names = set(listing["object_uri"].to_pylist())
-    key = privacy.load_key()
     said = relabel.note_unmatched(request.tables_uri, known, found, persons, names, key)
     return said, changed
 
 
-def _done(
-    run: runs.Run, reading: Reading, step: Step, resources: Resources, patience_s: float
-) -> Iterator[PartDone]:
-    """Do what is left of a run, part by part; a part that kills its workers costs one object.
+@dataclass(frozen=True)
+class _Objects:
+    """What is left of a run, as ``deaths.survive`` asks; a killer becomes a refusal of the run."""
 
-    Such a part is cut in two, and so are its halves, until one object is left, which is refused
-    once it alone has killed its worker twice. After the first round only such parts are left, each
-    of them one object or cut by that round: there are at most as many rounds as halvings.
-    """
-    alone = False
-    while left := run.remaining():
-        lost = []
-        for done in run_parts(
-            left, reading, step, resources=resources, patience_s=patience_s, alone=alone
-        ):
-            if done.lost:
-                lost.append(done.number)
-            else:
-                yield done
-        lost = sorted(run.remaining().keys() & set(lost))  # not what was stored, then died of
-        if not lost:
-            return
-        log.warning("%d parts ended their workers; cut in two and tried alone", len(lost))
-        run.cut([number for number in lost if left[number].num_rows > 1])
-        for number in lost:
-            if alone and left[number].num_rows == 1:  # else it may have died of a neighbour
-                run.store(number, killer(left[number]))
-                yield PartDone(number=number, scans=0, refused=1, seconds=0.0)
-        alone = True
+    run: runs.Run
+
+    @property
+    def uri(self) -> str:
+        """Return the run's folder."""
+        return self.run.uri
+
+    def remaining(self) -> dict[int, pa.Table]:
+        """Return the parts without a staged result."""
+        return self.run.remaining()
+
+    def cut(self, pieces: Mapping[int, int]) -> list[int]:
+        """Write a later to-do list with the pieces."""
+        return self.run.cut(pieces)
+
+    def refuse(self, number: int, objects: pa.Table) -> PartDone:
+        """Stage the refusal."""
+        self.run.store(number, killer(objects))
+        return PartDone(number=number, scans=0, refused=objects.num_rows, seconds=0.0)
 
 
 def _checked(model_uri: str) -> str:

@@ -9,8 +9,8 @@ Indexing, scoring and both training sets go the same way and differ in their ``S
     tasks      _decode_part: fetch, decode, pseudonyms
     actors     _Actor: step.load() once, then step.rows() and step.store() for each part
 
-A part whose workers die again and again comes back as lost (see ``bae.pipeline.deaths``), and
-costs the others nothing.
+A part whose workers die again and again comes back as lost and costs the others nothing;
+``bae.pipeline.deaths`` says what becomes of it.
 """
 
 import functools
@@ -68,13 +68,13 @@ class Reading:
     limit_s: float = 30.0
 
     @classmethod
-    def of(cls, tables_uri: str, age_decimals: int | None = None) -> Self:
-        """Return it for some tables, with the key that this machine was given.
+    def of(cls, tables_uri: str, age_decimals: int | None = None, key: bytes | None = None) -> Self:
+        """Return it for some tables, by default with the key that this machine was given.
 
         Raises:
             UseError: there is no key, or the tables do not agree; see ``settings.agreed``.
         """
-        fingerprint = privacy.fingerprint(privacy.load_key())
+        fingerprint = privacy.fingerprint(key or privacy.load_key())
         made = storage.join(tables_uri, contract.PSEUDONYM_FILE)
         old = storage.read_or_none(made) if settings.read(tables_uri) is None else None
         if old is not None and privacy.fingerprint(privacy.checked(old, made)) != fingerprint:
@@ -144,14 +144,16 @@ def run_parts(
     resources: Resources | None = None,
     patience_s: float = PATIENCE_S,
     alone: bool = False,
+    notes: deaths.Notes | None = None,
 ) -> Iterator[PartDone]:
     """Do all parts, and yield each as it is done or lost, in no particular order.
 
     Args:
         parts: number to objects, with the columns of ``storage.LISTING``.
         resources: what ``resources.fitted`` returned; by default one process without GPU.
-        alone: decode one part after the other, and give each process one at a time: a process
-            that dies then has died of the part in its hands.
+        alone: decode one part after the other, in one process, and take the next step in one,
+            too: what dies then has died of one of two parts.
+        notes: where to note what is in hand, in case that the job vanishes; None: nowhere.
 
     Raises:
         RunError: no part was finished for ``patience_s`` seconds.
@@ -159,7 +161,7 @@ def run_parts(
     if not parts:
         return
     taken = resources or Resources(gpus=0.0)
-    ledger = deaths.open_ledger()
+    ledger = deaths.open_ledger(notes)
     # one table is one block is one task
     blocks = ray.data.from_arrow([_numbered(n, objects) for n, objects in parts.items()])
     if taken.object_store_gb is not None:
@@ -182,7 +184,7 @@ def run_parts(
         batch_format="pyarrow",
         fn_constructor_args=(step, ledger),
         compute=ray.data.ActorPoolStrategy(
-            size=taken.actors or 1,
+            size=1 if alone else taken.actors or 1,
             max_concurrent_calls_per_actor=1 if alone else PARTS_AT_ONCE,
             enable_true_multi_threading=True,
         ),

@@ -36,25 +36,28 @@ def staged(
     return pa.Table.from_pylist(rows, schema=STAGED)
 
 
-def killer(objects: pa.Table) -> pa.Table:
-    """Return what to stage of an object that ends its workers, whichever of them it was.
+def killer(objects: pa.Table, model_id: str | None = None) -> pa.Table:
+    """Return what to stage of objects that end their workers, whichever of them it was.
 
     A zip file is refused as a whole: who died cannot say at which member.
+
+    Args:
+        objects: columns of ``storage.LISTING``.
+        model_id: for whom they are refused; None: for all.
     """
     said = ScanError("object_kills_worker", "the worker process ended twice with this object alone")
-    items = [
-        Decoded(
-            object_uri=entry["object_uri"],
-            source_uri=entry["object_uri"],
-            etag=entry["etag"],
-            size_bytes=entry["size_bytes"],
-            scan_id="",
-            patient_key="",
-            outcome=said,
-        )
-        for entry in objects.to_pylist()
-    ]
-    return staged(items, [None] * len(items), None)
+    return pa.Table.from_pylist(
+        [
+            {
+                "object_uri": entry["object_uri"],
+                "source_uri": entry["object_uri"],
+                "etag": entry["etag"],
+                "reject": _reject(said) | {"model_id": model_id},
+            }
+            for entry in objects.to_pylist()
+        ],
+        schema=STAGED,
+    )
 
 
 @dataclass(kw_only=True, eq=False)

@@ -9,13 +9,13 @@ A run is a folder ``<tables>/restricted/staging/<run_id>/``::
 Each part's result is one object, written whole by whoever scored it. So what is left
 of a broken run is the parts without a staged file; a part done twice overwrites itself
 with the same rows; and nobody keeps a list of finished scans in memory. A part that kills its
-workers is cut in two: a later to-do file holds the halves and names the part they replace.
+workers is cut: a later to-do file holds the pieces and names the part they replace.
 """
 
 import io
 import json
 import secrets
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 
@@ -155,7 +155,7 @@ class Run:
         return storage.join(self.uri, "staged")
 
     def parts(self) -> dict[int, pa.Table]:
-        """Return all parts: number -> objects in the schema ``TO_DO``; none that was cut in two."""
+        """Return all parts: number -> objects in the schema ``TO_DO``; none that was cut."""
         parts: list[pa.Table] = []
         cut: set[int] = set()
         for name in sorted(_below(self.uri, "todo-")):
@@ -173,20 +173,21 @@ class Run:
         empty = TO_DO.append(pa.field("part", pa.int64())).empty_table()
         return pa.concat_tables([empty, *parts])
 
-    def cut(self, numbers: Sequence[int]) -> None:
-        """Replace parts by two halves each, under new numbers, all in one write.
+    def cut(self, pieces: Mapping[int, int]) -> list[int]:
+        """Replace parts by so many pieces each, all in one write; return their new numbers.
 
         Their objects count as listed later than those of the other parts, which matters only
         where two versions of one object are in the run.
         """
-        parts = self.parts()
-        halves = []
-        for number in numbers:
-            half = -(-parts[number].num_rows // 2)
-            halves += [parts[number].slice(0, half), parts[number].slice(half)]
-        _write_parts(self, halves, cut=numbers)
+        before, parts = self.parts(), list[pa.Table]()
+        for number, wanted in pieces.items():
+            rows = -(-before[number].num_rows // wanted)
+            starts = range(0, before[number].num_rows, rows)
+            parts += [before[number].slice(start, rows) for start in starts]
+        _write_parts(self, parts, cut=[*pieces])
+        return sorted(self.parts().keys() - before)
 
-    def labelled(self) -> pa.Table:
+    def label_keys(self) -> pa.Table:
         """Return label_by, label_row and person_key of all scans that are staged."""
         names = ["label_by", "label_row", "person_key"]
         scans = compare.staged(self.staged_uri).to_table(columns=["scan"])["scan"].drop_null()

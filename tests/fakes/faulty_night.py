@@ -23,7 +23,7 @@ def main() -> int:
     faults, flags = sys.argv[1:end], sys.argv[end + 1 :]
     runs.PART_OBJECTS = 2
     tables_uri = flags[flags.index("--tables") + 1]
-    cluster = _three_nodes() if "node" in faults else None
+    cluster = cluster_of(head_cpus=1, others=2) if "node" in faults else None
     if faults and cluster is None:
         threading.Thread(target=_strike, args=(faults, Path(tables_uri)), daemon=True).start()
     if cluster is not None:
@@ -32,23 +32,26 @@ def main() -> int:
         ).start()
     code = predict.main(flags)
     if cluster is not None:
-        _end(cluster)
+        end(cluster)
     return code
 
 
-def _three_nodes():  # type: ignore[no-untyped-def]
+def cluster_of(head_cpus: int, others: int):  # type: ignore[no-untyped-def]
+    """Start a cluster with so many nodes of one CPU beside the head, and connect to it."""
     import ray
     from ray.cluster_utils import Cluster
 
-    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1})
-    for _ in range(2):
-        cluster.add_node(num_cpus=1)
+    small = {"object_store_memory": 200 * 2**20}
+    head = {"num_cpus": head_cpus} | small
+    cluster = Cluster(initialize_head=True, head_node_args=head)
+    for _ in range(others):
+        cluster.add_node(num_cpus=1, **small)
     ray.init(address=cluster.address, log_to_driver=False)
     cluster.wait_for_nodes()
     return cluster
 
 
-def _end(cluster) -> None:  # type: ignore[no-untyped-def]
+def end(cluster) -> None:  # type: ignore[no-untyped-def]
     """Leave before the cluster ends, and leave no note of it for other Rays of this machine."""
     import ray
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +16,12 @@ from bae.archive import refusals
 from bae.errors import StorageError
 from bae.pipeline import deaths, night, parts
 from bae.report import counts
-from bae.tables import delta, runs
+from bae.tables import connect, delta, runs
 from tests.archive.test_objects import zipped
-from tests.fakes import deadly, dicoms
+from tests.fakes import deadly, dicoms, tiny
 from tests.fakes.place import Place
+
+ROOT = Path(__file__).parents[2]
 
 REJECTS = """
     SELECT regexp_extract(object_uri, '[^/]+$'), code, attempts, decoder_version,
@@ -80,18 +84,101 @@ def test_a_store_out_of_reach_quarantines_nothing(archive: Place) -> None:
     assert archive.ask("SELECT count(*) FROM scans") == [(7,)]
 
 
-def test_a_death_counts_only_where_the_node_lives_on() -> None:
-    """And where the worker did not let go of the part."""
-    alive = {"one", "two"}
-    ledger = deaths.Ledger(lambda: alive)
-    for node in ("one", "two"):
-        assert ledger.begin(1, "decode", node)  # the second time: its worker has died
-    alive.remove("one")
-    assert ledger.begin(1, "decode", "two")  # of two deaths one was the node's
-    assert not ledger.begin(1, "decode", "two")
+def test_a_death_counts_where_the_worker_did_not_let_go() -> None:
+    """Of its own part only, and by stage."""
+    ledger = deaths.Ledger()
+    assert ledger.begin(1, "decode")
+    assert ledger.begin(1, "step") and ledger.begin(1, "decode")
+    assert not ledger.begin(1, "decode")
     for _ in range(5):
-        assert ledger.begin(2, "decode", "two")
+        assert ledger.begin(2, "decode")
         ledger.end(2, "decode")
+
+
+@pytest.mark.cluster
+@pytest.mark.slow
+def test_what_takes_its_node_along_is_named(tmp_path: Path, tiny_model: Path) -> None:
+    """A cluster loses a node each time; the job goes on, and is repeated where it is stuck."""
+    for _ in range(3):
+        done = _deadly_night(tmp_path, tiny_model, "nodes", "--patience", "1.5")
+        assert done.returncode in (0, 1), done.stderr
+        if not done.returncode:
+            break
+        assert "no part was finished" in done.stderr, done.stderr
+    assert not done.returncode, done.stderr
+    _one_is_named(tmp_path)
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+def test_what_takes_the_job_along_is_named_by_a_later_one(tmp_path: Path, tiny_model: Path) -> None:
+    """All of Ray goes each time; the same command is given again, as a scheduler would."""
+    for attempt in range(7):  # noqa: B007 - said below
+        done = _deadly_night(tmp_path, tiny_model, "all")
+        assert done.returncode in (0, 1), done.stderr
+        if not done.returncode:
+            break
+    assert attempt == 5, done.stderr
+    _one_is_named(tmp_path)
+
+
+def _deadly_night(
+    folder: Path, model: Path, what: str, *flags: str
+) -> subprocess.CompletedProcess[str]:
+    archive = folder / "archive"
+    if not archive.exists():
+        archive.mkdir()
+        for number in range(7):
+            data = dicoms.scan(PatientID=f"p{number}", SOPInstanceUID=f"1.2.{number}")
+            (archive / f"{number}.dcm").write_bytes(data)
+        (archive / "3-deadly.dcm").write_bytes(deadly.DEADLY)
+    command = [sys.executable, "-m", "tests.fakes.deadly", what, "--archive", str(archive)]
+    command += ["--tables", str(folder / "tables"), "--model", str(model), *flags]
+    kept = {k: v for k, v in os.environ.items() if not k.startswith("RAY_")}
+    return subprocess.run(
+        command, cwd=ROOT, env=kept, text=True, capture_output=True, timeout=500, check=False
+    )
+
+
+def _one_is_named(folder: Path) -> None:
+    tables = connect(str(folder / "tables"), restricted=True)
+    assert [row[:2] for row in tables.sql(REJECTS).fetchall()] == [
+        ("3-deadly.dcm", "object_kills_worker")
+    ]
+    counted = "SELECT count(*), count(DISTINCT scan_id) FROM ages"
+    assert tables.sql(counted).fetchall() == [(7, 7)]
+
+
+@pytest.mark.slow
+def test_training_and_evaluation_name_what_kills_their_workers_and_go_on_without(
+    archive: Place, tmp_path: Path
+) -> None:
+    """The nightly job has read it, and scores it all the same."""
+    for number in range(7, 30):
+        archive.scan(f"{number}.dcm", f"p{number}", number)
+    archive.night("index")
+    deadly_names = archive.archive / deadly.LIST
+    out = ["--model", archive.model, "--out", str(tmp_path / "evaluation")]
+    jobs = {
+        "train": ("train_localizer", ["--model", str(tmp_path / "made"), *tiny.FLAGS]),
+        "test": ("evaluate", out),
+    }
+    named = set()
+    for split, (job, flags) in jobs.items():
+        [(uri,)] = archive.ask(f"SELECT min(object_uri) FROM scans WHERE split = '{split}'")
+        named.add(Path(uri).name)
+        deadly_names.write_text(Path(uri).name)
+        code, said = archive.job(job, "--tables", archive.tables, *flags)
+        assert code == 1 and "1 objects end the process" in said, said
+        assert {(row[0], row[1]) for row in archive.ask(REJECTS)} == {
+            (name, "object_kills_worker") for name in named
+        }
+        code, said = archive.job(job, "--tables", archive.tables, *flags)
+        assert code == 0, said
+    deadly_names.unlink()
+    assert not runs.unfinished(archive.tables)
+    archive.night()
+    assert archive.ask("SELECT count(*) FROM ages") == [(30,)]
 
 
 def test_an_error_lets_go_of_the_part(local_ray: None) -> None:
@@ -103,15 +190,15 @@ def test_an_error_lets_go_of_the_part(local_ray: None) -> None:
             raise StorageError("out of reach")
 
 
-def test_a_part_cut_in_two_stays_so_in_the_next_night(tmp_path: Path) -> None:
+def test_a_part_cut_stays_so_in_the_next_night(tmp_path: Path) -> None:
     """One write replaces it, and only it."""
     listing = storage.LISTING.empty_table().to_pylist()
     for number in range(7):
         listing.append({"object_uri": f"/a/{number}", "etag": "e", "size_bytes": 1})
     todo = pa.Table.from_pylist(listing, storage.LISTING)
     run = runs.open_run(str(tmp_path), "/a", None, todo, part_objects=4)
-    run.cut([0])
-    run.cut([3])
+    assert run.cut({0: 2}) == [2, 3]
+    assert run.cut({3: 8}) == [4, 5]
     again = runs.open_run(str(tmp_path), "/a", None, todo)
     sizes = {number: part.num_rows for number, part in again.parts().items()}
     assert sizes == {1: 3, 2: 2, 4: 1, 5: 1}
