@@ -39,6 +39,7 @@ def job(options: argparse.Namespace) -> None:
     """Chain the jobs as a user would on a command line."""
     # phantoms need no secret, and one key gives one split: every demo tells the same story
     os.environ.setdefault(privacy.KEY_VARIABLE, privacy.DEMO)
+    real_scans()  # whether they are here must be known before anything is deleted or written
     folder = Path(options.folder)
     start = time.monotonic()
     archive, tables, model, networks = (
@@ -88,17 +89,23 @@ REAL_SCANS = (
 pydicom-data; a 2097:1 blur of it and two odd encodings in pydicom itself."""
 
 
-def add_real_scans(archive_uri: str) -> None:
-    """Copy the real scan's files into an archive.
+def real_scans() -> dict[str, Path]:
+    """Return where the real scan's files lie, by their names.
 
     Raises:
         UseError: a package that carries them is not installed.
     """
-    for name in REAL_SCANS:
-        path = get_testdata_file(name, download=False)
+    found = {name: get_testdata_file(name, download=False) for name in REAL_SCANS}
+    for name, path in found.items():
         if path is None:
             raise UseError(f"{name} is not here; install the demo extra: pip install -e .[demo]")
-        storage.write_bytes(storage.join(archive_uri, "real", name), Path(str(path)).read_bytes())
+    return {name: Path(str(path)) for name, path in found.items()}
+
+
+def add_real_scans(archive_uri: str) -> None:
+    """Copy the real scan's files into an archive."""
+    for name, path in real_scans().items():
+        storage.write_bytes(storage.join(archive_uri, "real", name), path.read_bytes())
 
 
 def draw_real_scan(archive_uri: str, tables_uri: str, target: Path) -> None:
@@ -107,7 +114,7 @@ def draw_real_scan(archive_uri: str, tables_uri: str, target: Path) -> None:
     scans = delta.read(tables_uri, "restricted/scans", ["object_uri", "scan_id"])
     found = scans.filter(pc.equal(scans["object_uri"], uri))["scan_id"]
     if not len(found):
-        raise UseError("the real scan was refused; see restricted/rejects")
+        raise RunError("the real scan was refused; see restricted/rejects")
     [(scan_id, scan)] = reread.scans(tables_uri, found.to_pylist()[:1])
     asked = connect(tables_uri)
     ages, heatmaps, boxes = (

@@ -5,6 +5,7 @@ import sys
 from collections.abc import Sequence
 
 from bae import environment, recipes, storage
+from bae.errors import after_writing
 from bae.pipeline import monitoring, session
 from bae.training import regional
 from jobs import _training, command
@@ -25,7 +26,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         storage.check_writable(options.model)
         recipe = recipes.recipe(options.recipe, options.changes)
         plan = regional.plan(recipe, options.tables, options.model)
-        with session.session():
+        with session.session(), after_writing():
             card = regional.train(
                 plan,
                 _training.counter("prepared", "the archive"),

@@ -8,6 +8,7 @@ import pyarrow.parquet as pq
 import ray
 
 from bae import phantom, storage
+from bae.errors import after_writing
 from bae.phantom.archive import ABOUT, TRUTH, about, schema, table
 from bae.phantom.world import world
 from bae.pipeline import resources
@@ -40,12 +41,14 @@ def write(
         progress: called with the number of scans just written.
 
     Raises:
-        StorageError: the archive cannot be written.
+        StorageError: the archive cannot be written at all.
+        RunError: from some scan on it could not be written any more.
     """
     storage.write_bytes(storage.join(archive, *ABOUT), about(scans, seed, config))
     filesystem, path = storage.pyarrow_filesystem(storage.join(archive, *TRUTH))
     columns = schema(world(config.world).effects)
     with (
+        after_writing(),
         filesystem.open_output_stream(path) as sink,
         pq.ParquetWriter(sink, columns, compression="zstd") as writer,
     ):

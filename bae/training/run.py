@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 import torch
 
 from bae import recipes, storage
-from bae.errors import ModelError
+from bae.errors import ModelError, after_writing
 from bae.evaluation import metrics, plots, scorecard, trained_on
 from bae.method import model, weights
 from bae.pipeline import kept, outcomes, resources
@@ -100,12 +100,25 @@ def train(
         gpus: GPUs of each worker, 0 or 1; None: 1 where the cluster has enough.
 
     Raises:
+        UseError: the cluster cannot give what is asked for; nothing was written.
         RunError: training failed; the same call goes on from the last checkpoint.
     """
+    use_gpu = resources.gpus_for_training(workers, gpus)
+    with after_writing():
+        return _train(planned, workers, use_gpu, on_samples, on_epoch, on_scored)
+
+
+def _train(
+    planned: Plan,
+    workers: int | tuple[int, int],
+    use_gpu: bool,
+    on_samples: OnPart,
+    on_epoch: Callable[[dict[str, float]], None],
+    on_scored: OnPart,
+) -> model.Card:
     start = time.monotonic()
     scans, task = planned.scans, planned.task
     checkpoints = storage.join(planned.model_uri, CHECKPOINTS)
-    use_gpu = resources.gpus_for_training(workers, gpus)
     files = samples.prepare(
         task, planned.tables_uri, planned.model_uri, planned.card, scans, on_samples
     )

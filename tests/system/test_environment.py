@@ -11,7 +11,11 @@ import pytest
 
 from bae import environment, s3
 from bae.errors import StorageError, UseError
-from tests.fakes import dicoms
+from bae.phantom import write
+from bae.tables import contract
+from bae.training import loop
+from jobs import demo
+from tests.fakes import dicoms, tiny
 from tests.fakes.place import Place
 
 ROOT = Path(__file__).parents[2]
@@ -177,6 +181,48 @@ def test_a_refused_job_leaves_no_lease_and_no_folder(
     code, out = place.job("evaluate", *evaluated, "--out", f"{tmp_path}/file/out")
     assert code == 2 and "not a folder" in out
     assert sorted(path for path in tmp_path.rglob("*")) == before
+
+
+def _full(*_: object, **__: object) -> None:
+    raise StorageError("the disk is full")
+
+
+def test_a_training_that_has_written_never_ends_with_2(
+    place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A place that is lost in the middle is a fault; what is asked for in vain is not."""
+    for number in range(24):
+        place.scan(f"{number}.dcm", f"p{number}", number + 1)
+    place.night("index")
+    made, samples = tmp_path / "made", Path(place.tables, contract.SAMPLES)
+    flags = ["--tables", place.tables, "--model", str(made), *tiny.FLAGS]
+    code, said = place.job("train_localizer", *flags, "--gpus", "1")
+    assert code == 2 and "1 GPU asked for" in said
+    assert not made.exists() and not samples.exists()
+    monkeypatch.setattr(loop, "train", _full)
+    code, said = place.job("train_localizer", *flags)
+    assert samples.exists()
+    assert code == 1 and "the disk is full (something was written before" in said
+
+
+def test_an_archive_of_phantoms_that_fills_the_disk_is_a_fault(
+    place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its first object was there."""
+    monkeypatch.setattr(write, "_pieces", lambda *_: iter(_full, None))
+    code, said = place.job("phantom", "--archive", str(tmp_path / "made"), "--scans", "8")
+    assert code == 1 and "the disk is full (something was written before" in said
+
+
+def test_a_demo_without_its_scan_says_so_first(
+    place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An earlier demo's folder stays as it is."""
+    monkeypatch.setattr(demo, "get_testdata_file", lambda *_, **__: None)
+    before = sorted(tmp_path.rglob("*"))
+    code, said = place.job("demo", "--folder", str(tmp_path))
+    assert code == 2 and "install the demo extra" in said
+    assert sorted(tmp_path.rglob("*")) == before
 
 
 def test_an_address_is_one_of_rays(monkeypatch: pytest.MonkeyPatch) -> None:
