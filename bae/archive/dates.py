@@ -59,6 +59,24 @@ def placeholder(text: str) -> bool:
     return (day.year <= 1901 and (day.month, day.day) == (1, 1)) or (day.isoformat() in _ZEROS)
 
 
+def epoch(text: str) -> bool:
+    """Say whether a birth date is day 0 of a computer's clock, which a lost date turns into.
+
+    People are born on these days, too, so such a date is believed where a stated age says the same.
+    Alone it is not: a wrong age of a patient costs more than a missing one, and one patient in
+    some thousands has it. Days 0 that are in nobody's bone scan (2000 and 2001) are not among them.
+    """
+    day = parse_date(text)
+    return day is not None and day.isoformat() in _EPOCHS
+
+
+_EPOCHS = {
+    "1904-01-01",  # Mac OS, Excel on it
+    "1960-01-01",  # SAS, Stata
+    "1969-12-31",  # Unix, seen from the west of Greenwich
+    "1970-01-01",  # Unix, Java, databases
+    "1980-01-01",  # DOS, zip files
+}
 FIRST_YEAR, LAST_YEAR = 1800, 2099
 """Nobody who was ever scanned was born before or will be after."""
 _ZEROS = {"1858-11-17", "1899-12-30", "1899-12-31", "1911-11-11"}

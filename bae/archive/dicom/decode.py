@@ -190,7 +190,8 @@ def _age(ds: Dataset) -> tuple[float | None, str | None, set[str]]:
 
     Patient's Age (PS3.3 C.7.2.2) truncates, so it may lie up to a year below the exact age.
     A birth date that stands for none, such as 1 January 1900, gives no age, and an age stated
-    as what comes of it gives none either where nobody is that old.
+    as what comes of it gives none either where nobody is that old. Day 0 of a computer's clock,
+    such as 1 January 1970, is believed only where Patient's Age says the same.
 
     Returns:
         None where not known; the source is ``birth_date`` or ``patient_age``; flags
@@ -213,6 +214,9 @@ def _age(ds: Dataset) -> tuple[float | None, str | None, set[str]]:
         exact = None
         if old and agree:
             stated = None
+    elif dates.epoch(written) and not agree:
+        flags.add("birth_date_placeholder")
+        exact = None
     elif old and stated is not None and not agree:
         exact = None
     if exact is not None:

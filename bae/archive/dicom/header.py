@@ -42,7 +42,6 @@ class Header:
         pixel_mm: (row, column) spacing in mm, None where absent or not positive.
         image: there is at least one element that describes pixels.
         photometric, burned_in: what says that this is no acquisition.
-        palette: the lookup table of PALETTE COLOR is there.
         pointers: of Frame Increment Pointer, as ``(gggg,eeee)``.
         slices, phases: the frames also differ by slice or rotation, by time or phase.
         nuclides: of the radiopharmaceuticals, in normal form.
@@ -74,7 +73,6 @@ class Header:
     scales: tuple[tuple[float, float], ...]
     pixel_mm: tuple[float, float] | None
     image: bool
-    palette: bool
     pointers: tuple[str, ...]
     burned_in: bool
     slices: bool
@@ -105,6 +103,8 @@ def read(ds: Dataset, syntax: str) -> Header:
     photometric = text(ds, "PhotometricInterpretation").upper()
     if {text(place, word).upper()[:1] for place, word in _sides(ds)} & {"L", "R"}:
         notes = notes | {"laterality_stated"}
+    if photometric == "PALETTE COLOR" and not any(word in ds for word in _PALETTE_WORDS):
+        notes = notes | {"palette_missing"}
     pointers = tuple(str(pointer) for pointer in values(ds, "FrameIncrementPointer"))
     bits_allocated = integer(ds, "BitsAllocated", 0)
     bits_stored = integer(ds, "BitsStored", bits_allocated)
@@ -125,7 +125,6 @@ def read(ds: Dataset, syntax: str) -> Header:
         scales=_scales(ds),
         pixel_mm=pixel_mm,
         image=any(word in ds for word in _PIXEL_WORDS),
-        palette=photometric.startswith("PALETTE") and any(word in ds for word in _PALETTE_WORDS),
         pointers=pointers,
         burned_in=text(ds, "BurnedInAnnotation").upper() == "YES",
         slices=bool(set(pointers) & {"(0054,0080)", "(0054,0050)", "(0054,0090)"}),

@@ -110,8 +110,8 @@ def _screen_capture(header: Header) -> str | None:
     if header.samples != 1:
         return f"{header.samples} samples per pixel: colour"
     # PS3.3 C.8.4.7.1.1 lets nuclear medicine show counts through a table of colours: they stay
-    # counts; without the table, or in a secondary capture, they are numbers of colours
-    palette = header.photometric == "PALETTE COLOR" and header.palette
+    # counts, also where the table was lost; in a secondary capture they are numbers of colours
+    palette = header.photometric == "PALETTE COLOR"
     counts = palette and not header.sop_class.startswith(SECONDARY_CAPTURES)
     if header.photometric not in ("MONOCHROME1", "MONOCHROME2", "") and not counts:
         return "the photometric interpretation is not grey"

@@ -78,10 +78,23 @@ def test_above_105_a_stated_age_wins(born: str, stated: str, age: float, source:
     assert "birth_date_placeholder" not in scan.flags
 
 
-@pytest.mark.parametrize("born", ["19500101", "19020101", "20000101", "19700101", "", "unknown"])
+@pytest.mark.parametrize("born", ["19500101", "19020101", "20000101", "", "unknown"])
 def test_new_years_days_of_the_living_are_birth_dates(born: str) -> None:
     """And no date at all is no placeholder."""
-    assert not dates.placeholder(born)
+    assert not dates.placeholder(born) and not dates.epoch(born)
+
+
+@pytest.mark.parametrize("born", ["19040101", "19600101", "19691231", "1970-01-01", "19800101"])
+def test_day_0_of_a_clock_is_believed_where_the_stated_age_says_the_same(born: str) -> None:
+    """On 15 January 2011; where it says otherwise it wins, and alone the day gives no age."""
+    age = dates.between(dates.parse_date(born), dates.parse_date("20110115"))
+    both, other, alone = _scan(born, f"{int(age):03}Y"), _scan(born, "065Y"), _scan(born, "")
+    assert both.age_years == pytest.approx(age) and both.age_source == "birth_date"
+    assert "birth_date_placeholder" not in both.flags
+    assert (other.age_years, other.age_source) == (65.0, "patient_age")
+    assert (alone.age_years, alone.age_source) == (None, None)
+    for scan in (other, alone):
+        assert "birth_date_placeholder" in scan.flags
 
 
 def test_a_person_of_89_may_be_born_on_1_january_1901() -> None:

@@ -188,7 +188,13 @@ CASES: dict[str, tuple[str, bytes]] = {
         "screen_capture",
         dicoms.scan(SamplesPerPixel=3, PhotometricInterpretation="RGB"),
     ),
-    "palette": ("screen_capture", dicoms.scan(PhotometricInterpretation="PALETTE COLOR")),
+    "palette": (
+        "screen_capture",
+        dicoms.scan(
+            PhotometricInterpretation="PALETTE COLOR",
+            SOPClassUID=uid.MultiFrameGrayscaleWordSecondaryCaptureImageStorage,
+        ),
+    ),
     "burnt in": ("screen_capture", dicoms.scan(BurnedInAnnotation="YES")),
     "screen save": (
         "screen_capture",
