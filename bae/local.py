@@ -1,8 +1,12 @@
-"""What ``storage`` does on a local disk: whole files, private folders, listings, failures."""
+"""What ``storage`` does on a local disk: whole files, private folders, listings, failures.
+
+Which names are passed over is said here for all: folders, S3, inventories and zip files.
+"""
 
 import contextlib
 import errno
 import os
+import re
 import secrets
 import stat
 from collections.abc import Iterator
@@ -12,6 +16,32 @@ from bae.errors import StorageError
 
 PRIVATE = "restricted"
 """Folders of this name, and all below, are for their owner and group only on local disk."""
+
+LITTER = (
+    "thumbs.db",
+    "ehthumbs.db",
+    "desktop.ini",
+    "icon\r",
+    "$recycle.bin",
+    "system volume information",
+    "lost+found",
+    "@eadir",
+)
+"""What file managers, systems and network disks leave in folders, in small letters."""
+
+PASSED_OVER = r"(?i)/([_.][^/]*|{})(/|$)".format(
+    "|".join(re.sub(r"([.$+])", r"\\\1", name) for name in LITTER)
+)
+"""``passed_over`` as a regular expression of Arrow's, for paths that begin with a slash."""
+
+
+def passed_over(name: str) -> bool:
+    """Say whether one part of a path hides what is there.
+
+    Names that start with ``_`` or ``.`` do (tables, logs and half-written files lie there, and
+    ``__MACOSX`` and ``.DS_Store``), and litter does. A dot or two alone name a folder.
+    """
+    return (name.startswith(("_", ".")) and name not in (".", "..")) or name.lower() in LITTER
 
 
 def temporary(target: Path, data: bytes) -> Path:
@@ -92,7 +122,7 @@ def listed(root: Path, hidden: bool) -> Iterator[tuple[str, str, int]]:
                     continue
                 seen.add((found.st_dev, found.st_ino))
                 for entry in entries:
-                    if not hidden and entry.name.startswith(("_", ".")):
+                    if not hidden and passed_over(entry.name):
                         continue
                     if entry.is_symlink() and not Path(entry.path).exists():
                         continue  # broken, or a link that ends at itself

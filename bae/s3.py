@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 
 import pyarrow.fs
 
+from bae import local
 from bae.errors import ObjectError, StorageError
 
 PATIENCE_S = 60.0
@@ -268,7 +269,7 @@ def list_keys(uri: str, hidden: bool = False) -> Iterator[tuple[str, str, int]]:
     for name, etag, size in _pages(bucket, prefix):
         found = True
         parts = name[len(prefix) :].split("/")
-        if not parts[-1] or (not hidden and any(part.startswith(("_", ".")) for part in parts)):
+        if not parts[-1] or (not hidden and any(map(local.passed_over, parts))):
             continue
         yield f"s3://{bucket}/{name}", etag, size
     if not found and key:

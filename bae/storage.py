@@ -212,9 +212,8 @@ def delete(uri: str) -> None:
 def list_objects(uri: str, *, hidden: bool = False) -> pa.Table:
     """List all objects at or below a place, sorted by URI.
 
-    Names with a part that starts with ``_`` or ``.`` are skipped below the place
-    (tables, logs, half-written files live there), unless ``hidden``. The local
-    ``etag`` is made of modification time (ns) and size.
+    Names with a part that is passed over (see ``bae.local``) are skipped below the place, unless
+    ``hidden``. The local ``etag`` is made of modification time (ns) and size.
 
     Returns:
         A table of ``LISTING``.

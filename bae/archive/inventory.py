@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 import pyarrow.csv as csv
 import pyarrow.parquet as pq
 
-from bae import storage
+from bae import local, storage
 from bae.errors import StorageError
 
 _NEEDED = ("Bucket", "Key", "Size", "ETag")
@@ -159,7 +159,7 @@ def _listing(rows: pa.Table, archive: str) -> pa.Table:
     inside = pc.or_(pc.starts_with(uris, below), pc.equal(uris, archive))
     # As a listing does: no hidden names below the archive, no folder markers.
     hidden = pc.match_substring_regex(
-        pc.utf8_slice_codeunits(uris, len(archive)), r"/[_.][^/]*(/|$)|/$"
+        pc.utf8_slice_codeunits(uris, len(archive)), f"{local.PASSED_OVER}|/$"
     )
     keep = pc.and_(inside, pc.invert(hidden))
     rows, uris = rows.filter(keep), uris.filter(keep)

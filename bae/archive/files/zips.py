@@ -11,6 +11,7 @@ import stat
 import zipfile
 from collections.abc import Callable, Iterator
 
+from bae import local
 from bae.archive.files import bounds, kinds
 from bae.archive.files.bounds import Budget
 from bae.errors import ScanError
@@ -32,7 +33,6 @@ _UTF8 = 0x800
 """Flag of a member whose name says to be UTF-8 (APPNOTE.TXT, 4.4.4, bit 11)."""
 _PATCH = 0x20
 """Flag of a member that only says how another file differs (bit 5)."""
-_LITTER = {"thumbs.db", "ehthumbs.db", "desktop.ini"}
 _SEPARATOR = re.compile(r"[/\\]")
 # control characters, and those that reorder the text round them
 _UNSAFE = re.compile("[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
@@ -134,9 +134,7 @@ def _is_litter(info: zipfile.ZipInfo) -> bool:
         and (name.endswith("\\") or attributes & 0x10 or stat.S_ISDIR(attributes >> 16))
     ):
         return True
-    parts = _SEPARATOR.split(name)
-    hidden = any(part.startswith(("_", ".")) and part not in (".", "..") for part in parts)
-    return hidden or parts[-1].lower() in _LITTER
+    return any(map(local.passed_over, _SEPARATOR.split(name)))
 
 
 def _opened(data: bytes) -> zipfile.ZipFile:
