@@ -92,7 +92,8 @@ def _cell_sums(
     strips = np.add.reduceat(values, lefts, axis=1, dtype=kind)
     sums = np.add.reduceat(strips, tops, axis=0)
     areas = np.outer(np.diff(tops, append=rows), np.diff(lefts, append=columns))
-    return sums, areas
+    # in a picture of fewer pixels than cells, a cell without any shows the next one's
+    return sums, np.maximum(areas, 1)
 
 
 def _coherence(cells: NDArray[np.float32]) -> float:

@@ -285,6 +285,7 @@ def test_an_arthritic_focus_brightens_the_place_where_it_lies() -> None:
     assert abs(row - (1024 - knee[2] / CAMERA.pixel_mm)) < 10
 
 
+@pytest.mark.filterwarnings("error::RuntimeWarning")
 def test_contact_sheet_is_dark_on_white() -> None:
     """One panel per scan and one beside them, white paper, black bones."""
     views = [np.zeros((100, 40), np.uint16), np.zeros((100, 40), np.uint16)]
