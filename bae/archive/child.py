@@ -10,20 +10,22 @@ import json
 import os
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, BinaryIO, Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 
 from bae import malloc
 from bae.archive.fence import kernel
+from bae.archive.fence.answers import LARGEST_ANSWER_BYTES
 from bae.archive.fence.shared import Shared
 from bae.archive.files.bounds import Budget
 from bae.archive.files.zips import Unpack
 from bae.archive.sandbox import ANSWER, REQUEST, TAKEN
 from bae.errors import ScanError
-from bae.scan import Scan, View
+from bae.scan import Scan
 
 
 class Reader(Protocol):
@@ -44,19 +46,18 @@ class _Parent:
     answers: BinaryIO
     pixels: Shared
 
-    def answer(self, message: dict[str, Any], views: tuple[View, ...] = ()) -> None:
-        """Send a message; where it has views, wait until they were copied."""
-        size = sum(view.counts.nbytes for view in views)
-        if views:
+    def answer(self, message: dict[str, Any], arrays: Sequence[NDArray[Any]] = ()) -> None:
+        """Send a message; where there are arrays with it, wait until they were copied."""
+        size = sum(array.nbytes for array in arrays)
+        if arrays:
             shared, place = self.pixels.view(size), 0
-            for view in views:
-                kind, shape = view.counts.dtype, view.counts.shape
-                np.ndarray(shape, kind, buffer=shared, offset=place)[:] = view.counts
-                place += view.counts.nbytes
+            for array in arrays:
+                np.ndarray(array.shape, array.dtype, buffer=shared, offset=place)[:] = array
+                place += array.nbytes
         text = json.dumps(message).encode()
         self.answers.write(ANSWER.pack(len(text), size) + text)
         self.answers.flush()
-        if views:
+        if arrays:
             self.requests.read(len(TAKEN))
 
 
@@ -73,10 +74,15 @@ def main() -> None:
         held += kernel.close(sys.modules)
         parent.answer({"kind": "ready", "fences": held})
         while head := parent.requests.read(REQUEST.size):
-            length, start, decoded_bytes = REQUEST.unpack(head)
-            data = bytes(shared.view(max(1, length))[:length])
+            length, start, decoded_bytes, names = REQUEST.unpack(head)
+            view = shared.view(max(1, length + names))
+            data, wanted = bytes(view[:length]), bytes(view[length : length + names])
+            del view
             shared.shed()
-            _serve(reader, data, start, Budget(decoded_bytes), (cpu_s, wall_s), parent)
+            if wanted:
+                _unpack(reader, data, json.loads(wanted), (cpu_s, wall_s), parent)
+            else:
+                _serve(reader, data, start, Budget(decoded_bytes), (cpu_s, wall_s), parent)
 
 
 def _serve(
@@ -103,8 +109,23 @@ def _serve(
             views = [[v.name, v.counts.dtype.str, v.counts.shape] for v in outcome.views]
             plain = asdict(replace(outcome, views=()))
             del plain["views"]
-            parent.answer({"kind": "scan", "views": views, "scan": plain}, outcome.views)
+            counts = [view.counts for view in outcome.views]
+            parent.answer({"kind": "scan", "views": views, "scan": plain}, counts)
         _alarm(*limits)
+    _alarm(0, 0)
+    parent.answer({"kind": "end"})
+
+
+def _unpack(
+    reader: Reader, data: bytes, wanted: list[str], limits: tuple[float, float], parent: _Parent
+) -> None:
+    """Answer the bytes of some files of an object."""
+    _alarm(*limits)
+    for member, unpack in reader.entries(data, 0, Budget(1)):
+        content = unpack() if member in wanted else b""
+        if isinstance(content, bytes) and 0 < len(content) <= LARGEST_ANSWER_BYTES:
+            parent.answer({"kind": "file", "member": member}, [np.frombuffer(content, np.uint8)])
+            _alarm(*limits)
     _alarm(0, 0)
     parent.answer({"kind": "end"})
 

@@ -10,6 +10,7 @@ parts of headers.
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import select
 import signal
@@ -17,6 +18,7 @@ import struct
 import subprocess
 import sys
 import time
+from collections.abc import Collection
 from typing import Any
 
 import numpy as np
@@ -25,14 +27,15 @@ from numpy.typing import NDArray
 from bae.archive.fence import answers, kernel
 from bae.archive.fence.answers import LARGEST_ANSWER_BYTES, LONGEST_HEADER
 from bae.archive.fence.shared import Shared
-from bae.archive.files import bounds
+from bae.archive.files import bounds, kinds
 from bae.errors import RunError, ScanError
 from bae.scan import Scan
 
 MEMORY_BYTES = 8 << 30
 """Address space of the child; libraries alone map about 1 GiB."""
-REQUEST = struct.Struct("<QQQ")
-"""Bytes of the object, files to skip, bytes of pixels that the rest may decode to."""
+REQUEST = struct.Struct("<QQQQ")
+"""Bytes of the object, files to skip, bytes of pixels that the rest may decode to; bytes behind the
+object that name files (a JSON list) which are only to be unpacked, 0 to read all."""
 ANSWER = struct.Struct("<QQ")
 """Bytes of an answer's header, bytes of its pixels."""
 TAKEN = b"k"
@@ -155,15 +158,39 @@ class Decoder:
             if time.monotonic() > give_up:
                 return [*found, ("", self._too_long())]
 
-    def _send(self, data: bytes, start: int, decoded_bytes: int) -> None:
-        child = self._running()
+    def files(self, data: bytes, wanted: Collection[str]) -> list[tuple[str, bytes]]:
+        """Return name and bytes of those files of an object that are wanted.
+
+        Left out are files that cannot be unpacked, or are larger than any scan's pixels, and all
+        behind one that ends the child.
+
+        Args:
+            wanted: names as ``scans`` gives them, empty for a plain object.
+
+        Raises:
+            RunError: the child does not start at all.
+        """
+        if not kinds.is_zip(data):
+            return [("", data)] if "" in wanted else []
+        found = []
+        try:
+            self._send(data, 0, 0, json.dumps([*wanted]).encode())
+            while (message := self._receive())["kind"] == "file":
+                found.append((answers.member(message), message["pixels"].tobytes()))
+        except (EOFError, BrokenPipeError, TimeoutError, ValueError, LookupError, TypeError):
+            self.close()
+        return found
+
+    def _send(self, data: bytes, start: int, decoded_bytes: int, wanted: bytes = b"") -> None:
+        child, size = self._running(), len(data) + len(wanted)
         assert child.stdin is not None and self._object is not None
-        self._object.grow(max(1, len(data)))
-        self._object.view(max(1, len(data)))[: len(data)] = data
-        child.stdin.write(REQUEST.pack(len(data), start, decoded_bytes))
+        self._object.grow(max(1, size))
+        shared = self._object.view(max(1, size))
+        shared[: len(data)], shared[len(data) : size] = data, wanted
+        child.stdin.write(REQUEST.pack(len(data), start, decoded_bytes, len(wanted)))
 
     def _receive(self, within_s: float | None = None) -> dict[str, Any]:
-        """Read one message; a scan's pixels come with it, all views' in one array.
+        """Read one message; a scan's pixels or a file's bytes come with it, in one array.
 
         Raises:
             EOFError: the child has gone.
@@ -176,7 +203,7 @@ class Decoder:
         if length > LONGEST_HEADER:
             raise ValueError("a header longer than any scan has")
         message = answers.message(_exactly(self._answers, length, give_up))
-        if message["kind"] == "scan":
+        if message["kind"] in ("scan", "file"):
             message["pixels"] = self._taken(size)
         return message
 

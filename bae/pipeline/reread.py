@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from bae import storage
-from bae.archive import objects, privacy
+from bae.archive import privacy
 from bae.archive.sandbox import Decoder
 from bae.errors import StorageError
 from bae.pipeline.rows import as_told
@@ -23,26 +23,27 @@ def again(row: dict[str, Any], decoder: Decoder) -> Scan | None:
 
     None where its object is gone, was replaced since, or cannot be reached.
     """
-    for _, data in contents(row["source_uri"], row["etag"], [row["object_uri"]]):
+    for _, data in contents(row["source_uri"], row["etag"], [row["object_uri"]], decoder):
         return as_indexed(data, row, decoder)
     return None
 
 
-def contents(source_uri: str, etag: str, wanted: Collection[str]) -> Iterator[tuple[str, bytes]]:
-    """Yield (object_uri, bytes) of the wanted members of one zip file, or of one plain object.
+def contents(
+    source_uri: str, etag: str, wanted: Collection[str], decoder: Decoder
+) -> list[tuple[str, bytes]]:
+    """Return (object_uri, bytes) of the wanted members of one zip file, or of one plain object.
 
-    What is gone, was replaced since, or cannot be reached is left out.
+    What is gone, was replaced since, or cannot be reached is left out. The sandboxed decoder
+    unpacks, as at first.
     """
     try:
         if storage.list_objects(source_uri)["etag"].to_pylist() != [etag]:
-            return
+            return []
         data = storage.read_bytes(source_uri)
     except StorageError:
-        return
-    for member, found in objects.members(data):
-        object_uri = f"{source_uri}!/{member}" if member else source_uri
-        if object_uri in wanted and isinstance(found, bytes):
-            yield object_uri, found
+        return []
+    names = {uri.removeprefix(source_uri).removeprefix("!/"): uri for uri in wanted}
+    return [(names[member], found) for member, found in decoder.files(data, names)]
 
 
 def scans(tables_uri: str, scan_ids: Sequence[str]) -> Iterator[tuple[str, Scan]]:

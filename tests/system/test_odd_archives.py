@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 
+from bae import storage
+from bae.archive.files import zips
 from bae.tables import delta
 from jobs import index
 from tests.archive.test_objects import EIGHT, picture, zipped
-from tests.fakes import dicoms
+from tests.fakes import dicoms, fault_proxy, s3_server
+from tests.fakes.place import Place
 
 pytestmark = pytest.mark.ray
 
@@ -47,8 +53,12 @@ def test_no_odd_object_ends_a_night(tmp_path: Path, local_ray: None) -> None:
         ),
         "windows.zip": bytes(method9),
         "litter.zip": zipped(("Thumbs.db", b"x")),
+        # what file managers and systems leave: as in a zip file, no object at all
+        **dict.fromkeys(("Thumbs.db", "desktop.ini", ".DS_Store", "a/Icon\r"), b"x"),
+        **{f"{name}/3.dcm": b"x" for name in ("$RECYCLE.BIN", "@eaDir", "lost+found", "__MACOSX")},
     }
     for name, data in files.items():
+        (archive / name).parent.mkdir(exist_ok=True)
         (archive / name).write_bytes(data)
     with (archive / "backup.tar").open("wb") as sparse:
         sparse.truncate(1 << 40)
@@ -78,9 +88,57 @@ def test_an_archive_in_which_nothing_may_be_read_fails_the_job(
     assert "2 of 2 objects were refused (object_unreadable 2)" in capsys.readouterr().err
 
 
+def test_what_is_read_once_more_is_unpacked_behind_the_fence_too(
+    place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By the report and the DICOM exports: not in a process that holds credentials."""
+    known = {"SeriesInstanceUID": "1.2.3.4"}
+    people = [
+        (f"{n}.dcm", dicoms.scan(PatientID=f"p{n}", SOPInstanceUID=f"1.2.3.{n}", **known))
+        for n in range(3)
+    ]
+    (place.archive / "all.zip").write_bytes(zipped(*people))
+    place.night()
+
+    def unpacked_here(*_: object) -> NoReturn:
+        raise AssertionError("unpacked outside the fence")
+
+    monkeypatch.setattr(zips, "members", unpacked_here)
+    out = tmp_path / "report.html"
+    assert place.job("report", "--tables", place.tables, "--out", str(out))[0] == 0
+    assert out.read_text().count("data:image/webp") == 3
+    assert "exported   3 scans" in place.night("predict", "--export-dicom")
+
+
+@pytest.mark.slow
+def test_an_object_that_s3_denies_costs_one_row(
+    s3: s3_server.Server, proxy: fault_proxy.Proxy
+) -> None:
+    """A bucket's policy may hold back one object from who may read its neighbours."""
+    for number in range(3):
+        data = dicoms.scan(PatientID=f"p{number}", SOPInstanceUID=f"1.2.{number}")
+        storage.write_bytes(f"s3://archive/denied/{number}.dcm", data)
+    command = [sys.executable, "-m", "jobs.index", "--archive", "s3://archive/denied"]
+    kept = {k: v for k, v in os.environ.items() if not k.startswith("RAY_")}
+    with proxy.answer((403, "AccessDenied"), only="denied/1.dcm"):
+        done = subprocess.run(
+            [*command, "--tables", "s3://tables/denied"],
+            env=kept | {"BAE_LOG": "text"},
+            capture_output=True,
+            text=True,
+            timeout=240,
+            check=False,
+        )
+    assert done.returncode == 0, done.stderr
+    rejects = delta.read("s3://tables/denied", "restricted/rejects").to_pylist()
+    assert [(row["object_uri"], row["code"]) for row in rejects] == [
+        ("s3://archive/denied/1.dcm", "object_unreadable")
+    ]
+    assert delta.read("s3://tables/denied", "restricted/scans").num_rows == 2
+
+
 def test_a_part_of_zip_files_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """As a decode task does it: what waits in memory, of one zip file and of all together."""
-    from bae import storage
     from bae.archive.files import bounds
     from bae.pipeline import parts
 

@@ -59,6 +59,7 @@ _KEYS = {
     "begin": {"kind", "member"},
     "refused": {"kind", "code", "text"},
     "scan": {"kind", "views", "scan"},
+    "file": {"kind", "member"},
     "end": {"kind"},
 }
 

@@ -81,7 +81,7 @@ def write(tables_uri: str, model_id: str, target: str, scans: Sequence[Row]) -> 
     with Decoder() as decoder:
         for (source_uri, etag), rows in sources.items():
             wanted = {row["object_uri"]: row for row in rows}
-            for object_uri, data in reread.contents(source_uri, etag, wanted):
+            for object_uri, data in reread.contents(source_uri, etag, wanted, decoder):
                 row = wanted.pop(object_uri)
                 mine = [told[table][row["scan_id"], row["object_version"]] for table in _TOLD]
                 done[_write(row, model_id, target, decoder, data, mine)] += 1
