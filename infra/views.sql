@@ -39,11 +39,12 @@ FROM boxes SEMI JOIN latest_ages USING (scan_id, model_id, object_version);
 CREATE OR REPLACE VIEW latest_heatmaps AS
 FROM heatmaps SEMI JOIN latest_ages USING (scan_id, model_id, object_version);
 
--- The gap is predicted minus chronological age; ages over 89 are stored as 90.
+-- The gap is predicted minus chronological age; ages over 89 are stored as 90. Groups of fewer
+-- than five people are left out.
 CREATE OR REPLACE VIEW age_gap_by_decade AS
 SELECT model_id, sex, (floor(age_years / 10) * 10)::INTEGER AS decade_years,
        count(*) AS scans, avg(age_gap_years) AS mean_gap_years,
        stddev_samp(age_gap_years) AS sd_gap_years,
        avg(abs(age_gap_years)) AS mean_absolute_gap_years
 FROM latest_ages WHERE age_gap_years IS NOT NULL
-GROUP BY ALL ORDER BY ALL;
+GROUP BY ALL HAVING count(DISTINCT patient_key) >= 5 ORDER BY ALL;

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bae.scan import ANTERIOR, POSTERIOR, SEX_SINGULAR, Box, Scan
+from bae.tables import settings
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -101,7 +102,10 @@ def box_of(row: dict[str, Any]) -> Box:
 
 def title(age: dict[str, Any], view: str) -> str:
     """Return what stands above a panel: sex, age, predicted age and view, as far as known."""
-    known = "" if age["age_years"] is None else f"{age['age_years']:.0f} years, "
+    known = ""
+    if age["age_years"] is not None:
+        old = age["age_years"] > settings.OLDEST_YEARS
+        known = "over 89 years, " if old else f"{age['age_years']:.0f} years, "
     side = f", {view}" if view in (ANTERIOR, POSTERIOR) else ""
     sex = f"{SEX_SINGULAR[age['sex']]}, " if age["sex"] else ""
     return f"{sex}{known}predicted {age['predicted_age_years']:.0f} years{side}"

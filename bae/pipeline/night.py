@@ -133,8 +133,7 @@ def run(
                 relabel.change(request.tables_uri, relabelled, held.check)
             if begun:
                 _mark(request, listing, held)
-            decimals = reading.settings.age_decimals
-            corrected = current.tell_ages(request.tables_uri, decimals, held.check)
+            corrected = current.tell_ages(request.tables_uri, reading.settings, held.check)
     summary = Summary(
         run_id=begun.run_id if begun else None,
         listed=listing.num_rows,

@@ -77,17 +77,19 @@ def choose(
         CREATE TEMP TABLE nights AS
         SELECT run_id, sum(indexed)::BIGINT AS indexed, sum(refused)::BIGINT AS refused,
                sum(scored)::BIGINT AS scored, sum(gaps)::BIGINT AS gaps,
+               sum(people)::BIGINT AS people,
                sum(gap_sum) AS gap_sum, sum(gap_squares) AS gap_squares,
                max(published) AS published, coalesce(any_value(number), 0) AS number
         FROM (
-            SELECT run_id, count(*) AS indexed, 0 AS refused, 0 AS scored, 0 AS gaps,
+            SELECT run_id, count(*) AS indexed, 0 AS refused, 0 AS scored, 0 AS gaps, 0 AS people,
                    0.0 AS gap_sum, 0.0 AS gap_squares, max(indexed_at) AS published
             FROM scans GROUP BY run_id
             UNION ALL
-            SELECT run_id, 0, count(DISTINCT object_uri), 0, 0, 0, 0, max(rejected_at) FROM rejects
-            WHERE model_id IS NULL GROUP BY run_id
+            SELECT run_id, 0, count(DISTINCT object_uri), 0, 0, 0, 0, 0, max(rejected_at)
+            FROM rejects WHERE model_id IS NULL GROUP BY run_id
             UNION ALL
             SELECT run_id, 0, 0, count(*), count(age_gap_years),
+                   count(DISTINCT patient_key) FILTER (age_gap_years IS NOT NULL),
                    coalesce(sum(age_gap_years), 0), coalesce(sum(age_gap_years ** 2), 0),
                    max(predicted_at)
             FROM ages WHERE model_id = $model GROUP BY run_id) LEFT JOIN committed USING (run_id)
@@ -121,7 +123,10 @@ def _rows(connection: duckdb.DuckDBPyConnection, query: str, **values: object) -
 
 
 def nights(connection: duckdb.DuckDBPyConnection) -> list[Row]:
-    """Return the runs up to the chosen one, oldest first, with counts and sums of age gaps."""
+    """Return the runs up to the chosen one, oldest first, with counts and sums of age gaps.
+
+    ``people`` is of how many patients the gaps are: of few they are not for a page.
+    """
     return _rows(connection, "FROM nights ORDER BY number, published, run_id")
 
 
@@ -151,10 +156,10 @@ def totals(connection: duckdb.DuckDBPyConnection) -> Row:
 def errors(connection: duckdb.DuckDBPyConnection) -> list[Row]:
     """Return how far predicted and true ages lie apart: held-out patients first, then all.
 
-    Patients whom training saw flatter a model, so the held-out ones stand first.
-    Mean absolute error is Eq. (5).
+    Patients whom training saw flatter a model, so the held-out ones stand first; fewer than five,
+    or all but fewer than five, are left out. Mean absolute error is Eq. (5).
     """
-    return _rows(
+    found = _rows(
         connection,
         f"""
         SELECT part, count(*) AS scans, count(DISTINCT patient_key) AS patients,
@@ -168,6 +173,14 @@ def errors(connection: duckdb.DuckDBPyConnection) -> list[Row]:
               WHERE age_gap_years IS NOT NULL)
         GROUP BY part ORDER BY part = 'all'""",
     )
+    everybody = max((row["patients"] for row in found), default=0)
+    left = {row["part"]: everybody - row["patients"] for row in found}
+    return [
+        row
+        for row in found
+        if row["patients"] >= metrics.FEWEST
+        and (row["part"] == "all" or not 0 < left[row["part"]] < metrics.FEWEST)
+    ]
 
 
 def held_out_mae(connection: duckdb.DuckDBPyConnection) -> metrics.Estimate | None:

@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from bae.evaluation import metrics
 from bae.tables import delta, query
 
 EARLIER_RUNS = 5
@@ -92,8 +93,13 @@ def compare(name: str, series: Sequence[Sums]) -> Drift | None:
 
 
 def gap_series(nights: Sequence[Mapping[str, Any]]) -> dict[str, Sums]:
-    """Return run to the age gap, years; of rows of ``counts.nights``."""
-    return {row["run_id"]: Sums(row["gaps"], row["gap_sum"], row["gap_squares"]) for row in nights}
+    """Return run to the age gap, years; of rows of ``counts.nights``, none of few people."""
+    return {
+        row["run_id"]: Sums(row["gaps"], row["gap_sum"], row["gap_squares"])
+        if row["people"] >= metrics.FEWEST
+        else Sums()
+        for row in nights
+    }
 
 
 def reject_series(nights: Sequence[Mapping[str, Any]]) -> dict[str, Sums]:

@@ -72,6 +72,7 @@ def build(tables_uri: str, model_uri: str | None = None, run_id: str | None = No
         version=None if last is None else last.version(),
         earlier_runs=drift.EARLIER_RUNS,
         notable=drift.NOTABLE,
+        fewest=metrics.FEWEST,
         sexes=charts.SEX_NAMES,
         sexes_one={**SEX_SINGULAR, None: "sex unknown"},
         n=_number,
@@ -112,7 +113,7 @@ def _drifts(nights: list[Row], tables_uri: str, choice: Choice) -> list[drift.Dr
         "mean age gap, years": gaps,
         "refused share of new objects": drift.reject_series(nights),
     }
-    scored = [run for run, sums in gaps.items() if sums.count][-1 - drift.EARLIER_RUNS :]
+    scored = [row["run_id"] for row in nights if row["gaps"]][-1 - drift.EARLIER_RUNS :]
     centres = drift.centroid_series(tables_uri, choice.model_id, scored)
     series |= {f"centre of heat, {name}": centres[name] for name in sorted(centres)}
     found = [

@@ -188,7 +188,7 @@ def rows(
     name: str,
     run_id: str,
     now: datetime,
-    age_decimals: int,
+    told: settings.Settings,
     decoder_version: int | None = None,
 ) -> Iterator[pa.RecordBatch]:
     """Yield the new rows of one table in the contract's schema, sorted."""
@@ -199,8 +199,8 @@ def rows(
     constants["predicted_at"] = _public_time(connection, now)
     query = _QUERIES[name]
     if name == delta.LAST:
-        told = settings.public_age("exact", age_decimals)
-        query = query.format(age=told, flags=settings.public_flags("flags", "exact"))
+        age = settings.public_age("exact", "patient_key", told)
+        query = query.format(age=age, flags=settings.public_flags("flags", "exact"))
     params = {"run_id": run_id} if "$run_id" in query else None
     for batch in connection.sql(query, params=params).to_arrow_reader(BATCH_ROWS):
         columns = [

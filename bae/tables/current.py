@@ -15,7 +15,7 @@ import pyarrow as pa
 from bae import storage
 from bae.tables import contract, delta
 from bae.tables.maintain import committed, merged, no_check
-from bae.tables.settings import public_age, public_flags
+from bae.tables.settings import Settings, public_age, public_flags
 
 
 def scans(tables_uri: str) -> pa.Table:
@@ -83,21 +83,21 @@ def mark(
     return int(objects.num_rows)
 
 
-def tell_ages(tables_uri: str, age_decimals: int, check: Callable[[], None] = no_check) -> int:
+def tell_ages(tables_uri: str, settings: Settings, check: Callable[[], None] = no_check) -> int:
     """Bring ``cohort/ages`` in line with ``restricted/scans``, whatever changed there.
 
     Whose a scan is, its split, sex, age and gap, and whether it is current. A prediction made
     for another sex than the one that is known now gets the flag ``scored_as_other_sex``.
 
     Args:
-        age_decimals: of ages in ``cohort/``, see ``tables.settings``.
+        settings: how ages are told in ``cohort/``.
         check: called before the commit; raises when this run lost its lease.
 
     Returns:
         How many rows changed.
     """
     told = {name: f"scans.{name}" for name in ("patient_key", "sex", "split")} | {
-        "age_years": public_age("scans.age_years", age_decimals),
+        "age_years": public_age("scans.age_years", "scans.patient_key", settings),
         "removed_at": "date_trunc('month', scans.removed_at)",  # as predicted_at
     }
     differs = " OR ".join(f"ages.{name} IS DISTINCT FROM ({new})" for name, new in told.items())

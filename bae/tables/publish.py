@@ -101,7 +101,7 @@ def _publish(run: Run, check: Callable[[], None]) -> tuple[dict[str, int], Count
         return added, Counter()
     now = datetime.now(UTC)
     told = settings.read(run.tables_uri)
-    decimals = 1 if told is None else told.age_decimals
+    told = told or settings.Settings(key_fingerprint="")
     with tempfile.TemporaryDirectory(prefix="bae-publish-") as spill:
         connection = compare.database(spill, staged, run.objects(), opened)
         splits.assign(connection)
@@ -110,7 +110,7 @@ def _publish(run: Run, check: Callable[[], None]) -> tuple[dict[str, int], Count
             if _has_run(table, run_id):
                 continue
             version = run.decoder_version
-            rows = compare.rows(connection, name, run_id, now, decimals, version)
+            rows = compare.rows(connection, name, run_id, now, told, version)
             first = next(rows, None)
             check()
             added[name] = _commit(name, table, run_id, first, rows)

@@ -64,7 +64,8 @@ AGE_GAP_BY_DECADE = """
            stddev_samp(age_gap_years) AS sd_gap_years,
            avg(abs(age_gap_years)) AS mean_absolute_gap_years
     FROM latest_ages WHERE age_gap_years IS NOT NULL
-    GROUP BY ALL ORDER BY ALL"""
+    GROUP BY ALL HAVING count(DISTINCT patient_key) >= 5 ORDER BY ALL"""
+"""Groups of fewer than five people are left out: in those, each knows the others' ages."""
 
 
 def connect(

@@ -24,7 +24,8 @@ class Settings:
         key_fingerprint: of the key of all pseudonyms, see ``privacy.fingerprint``.
         issuers: whether patients are told apart by the issuer of their ID, too. True in tables
             of bae 0.1, whose patients would otherwise come a second time.
-        age_decimals: of ages in ``cohort/``: 1 (a tenth of a year) or 0 (whole years).
+        age_decimals: of ages in ``cohort/``: 1 (a tenth of a year) or 0 (whole years); they are
+            right to one such step.
     """
 
     key_fingerprint: str
@@ -76,18 +77,29 @@ def keep(tables_uri: str, settings: Settings) -> None:
         agreed(tables_uri, settings.key_fingerprint, settings.age_decimals)
 
 
-def public_age(exact: str, decimals: int) -> str:
+def public_age(exact: str, patient_key: str, told: Settings) -> str:
     """Return the SQL of the age that may stand in ``cohort/``, years.
 
     Whole-day ages beside a date near the scan's would give a birth date away, so ages are rounded;
-    over 89 they are one category, 45 CFR 164.514(b)(2)(i)(C).
+    over 89 they are one category, 45 CFR 164.514(b)(2)(i)(C). Rounded alike for everybody, the
+    ages of many scans of one person would narrow its birth date down to days, since Delta's log
+    tells the night of each. So each person's ages are shifted before, all by the same secret part
+    of a step: what they tell together is no more than what one of them does.
 
     Args:
         exact: SQL expression of the age, years; null gives null.
-        decimals: 1 for a tenth of a year, 0 for whole years.
+        patient_key: SQL expression of the person's key.
+        told: its fingerprint is known in ``restricted/`` only; without one nothing is shifted.
     """
-    over = f"{exact} > {OLDEST_YEARS}"
-    return f"CASE WHEN {over} THEN {TOP_CODED_YEARS} ELSE round({exact}, {decimals}) END"
+    over, shift = f"{exact} > {OLDEST_YEARS}", "0"
+    if told.key_fingerprint:
+        drawn = f"sha256('bae age {told.key_fingerprint} ' || {patient_key})[:8]"
+        shift = f"(('0x' || {drawn})::UBIGINT / {2**32} - 0.5) * {10.0**-told.age_decimals}"
+    rounded = f"greatest(round({exact} + {shift}, {told.age_decimals}), 0)"
+    within = f"least({rounded}, {OLDEST_YEARS})"
+    return (
+        f"CASE WHEN {exact} IS NULL THEN NULL WHEN {over} THEN {TOP_CODED_YEARS} ELSE {within} END"
+    )
 
 
 def public_flags(kept: str, exact: str) -> str:

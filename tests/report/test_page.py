@@ -23,7 +23,7 @@ from bae.archive.sandbox import Decoder
 from bae.report import charts
 from bae.report import page as report_page
 from bae.scan import Scan
-from bae.tables import current
+from bae.tables import current, settings
 from tests.fakes import dicoms, many_rows, planted, rows
 from tests.system.test_rooms import ROOT
 
@@ -175,7 +175,7 @@ def test_page_leaves_out_what_the_archive_no_longer_has(tmp_path: Path) -> None:
     for left in (56, 40):  # of 57 scans; three objects are refused
         assert jobs.report.main(["--tables", root, "--out", str(out)]) == 0
         assert current.mark(root, rows.ARCHIVE, objects.slice(0, left)) > 0
-        current.tell_ages(root, 1)
+        current.tell_ages(root, settings.Settings(key_fingerprint=""))
     assert jobs.report.main(["--tables", root, "--out", str(out)]) == 0
     assert "Scans scored 38 of" in Page(out.read_text()).text
 

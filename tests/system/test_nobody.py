@@ -14,9 +14,10 @@ import pytest
 
 from bae import recipes
 from bae.evaluation import metrics, plots, scorecard
+from bae.evaluation.panels import title
 from bae.method import model
 from bae.pipeline import kept
-from bae.report import counts
+from bae.report import counts, drift
 from bae.tables import connect, delta
 from bae.training.card import markdown
 from tests.fakes import rows
@@ -44,7 +45,9 @@ def _dates_in_cohort(root: Path) -> set[dt.date]:
                 texts.append(str(row.get("run_id")))
                 moments = [v for v in row.values() if isinstance(v, dt.datetime)]
                 found |= {moment.date() for moment in moments}
-    for year, month, day in re.findall(r"(20\d\d)-?([01]\d)-?([0-3]\d)", " ".join(texts)):
+    # not within a hash or the name of a file
+    dated = r"(?<![0-9a-f])(20\d\d)-?([01]\d)-?([0-3]\d)(?![0-9a-f])"
+    for year, month, day in re.findall(dated, " ".join(texts)):
         try:
             found.add(dt.date(int(year), int(month), int(day)))
         except ValueError:
@@ -109,6 +112,64 @@ def test_no_birth_date_can_be_computed_from_cohort(place: Place, whole: bool) ->
     exact = place.ask("SELECT age_years, object_uri FROM scans")
     told = {uri.rsplit("/", 1)[1].removesuffix(".dcm"): years for years, uri in exact}
     assert _guessed(told, {scanned}, born) == 1.0
+
+
+VISITS = 12
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("whole", [False, True])
+def test_many_scans_of_a_person_narrow_nothing_down(place: Place, whole: bool) -> None:
+    """Each age leaves a span of birth dates; where the days of the scans are known, they meet.
+
+    Delta's log says the day of each commit, so the days of twelve scans are taken as known, one
+    by one. What all twelve ages allow must be no less than what one of them does.
+    """
+    days = [dt.date(2011, 1, 15) + dt.timedelta(days=97 * number) for number in range(VISITS)]
+    for number in range(SECRET_YEARS // 3):
+        for visit, day in enumerate(days):
+            dates = dict.fromkeys(("StudyDate", "SeriesDate", "AcquisitionDate"), f"{day:%Y%m%d}")
+            place.scan(
+                f"{number}-{visit}.dcm",
+                f"p{number}",
+                VISITS * number + visit + 1,
+                PatientBirthDate=f"{_born(number):%Y%m%d}",
+                **dates,
+            )
+    place.night("predict", *(["--whole-years"] if whole else []))
+    joined = place.ask(
+        "SELECT ages.age_years, scans.object_uri, scans.age_years FROM ages JOIN scans "
+        "USING (scan_id, object_version)"
+    )
+    seen: dict[int, list[tuple[dt.date, float, float]]] = {}
+    for told, uri, exact in joined:
+        number, _, visit = uri.rsplit("/", 1)[1].removesuffix(".dcm").partition("-")
+        seen.setdefault(int(number), []).append((days[int(visit)], told, exact))
+    half = 0.5 if whole else 0.05
+    found = {number: _middle([row[:2] for row in rows], half) for number, rows in seen.items()}
+    near = sum(abs((day - _born(number)).days) <= 3 for number, day in found.items() if day)
+    chance = len(seen) * 7 / (365.25 if whole else 36.5)
+    assert near <= chance + 3 * chance**0.5
+    # the search itself finds them by ages that are rounded alike for everybody
+    plain = {
+        number: _middle([(day, round(exact, 1)) for day, _, exact in rows], 0.05)
+        for number, rows in seen.items()
+    }
+    assert sum(abs((day - _born(n)).days) <= 3 for n, day in plain.items() if day) > len(seen) / 2
+    # and an age is still what it says, to one step
+    assert all(
+        abs(told - exact) <= 2 * half + 0.001 for rows in seen.values() for _, told, exact in rows
+    )
+
+
+def _middle(visits: list[tuple[dt.date, float]], half: float) -> dt.date | None:
+    """Return the middle of the birth dates that all ages allow; None if there are none."""
+    spans = [
+        (day.toordinal() - 365.25 * (age + half), day.toordinal() - 365.25 * (age - half))
+        for day, age in visits
+    ]
+    low, high = max(low for low, _ in spans), min(high for _, high in spans)
+    return dt.date.fromordinal(round((low + high) / 2)) if low <= high + 2 else None
 
 
 def test_nights_of_one_month_keep_their_order(tmp_path: Path) -> None:
@@ -223,6 +284,39 @@ def test_a_report_shows_no_group_of_few(tmp_path: Path) -> None:
         shown = [row for row in groups if row["sex"] == sex and not row["withheld"]]
         assert not shown or (len(hidden) > 1 and sum(row["patients"] for row in hidden) >= 5)
     assert any(row["withheld"] == "<5" for row in groups)
+
+
+def test_a_report_sums_up_nobody(tmp_path: Path) -> None:
+    """Of four people there is no mean, of all, of the held out, or of a night; nor of a decade."""
+    few = str(tmp_path / "few")
+    rows.night(few, rows.listing(range(1, 6)), "one")
+    patients = "SELECT count(DISTINCT patient_key) FROM ages WHERE age_gap_years IS NOT NULL"
+    [(people,)] = connect(few).sql(patients).fetchall()
+    assert 0 < people < metrics.FEWEST
+    connection = counts.open_tables(few)
+    counts.choose(connection)
+    assert counts.errors(connection) == []
+    assert drift.compare("gap", list(drift.gap_series(counts.nights(connection)).values())) is None
+    assert connect(few).sql("FROM age_gap_by_decade").fetchall() == []
+    many = str(tmp_path / "many")
+    rows.night(many, rows.listing(range(1, 90)), "one")
+    shown = "SELECT sex, decade_years, scans FROM age_gap_by_decade"
+    every = """
+        SELECT sex, (floor(age_years / 10) * 10)::INTEGER, count(DISTINCT patient_key)
+        FROM latest_ages WHERE age_gap_years IS NOT NULL GROUP BY ALL"""
+    sizes = connect(many).sql(every).fetchall()
+    large = {(sex, decade) for sex, decade, number in sizes if number >= metrics.FEWEST}
+    assert {row[:2] for row in connect(many).sql(shown).fetchall()} == large
+    assert 0 < len(large) < len(sizes)
+
+
+def test_a_picture_of_a_person_over_89_says_so() -> None:
+    """Figure 3's titles; years else."""
+    told = {"sex": "F", "predicted_age_years": 80.2}
+    assert title(told | {"age_years": 93.4}, "anterior") == (
+        "woman, over 89 years, predicted 80 years, anterior"
+    )
+    assert title(told | {"age_years": 63.4}, "unknown") == "woman, 63 years, predicted 80 years"
 
 
 def test_scans_whose_ages_disagree_are_neither_trained_on_nor_judged(

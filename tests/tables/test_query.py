@@ -14,7 +14,7 @@ import pytest
 from deltalake import write_deltalake
 
 from bae.errors import TablesError
-from bae.tables import contract, current, delta, query
+from bae.tables import contract, current, delta, query, settings
 from tests.fakes import rows
 
 INFRA = Path(__file__).parents[2] / "infra"
@@ -254,7 +254,7 @@ def test_tables_can_be_filtered_after_a_merge(tmp_path: Path) -> None:
     rows.night(root, objects, "m1")
     before = rows.content(root)
     assert current.mark(root, rows.ARCHIVE, objects.slice(0, 20)) > 0
-    current.tell_ages(root, 1)
+    current.tell_ages(root, settings.Settings(key_fingerprint=""))
     for name, column, key in (
         ("restricted/scans", "patient_key", rows.key("patient", 3)),
         ("cohort/ages", "scan_id", rows.key("scan", 30)),

@@ -21,9 +21,9 @@ def test_ages_are_rounded_and_over_89_one_category(
     exact: float | None, decimals: int, told: float | None, flags: list[str]
 ) -> None:
     """45 CFR 164.514; the flag comes and goes with the age, and flags stay sorted."""
-    query = (
-        f"SELECT {settings.public_age('exact', decimals)}, {settings.public_flags('kept', 'exact')}"
-    )
+    rule = settings.Settings(key_fingerprint="", age_decimals=decimals)
+    age = settings.public_age("exact", "'ada'", rule)
+    query = f"SELECT {age}, {settings.public_flags('kept', 'exact')}"
     for kept in (["b", "a"], ["b", "age_over_89", "a"]):
         rows = "(SELECT $exact::DOUBLE AS exact, $kept AS kept)"
         values = {"exact": exact, "kept": kept}
