@@ -39,6 +39,7 @@ def job(options: argparse.Namespace) -> None:
     """Chain the jobs as a user would on a command line."""
     # phantoms need no secret, and one key gives one split: every demo tells the same story
     os.environ.setdefault(privacy.KEY_VARIABLE, privacy.DEMO)
+    storage.check_writable(options.folder)
     real_scans()  # whether they are here must be known before anything is deleted or written
     folder = Path(options.folder)
     start = time.monotonic()

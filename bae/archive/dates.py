@@ -70,6 +70,11 @@ def epoch(text: str) -> bool:
     return day is not None and day.isoformat() in _EPOCHS
 
 
+def stands_for_none(text: str) -> bool:
+    """Say whether a birth date is not to be believed where no age is stated beside it."""
+    return placeholder(text) or epoch(text)
+
+
 _EPOCHS = {
     "1904-01-01",  # Mac OS, Excel on it
     "1960-01-01",  # SAS, Stata

@@ -23,7 +23,6 @@ the name of somebody else's file: where a ``key`` could mean both, it means neit
 import csv
 import hashlib
 import io
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
@@ -320,12 +319,9 @@ def _age(row: Mapping[str, str], number: int) -> float | None:
         if text := row.get(column, ""):
             if (date := archive_dates.parse_date(text)) is None:
                 raise _wrong(number, column, "a date such as 1956-03-21 or 19560321")
-            if column == "birth_date" and (
-                archive_dates.placeholder(text) or archive_dates.epoch(text)
-            ):
-                return math.nan  # it stands for none, and there is no stated age to settle it
             dates.append(date)
-    return archive_dates.between(*dates) if len(dates) == 2 else None
+    none = archive_dates.stands_for_none(row.get("birth_date", ""))  # no age says otherwise
+    return (float("nan") if none else archive_dates.between(*dates)) if len(dates) == 2 else None
 
 
 def _pixel_mm(row: Mapping[str, str], number: int) -> float | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -46,6 +47,59 @@ def test_no_home_a_long_tmpdir_and_an_empty_address_simply_work(tmp_path: Path) 
     done = _index(tmp_path, HOME="/proc/none", TMPDIR=str(long), RAY_ADDRESS="")
     assert done.returncode == 0, done.stderr
     assert "Traceback" not in done.stderr
+
+
+@pytest.fixture
+def read_only(tmp_path: Path) -> Iterator[Path]:
+    """A checkout on a file system that nobody can write to, not even root."""
+    place = tmp_path / "checkout"
+    place.mkdir()
+    mount = ["mount", "--bind", str(ROOT), str(place)]
+    again = ["mount", "-o", "remount,ro,bind", str(place)]
+    if any(
+        subprocess.run(words, capture_output=True, check=False).returncode
+        for words in (mount, again)
+    ):
+        pytest.skip("mounting read-only needs root")
+    yield place
+    subprocess.run(["umount", str(place)], check=True)
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+def test_a_read_only_checkout_is_enough(read_only: Path, tmp_path: Path, tiny_model: Path) -> None:
+    """Every job says what it is for; phantoms are written, indexed and scored elsewhere."""
+    kept = {k: v for k, v in os.environ.items() if not k.startswith("RAY_")}
+
+    def job(name: str, *flags: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-m", f"jobs.{name}", *flags],
+            capture_output=True,
+            text=True,
+            cwd=read_only,
+            env=kept | {"BAE_LOG": "text"},
+            timeout=240,
+            check=False,
+        )
+
+    with pytest.raises(OSError):
+        (read_only / "x").write_text("")
+    for path in sorted((ROOT / "jobs").glob("[a-z]*.py")):
+        if "def main(argv" in path.read_text():
+            done = job(path.stem, "--help")
+            assert done.returncode == 0 and not done.stderr, (path.stem, done.stderr)
+    places = ["--archive", str(tmp_path / "archive")]
+    tables = ["--tables", str(tmp_path / "tables")]
+    for words in (
+        ["phantom", *places, "--scans", "2"],
+        ["index", *places, *tables],
+        ["predict", *places, *tables, "--model", str(tiny_model)],
+    ):
+        done = job(*words)
+        assert done.returncode == 0, (words, done.stderr)
+    done = job("demo")  # its folder would be in the checkout
+    assert done.returncode == 2 and "cannot write at demo-data" in done.stderr, done.stderr
+    assert done.stderr.count("\n") == 1
 
 
 @pytest.mark.parametrize(
