@@ -131,8 +131,7 @@ SHOWN = {
     "restricted/scans": "scan_id patient_key sex age_years age_source views rows columns split",
     "restricted/rejects": "stage code message",
     "cohort/heatmaps": "scan_id model_id view age_group rows columns heat_min heat_max",
-    "cohort/boxes": "scan_id view box_index x0 y0 x1 y1 heat_share "
-    "region weight added_years",
+    "cohort/boxes": "scan_id view box_index x0 y0 x1 y1 heat_share region weight added_years",
     "cohort/ages": "scan_id sex age_years predicted_age_years age_low_years age_high_years views",
 }
 """The columns that tell a newcomer most; all are described in the files themselves."""

@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from bae import recipes
 from jobs import command
+from tests.fakes import dicoms, tiny
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
@@ -57,3 +59,18 @@ def test_links_and_pictures_are_there() -> None:
         for link in re.findall(r"\]\(([^)#]+)\)", path.read_text()):
             if "://" not in link:
                 assert (path.parent / link).exists(), link
+
+
+def test_the_notebooks_lines_say_an_age_and_leave_the_model_folder_as_it_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Nothing is kept beside the model: it may lie where nobody can write."""
+    model = tmp_path / "demo-data" / "model"
+    tiny.write_model(model, recipes.small())
+    (tmp_path / "scan.dcm").write_bytes(dicoms.scan())
+    before = sorted((path, path.stat().st_mtime_ns) for path in model.rglob("*"))
+    lines = README.split("Without Ray, in a notebook:")[1].split("```python")[1].split("```")[0]
+    monkeypatch.chdir(tmp_path)
+    exec(compile(lines, "README.md", "exec"), {})
+    assert 0 < float(capsys.readouterr().out) < 130
+    assert sorted((path, path.stat().st_mtime_ns) for path in model.rglob("*")) == before

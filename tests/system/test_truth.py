@@ -32,6 +32,22 @@ def test_another_key_is_exit_code_2_before_anything_is_written(
     assert sorted((p, p.stat().st_mtime_ns) for p in Path(place.tables).rglob("*")) == before
 
 
+def test_a_key_that_bae_0_1_made_is_pointed_at(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where it lies, and how to go on with it; then the same command does."""
+    place.scan("a.dcm", "ada", 1)
+    made = Path(place.tables, contract.PSEUDONYM_FILE)
+    made.parent.mkdir(parents=True)
+    made.write_text("11" * 32)
+    places = ["--archive", str(place.archive), "--tables", place.tables]
+    code, said = place.job("index", *places)
+    assert code == 2 and f"set BAE_PSEUDONYM_KEY to the content of {made}" in said
+    assert [path.name for path in Path(place.tables).rglob("*") if path.is_file()] == [made.name]
+    made.write_text("00" * 32)  # as if it had been set
+    place.night("index")
+
+
 def test_no_key_at_all_is_exit_code_2(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     """One sentence that says how to ask for the demo key."""
     place.scan("a.dcm", "ada", 1)
