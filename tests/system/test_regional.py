@@ -9,13 +9,14 @@ import numpy as np
 import pydicom
 import pytest
 
-from bae import phantom
+from bae import phantom, recipes
 from bae.body import body_mask
 from bae.method import model
 from bae.method.regional.places import PLACES
 from bae.phantom import PhantomConfig
 from bae.pipeline import reread
 from bae.tables import connect
+from bae.training import regional
 from tests.fakes.place import Place
 
 WORLD = PhantomConfig(world=4, columns=128, rows=512, ages=(40.0, 80.0))
@@ -115,6 +116,23 @@ def test_one_command_trains_a_model_that_nights_score_with(place: Place, tmp_pat
     code, said = place.job("evaluate", *flags, "--out", str(tmp_path / "evaluation"))
     assert code == 0 and "regional" in said, said
     assert (tmp_path / "evaluation" / "regional" / "regions.md").exists()
+
+
+def test_of_many_scans_so_many_are_taken(
+    place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """3,000 in earnest; the same ones whenever it is trained."""
+    assert regional.MOST_SCANS == 3000
+    monkeypatch.setattr(regional, "MOST_SCANS", 5)
+    for number in range(20):
+        place.scan(f"{number}.dcm", f"p{number}", number + 1)
+    place.night("index")
+    model_uri = str(tmp_path / "m")
+    first, again = (
+        regional.plan(recipes.recipe("regional"), place.tables, model_uri).scans["train"]
+        for _ in range(2)
+    )
+    assert first.num_rows == 5 and first.equals(again)
 
 
 def test_wrong_uses_are_sentences(place: Place, tmp_path: Path) -> None:
