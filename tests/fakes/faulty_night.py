@@ -19,8 +19,8 @@ from jobs import predict
 
 def main() -> int:
     """Run the job with the faults named first."""
-    end = sys.argv.index("--")
-    faults, flags = sys.argv[1:end], sys.argv[end + 1 :]
+    mark = sys.argv.index("--")
+    faults, flags = sys.argv[1:mark], sys.argv[mark + 1 :]
     runs.PART_OBJECTS = 2
     tables_uri = flags[flags.index("--tables") + 1]
     cluster = cluster_of(head_cpus=1, others=2) if "node" in faults else None
