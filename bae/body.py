@@ -49,7 +49,7 @@ def shape(counts: Counts, pixel_aspect: float = 1.0) -> Shape:
         pixel_aspect: height over width of a pixel.
     """
     rows, columns = counts.shape
-    sums, areas = _cell_sums(counts)
+    sums, areas = cell_sums(counts)
     total, cells = round(float(sums.sum())), (sums / areas).astype(np.float32)
     body = cells > BODY_LEVEL * max(float(np.percentile(cells, 90)), 1e-9)
     filled_rows = np.flatnonzero(body.sum(axis=1) >= 2)
@@ -80,20 +80,20 @@ def shape(counts: Counts, pixel_aspect: float = 1.0) -> Shape:
     )
 
 
-def _cell_sums(
-    counts: Counts,
+def cell_sums(
+    counts: Counts, cells: tuple[int, int] = (GRID_ROWS, GRID_COLUMNS)
 ) -> tuple[NDArray[np.integer | np.floating], NDArray[np.intp]]:
-    """Return (GRID_ROWS, GRID_COLUMNS) sums and pixels; negative counts are artefacts: 0."""
-    rows, columns = counts.shape
-    tops, lefts = (np.arange(n) * m // n for n, m in ((GRID_ROWS, rows), (GRID_COLUMNS, columns)))
+    """Return sums and pixels of each of (rows, columns) cells; negative counts are artefacts: 0."""
+    tops, lefts = (np.arange(n) * m // n for n, m in zip(cells, counts.shape, strict=True))
     values = counts if counts.dtype == np.uint16 else np.maximum(counts, 0)
     # 4096 x 4096 pixels of 65535 in 4096 cells stay below 2^32
     kind = np.uint32 if counts.dtype == np.uint16 else np.float64
     strips = np.add.reduceat(values, lefts, axis=1, dtype=kind)
     sums = np.add.reduceat(strips, tops, axis=0)
-    areas = np.outer(np.diff(tops, append=rows), np.diff(lefts, append=columns))
-    # in a picture of fewer pixels than cells, a cell without any shows the next one's
-    return sums, np.maximum(areas, 1)
+    heights, widths = (
+        np.diff(edge, append=m) for edge, m in zip((tops, lefts), counts.shape, strict=True)
+    )
+    return sums, np.outer(heights, widths)
 
 
 def _coherence(cells: NDArray[np.float32]) -> float:

@@ -1,4 +1,4 @@
-"""Scans table to a whole model in one command: recipes without networks of their own steps."""
+"""Scans table to a whole model in one command, for recipes without networks."""
 
 import argparse
 import sys

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,8 +18,9 @@ class LocalizedView:
 
     Attributes:
         view: ``anterior``, ``posterior`` or ``unknown``.
-        group: the predicted age group, 0 is the youngest; the class c of Eq. (1).
-        probabilities: (K,) softmax of the scores, sums to 1.
+        group: the predicted age group, 0 is the youngest; the class c of Eq. (1). 0 without a
+            localizer.
+        probabilities: (K,) softmax of the scores, sums to 1; empty without a localizer.
         heat: (V, U) uint8, 0-255, the network's own map size; (0, 0) without a localizer.
         heat_min, heat_max: what 0 and 255 stand for, unitless.
         boxes: regions in stored pixels, the cropped one first.
@@ -27,11 +28,11 @@ class LocalizedView:
     """
 
     view: str
-    group: int
-    probabilities: NDArray[np.float32]
+    group: int = 0
+    probabilities: NDArray[np.float32] = field(default_factory=lambda: np.empty(0, np.float32))
     heat: NDArray[np.uint8]
-    heat_min: float
-    heat_max: float
+    heat_min: float = 0.0
+    heat_max: float = 0.0
     boxes: list[Box]
     grey: Tensor
 

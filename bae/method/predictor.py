@@ -57,11 +57,7 @@ def localize(
     return [
         LocalizedView(
             view=view.name,
-            group=0,
-            probabilities=np.empty(0, np.float32),
             heat=np.empty((0, 0), np.uint8),
-            heat_min=0.0,
-            heat_max=0.0,
             boxes=[Box(0, 0, grey.shape[1], grey.shape[0], 1.0)],
             grey=grey,
         )

@@ -18,7 +18,7 @@ from bae.archive.intake import Decoded
 from bae.errors import UseError
 from bae.method import hardware, model
 from bae.method.regional import reader
-from bae.method.regional.frame import FRAME, MARGIN, lay
+from bae.method.regional.frame import FRAME, MARGIN, SHEET, lay
 from bae.pipeline import kept
 from bae.pipeline.parts import OnPart
 from bae.scan import SEX_CODE, UNKNOWN, Scan
@@ -118,5 +118,4 @@ def train(planned: Plan, on_samples: OnPart, on_scored: OnPart) -> model.Card:
 def _sheet(data: bytes | None) -> NDArray[np.float32] | None:
     if data is None:
         return None
-    size = (FRAME[0] + 2 * MARGIN[0], FRAME[1] + 2 * MARGIN[1])
-    return np.frombuffer(data, np.float16).astype(np.float32).reshape(size)
+    return np.frombuffer(data, np.float16).astype(np.float32).reshape(SHEET)

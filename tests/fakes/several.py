@@ -57,7 +57,7 @@ class Several:
 
     localizer = None
     device = "cpu"
-    recipe = recipes.small()
+    recipe = recipes.regional()
     places: Sequence[tuple[float, float]] = PLACES
 
     def predict(self, scans: Sequence[Scan]) -> list[Prediction]:

@@ -55,20 +55,21 @@ def examine(tables_uri: str, predictor: Predictor, outcomes: pa.Table) -> Region
     Returns:
         None for a model that reads whole views, or where no scan can be read any more.
     """
-    if not outcomes.num_rows:
+    recipe = predictor.recipe
+    several = recipe.region.parts == "several"
+    if not outcomes.num_rows or not (several or predictor.localizer):
         return None
-    recipe, eye = predictor.recipe, Eye(predictor)
     rows = {row["scan_id"]: row for row in outcomes.to_pylist()}
     # pseudonyms are hashes: their order is chance, and the same for every model
-    seen = dict(panels(tables_uri, eye, sorted(rows)[:MOST_MAPS], rows))
+    seen = dict(panels(tables_uri, predictor, sorted(rows)[:MOST_MAPS], rows))
     if not seen:
         return None
     edges = recipe.localizer.group_edges_years
-    drawn = figure3.draw(outcomes, edges, _reader(tables_uri, eye, rows))
+    drawn = figure3.draw(outcomes, edges, _reader(tables_uri, predictor, rows))
     names = [f"{low:.0f}-{high:.0f} years" for low, high in pairwise(edges)]
     drawn["atlas"] = atlas.atlas(means(seen, rows, edges), names)
     few = first_of_each_patient(seen, rows)[:MOST_CHECKS]
-    checks = measured.checks(predictor, seen, few, rows, several=bool(eye.several))
+    checks = measured.checks(predictor, seen, few, rows, several=several)
     places = account.by_region(seen, rows)
     if places:
         drawn["atlas_by_region"] = account.atlas_by_region(places)
@@ -79,47 +80,28 @@ def examine(tables_uri: str, predictor: Predictor, outcomes: pa.Table) -> Region
     )
 
 
-class Eye:
-    """Sees what a method finds in a scan, whether it has one region a view or several.
-
-    Attributes:
-        several: whether its boxes say their weight; None until it has seen a scan.
-    """
-
-    def __init__(self, predictor: Predictor) -> None:
-        """Open it; nothing is computed yet."""
-        self.predictor = predictor
-        self.several: bool | None = None
-
-    def views(self, scan: Scan) -> Sequence[LocalizedView]:
-        """Return what is found in each view; nothing where the method reads whole views."""
-        predictor = self.predictor
-        if self.several is not False:
-            said = predictor.predict([scan])[0].views
-            self.several = any(box.weight is not None for view in said for box in view.boxes)
-            if self.several:
-                return said
-        if predictor.localizer is None:
-            return []
-        views = chosen_views(scan, predictor.recipe)
-        return localize(predictor.localizer, predictor.recipe, views, predictor.device)
+def _found(predictor: Predictor, scan: Scan, several: bool) -> Sequence[LocalizedView]:
+    """Return what the method finds in each view."""
+    if several:
+        return predictor.predict([scan])[0].views
+    views = chosen_views(scan, predictor.recipe)
+    return localize(predictor.localizer, predictor.recipe, views, predictor.device)
 
 
 def _reader(
-    tables_uri: str, eye: Eye, rows: Mapping[str, Row]
+    tables_uri: str, predictor: Predictor, rows: Mapping[str, Row]
 ) -> Callable[[Sequence[str]], dict[str, Panels]]:
-    return lambda scan_ids: dict(panels(tables_uri, eye, scan_ids, rows))
+    return lambda scan_ids: dict(panels(tables_uri, predictor, scan_ids, rows))
 
 
 def panels(
-    tables_uri: str, eye: Eye, scan_ids: Sequence[str], rows: Mapping[str, Row]
+    tables_uri: str, predictor: Predictor, scan_ids: Sequence[str], rows: Mapping[str, Row]
 ) -> Iterator[tuple[str, Panels]]:
     """Yield what the method finds in each scan, one panel per scored view."""
+    region = predictor.recipe.region
+    several = region.parts == "several"
     for scan_id, scan in reread.scans(tables_uri, scan_ids):
-        found = eye.views(scan)
-        if not found:
-            return
-        gamma = None if eye.several else eye.predictor.recipe.region.gamma
+        found = _found(predictor, scan, several)
         yield (
             scan_id,
             [
@@ -130,9 +112,9 @@ def panels(
                     heat=own.heat,
                     boxes=read_from(own.boxes),
                     pixel_mm=scan.pixel_mm,
-                    gamma=gamma,
+                    gamma=None if several else region.gamma,
                 )
-                for view, own in zip(chosen_views(scan, eye.predictor.recipe), found, strict=True)
+                for view, own in zip(chosen_views(scan, predictor.recipe), found, strict=True)
             ],
         )
 

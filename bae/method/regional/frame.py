@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from torch import Tensor
 
-from bae.body import Counts, body_cells
+from bae.body import Counts, body_cells, cell_sums
 
 CELL_MM = 8.0
 """Side of the frame's cells: finer than bones of two people ever agree."""
@@ -28,6 +28,8 @@ CROWN_MM, BODY_MM = 86.0, 1700.0
 """Where the crown lies on the frame, and how long the body is there, crown to toes."""
 MARGIN = (16, 12)
 """Rows and columns of a sheet beyond the frame, each side: what displacements may reach for."""
+SHEET = (FRAME[0] + 2 * MARGIN[0], FRAME[1] + 2 * MARGIN[1])
+"""Rows and columns of a sheet."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -81,16 +83,13 @@ def lay(counts: Counts, pixel_mm: tuple[float, float] | None) -> Sheet:
     affine = outline(counts, pixel_mm)
     whole_mm = np.array(size_mm(counts, pixel_mm))
     pixel_area_mm2 = np.float32((whole_mm / counts.shape).prod())
-    picture = np.maximum(np.asarray(counts, np.float32), 0)
     # cells of half the frame's: what is finer is noise, and sampling it takes longer
     cells = np.maximum(np.ceil(2 * whole_mm / (affine[0, 0] * CELL_MM)), 8).astype(int)
-    if (cells < picture.shape).all():
-        tops, lefts = (np.arange(n) * m // n for n, m in zip(cells, picture.shape, strict=True))
-        sums = np.add.reduceat(np.add.reduceat(picture, tops, axis=0), lefts, axis=1)
-        heights, widths = (
-            np.diff(edge, append=n) for edge, n in zip((tops, lefts), picture.shape, strict=True)
-        )
-        picture = sums / np.outer(heights, widths).astype(np.float32)
+    if (cells < counts.shape).all():
+        sums, pixels = cell_sums(counts, (int(cells[0]), int(cells[1])))
+        picture = (sums / pixels).astype(np.float32)
+    else:
+        picture = np.maximum(np.asarray(counts, np.float32), 0)
     picture = ndimage.gaussian_filter(picture, 0.8) / pixel_area_mm2
     per_mm = np.array(picture.shape) / whole_mm
     first_mm = (0.5 - np.array(MARGIN)) * CELL_MM
@@ -98,7 +97,7 @@ def lay(counts: Counts, pixel_mm: tuple[float, float] | None) -> Sheet:
         picture,
         per_mm[:, None] * affine[:, :2] * CELL_MM,
         per_mm * (affine[:, :2] @ first_mm + affine[:, 2]) - 0.5,
-        (FRAME[0] + 2 * MARGIN[0], FRAME[1] + 2 * MARGIN[1]),
+        SHEET,
         order=1,
         mode="constant",
         cval=np.nan,

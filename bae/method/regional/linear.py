@@ -169,7 +169,7 @@ def _components(filled_NJ: Floats32, inner_NN: Floats) -> tuple[Floats32, float]
 
 
 def _solved(products_NN: Floats, years_N: Floats, penalty: float) -> tuple[Floats, float]:
-    """Return the scans' weights, and the answer where all products are 0; see ``_answers``."""
+    """Return the scans' weights, and the answer where all products are 0; see ``fit``."""
     middle_N = products_NN.mean(axis=0)
     centred_NN = products_NN - middle_N - middle_N[:, None] + middle_N.mean()
     # scans that are all alike leave nothing to invert

@@ -18,7 +18,7 @@ from torch import Tensor
 from bae.method.heatmap import to_byte_scale
 from bae.method.prediction import LocalizedView
 from bae.method.regional import choose, linear, uptake
-from bae.method.regional.frame import Sheet, blurred, body_coordinates, lay, stack
+from bae.method.regional.frame import Sheet, blurred, body_coordinates, lay, size_mm, stack
 from bae.method.regional.places import place_name
 from bae.method.regional.template import Registered, Template, learn, onto_view, to_frame
 from bae.recipes import Region
@@ -170,21 +170,25 @@ def read(reader: Reader, scan: Scan, views: Sequence[View], region: Region) -> S
     sheets = [lay(view.counts, scan.pixel_mm) for view in views]
     placed = _placed(reader, views, sheets)
     male = np.array([SEX_CODE[scan.sex]])
-    columns_1J = _columns(reader, placed)
+    own = {
+        kind: uptake.features(registered.density_NYX, reader.bodies[kind])
+        for kind, (_, registered) in placed.items()
+    }
+    columns_1J = _columns(reader, own)
     account_J = torch.from_numpy(reader.model.account(columns_1J, male)[0])
     years, importance = reader.by_place(account_J), reader.importance(float(male[0]))
-    alone = [_columns(reader, {kind: own}) for kind, own in placed.items()]
+    alone = [_columns(reader, {kind: seen_1J}) for kind, seen_1J in own.items()]
     standard_J = reader.model.standard(columns_1J)[0] * _scale(reader)
     found: list[LocalizedView | None] = [None] * len(views)
     for kind, (i, registered) in placed.items():
         found[i] = _view(
             views[i], kind, sheets[i], registered, importance[kind], years[kind], scan, region
         )
-    shown = [_none(view) if own is None else own for view, own in zip(views, found, strict=True)]
+    shown = [_none(view) if one is None else one for view, one in zip(views, found, strict=True)]
     return Seen(
         years=float(reader.model.predict(columns_1J, male)[0]),
         spread=float(np.sqrt(np.mean(standard_J**2)) + np.isnan(columns_1J).mean()),
-        view_years=tuple(float(reader.model.predict(own, male)[0]) for own in alone),
+        view_years=tuple(float(reader.model.predict(one, male)[0]) for one in alone),
         views=tuple(_weighed(shown)),
     )
 
@@ -207,14 +211,12 @@ def _placed(reader: Reader, views: Sequence[View], sheets: Sequence[Sheet]) -> P
     return found
 
 
-def _columns(reader: Reader, placed: Mapping[str, tuple[int, Registered]]) -> NDArray[np.float32]:
+def _columns(reader: Reader, seen: Mapping[str, Tensor]) -> NDArray[np.float32]:
+    """Return (1, J) of both views; NaN for a kind that is not among those seen."""
     parts = []
     for kind in KINDS:
-        if kind in placed:
-            parts.append(uptake.features(placed[kind][1].density_NYX, reader.bodies[kind]))
-        else:
-            size = uptake.size(reader.bodies[kind])
-            parts.append(torch.full((1, size), torch.nan))
+        missing_1J = torch.full((1, uptake.size(reader.bodies[kind])), torch.nan)
+        parts.append(seen.get(kind, missing_1J))
     return np.asarray(torch.cat(parts, dim=1).numpy(force=True), np.float32)
 
 
@@ -239,26 +241,24 @@ def _view(
     heat_YX = importance_YX * shown_YX
     pixel_mm = scan.pixel_mm or (1.0, 1.0)
     rows, columns = view.counts.shape
-    size_mm = (rows * pixel_mm[0], columns * pixel_mm[1])
     corners = choose.squares(heat_YX.numpy(), region.count, region.size_mm)
     own_KYX = choose.covered(corners, region.size_mm)
     total = float(heat_YX.sum()) or 1.0
     boxes = []
     for corner, own_YX in zip(corners, own_KYX, strict=True):
-        share = float(heat_YX[own_YX].sum()) / total
+        held = float(heat_YX[own_YX].sum())
         box = choose.in_view(
-            corner, region.size_mm, field_2YX, sheet.affine, pixel_mm, (rows, columns), share
+            corner, region.size_mm, field_2YX, sheet.affine, pixel_mm, (rows, columns), held / total
         )
         if box is not None:
-            box = replace(box, years=float(years_YX[own_YX].sum()), weight=share * total)
+            box = replace(box, years=float(years_YX[own_YX].sum()), weight=held)
             boxes.append(_named(box, kind, field_2YX, sheet, pixel_mm))
     # single cells are noise of the slopes; what is shown is what a square adds up
     smooth_YX = blurred(heat_YX[None], 1.0)[0] * (shown_YX & (importance_YX > 0))
-    heat_VU = onto_view(smooth_YX, field_2YX, sheet.affine, size_mm, MAP)
+    whole_mm = size_mm(view.counts, scan.pixel_mm)
+    heat_VU = onto_view(smooth_YX, field_2YX, sheet.affine, whole_mm, MAP)
     return LocalizedView(
         view=view.name,
-        group=0,
-        probabilities=np.empty(0, np.float32),
         heat=to_byte_scale(heat_VU[None])[0].numpy(),
         heat_min=float(heat_VU.min()),
         heat_max=float(heat_VU.max()),
@@ -290,11 +290,7 @@ def _none(view: View) -> LocalizedView:
     rows, columns = view.counts.shape
     return LocalizedView(
         view=view.name,
-        group=0,
-        probabilities=np.empty(0, np.float32),
         heat=np.zeros((1, 1), np.uint8),
-        heat_min=0.0,
-        heat_max=0.0,
         boxes=[Box(0, 0, columns, rows, 1.0, weight=0.0)],
         grey=torch.empty(0, 0),
     )
