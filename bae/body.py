@@ -83,7 +83,10 @@ def shape(counts: Counts, pixel_aspect: float = 1.0) -> Shape:
 def cell_sums(
     counts: Counts, cells: tuple[int, int] = (GRID_ROWS, GRID_COLUMNS)
 ) -> tuple[NDArray[np.integer | np.floating], NDArray[np.intp]]:
-    """Return sums and pixels of each of (rows, columns) cells; negative counts are artefacts: 0."""
+    """Return sums and pixels of each of (rows, columns) cells; negative counts are artefacts: 0.
+
+    Where a view has fewer pixels than cells, neighbouring cells share a pixel.
+    """
     tops, lefts = (np.arange(n) * m // n for n, m in zip(cells, counts.shape, strict=True))
     values = counts if counts.dtype == np.uint16 else np.maximum(counts, 0)
     # 4096 x 4096 pixels of 65535 in 4096 cells stay below 2^32
@@ -91,7 +94,8 @@ def cell_sums(
     strips = np.add.reduceat(values, lefts, axis=1, dtype=kind)
     sums = np.add.reduceat(strips, tops, axis=0)
     heights, widths = (
-        np.diff(edge, append=m) for edge, m in zip((tops, lefts), counts.shape, strict=True)
+        np.maximum(np.diff(edge, append=m), 1)
+        for edge, m in zip((tops, lefts), counts.shape, strict=True)
     )
     return sums, np.outer(heights, widths)
 
