@@ -58,7 +58,8 @@ def plan(tables_uri: str, model_uris: Sequence[str], out_uri: str) -> Plan:
     Raises:
         UseError: no held-out scans of known age, a model that is not whole, or models of
             different age groups, whose scans would not be the same; a model that was trained
-            on patients of the test split, or another pseudonym key than the tables'.
+            on patients of the test split, or another pseudonym key than the tables'; fewer than
+            five patients to test with, whose mean error would tell of each of them.
     """
     cards = tuple(model.check(uri) for uri in model_uris)
     edges = {card.recipe.localizer.group_edges_years for card in cards}
@@ -68,6 +69,12 @@ def plan(tables_uri: str, model_uris: Sequence[str], out_uri: str) -> Plan:
         split: kept.training_scans(tables_uri, cards[0].recipe, split)
         for split in ("train", "validation", "test")
     }
+    people = pc.count_distinct(scans["test"]["patient_key"]).as_py()
+    if people < metrics.FEWEST:
+        raise UseError(
+            f"the test split has scans of known age of {people} patient(s); an evaluation of "
+            f"fewer than {metrics.FEWEST} would tell of each of them: index more scans"
+        )
     told = Reading.of(tables_uri).settings
     return Plan(
         tables_uri=tables_uri,

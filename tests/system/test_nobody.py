@@ -9,11 +9,13 @@ import re
 from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 
 from bae import recipes
-from bae.evaluation import metrics, plots, scorecard
+from bae.errors import UseError
+from bae.evaluation import metrics, plots, run, scorecard
 from bae.evaluation.panels import title
 from bae.method import model
 from bae.pipeline import kept
@@ -345,3 +347,23 @@ def test_scans_whose_ages_disagree_are_neither_trained_on_nor_judged(
     for split in ("train", "validation", "test"):
         used = kept.training_scans(place.tables, recipes.small(), split)["scan_id"].to_pylist()
         assert used and disagree.isdisjoint(used)
+
+
+def test_an_evaluation_of_few_people_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Four patients in the test split, however many scans: nothing is written."""
+    root = str(tmp_path / "tables")
+    rows.night(root, rows.listing(range(1, 120)))
+    known = kept.training_scans
+
+    def few(tables_uri: str, recipe: recipes.Recipe, split: str) -> pa.Table:
+        scans = known(tables_uri, recipe, split)
+        people = sorted(set(scans["patient_key"].to_pylist()))[: metrics.FEWEST - 1]
+        return scans.filter(pc.is_in(scans["patient_key"], pa.array(people)))
+
+    monkeypatch.setattr(kept, "training_scans", few)
+    monkeypatch.setattr(model, "check", lambda uri: model.Card(recipe=recipes.small(), parts={}))
+    with pytest.raises(UseError, match="4 patient"):
+        run.plan(root, ["nowhere"], str(tmp_path / "out"))
+    assert not (tmp_path / "out").exists()
