@@ -1,9 +1,6 @@
-"""Every number of the method, as frozen values, and the named recipes built from them.
+"""The named recipes, each built from ``bae.sections``: all choices of one model.
 
-The defaults are the paper's ("Region of Interest Localization for Bone Age
-Estimation Using Whole-Body Bone Scintigraphy", 2021); where the paper is silent
-the line says "ours" and ``bae/method/PAPER.md`` says how it was chosen. A variant is
-a new function that replaces fields, never a new class.
+A variant is a new function that replaces fields, never a new class.
 """
 
 import bisect
@@ -15,172 +12,28 @@ from typing import Any
 
 from bae import overrides
 from bae.errors import RecipeError
+from bae.sections import Fit, Localizer, Region, Regressor, Windowing, check
 
-
-def _check(passed: bool, message: str) -> None:
-    if not passed:
-        raise RecipeError(message)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Windowing:
-    """Counts to grey values: clip at a percentile, scale to 0-1, apply a power."""
-
-    percentile: float = 99.5
-    """Percent of body pixels at or below white; ours: bladder and injection site lie far above."""
-    power: float = 0.5
-    """Unitless exponent; ours: the root makes Poisson noise about equally large everywhere."""
-
-    def __post_init__(self) -> None:
-        _check(50 < self.percentile <= 100, "windowing.percentile must lie in (50, 100]")
-        _check(0 < self.power <= 1, "windowing.power must lie in (0, 1]")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Localizer:
-    """The network of Fig. 1 (a): which age group, and where it shows."""
-
-    trunk: str = "resnet50"
-    """Feature extractor, a name in ``bae.method.trunks.TRUNKS``; section III."""
-    weights: str = "imagenet"
-    """``imagenet`` or ``none``; section IV."""
-    width: int = 300
-    """Input columns, pixels; section III."""
-    height: int = 1000
-    """Input rows, pixels; section III."""
-    group_edges_years: tuple[float, ...] = (40.0, 50.0, 60.0, 70.0, 80.0)
-    """Age group edges; four groups in section III, the edges are ours."""
-
-    def __post_init__(self) -> None:
-        _check(self.width >= 32 and self.height >= 32, "localizer.width and height must be >= 32")
-        _check(self.weights in ("imagenet", "none"), "localizer.weights: imagenet or none")
-        edges = self.group_edges_years
-        _check(
-            len(edges) >= 3 and list(edges) == sorted(set(edges)),
-            "localizer.group_edges_years must be at least three rising ages",
-        )
-
-    @property
-    def groups(self) -> int:
-        """Return the number of age groups (the paper's 4)."""
-        return len(self.group_edges_years) - 1
-
-
-@dataclass(frozen=True, kw_only=True)
-class Region:
-    """Eq. (3): heat map to mask to crop."""
-
-    gamma: float = 150.0
-    """Threshold on the 0-255 scale; section III."""
-    parts: str = "all"
-    """Crop round ``all`` parts of the mask, or the ``hottest`` or ``largest`` of them; ours.
-    ``whole`` takes the whole view and needs no localizer: Table 1's other methods.
-    ``several`` names ``count`` squares of ``size_mm`` a view, chosen by their heat."""
-    count: int = 6
-    """Squares a view, for ``several``; see ``bae/method/regional/NOTES.md``."""
-    size_mm: float = 150.0
-    """Their side on a body of 1.7 m, for ``several``; smaller on shorter people."""
-    views: str = "both"
-    """``both``, ``anterior`` or ``posterior``: which views are scored; ours."""
-
-    def __post_init__(self) -> None:
-        _check(0 <= self.gamma <= 255, "region.gamma must lie in [0, 255]")
-        _check(
-            self.parts in ("hottest", "largest", "all", "whole", "several"),
-            "region.parts: hottest, largest, all, whole or several",
-        )
-        _check(1 <= self.count <= 20, "region.count must lie in [1, 20]")
-        _check(40 <= self.size_mm <= 600, "region.size_mm must lie in [40, 600]")
-        _check(
-            self.views in ("both", "anterior", "posterior"),
-            "region.views: both, anterior or posterior",
-        )
-
-
-@dataclass(frozen=True, kw_only=True)
-class Regressor:
-    """The network of Fig. 1 (b): crop and sex to years."""
-
-    trunk: str = "inception_v3"
-    """Feature extractor, a name in ``bae.method.trunks.TRUNKS``; section III."""
-    weights: str = "imagenet"
-    """``imagenet`` or ``none``; section IV."""
-    width: int = 299
-    """Crop columns, pixels; the network's own size, ours."""
-    height: int = 299
-    """Crop rows, pixels; the network's own size, ours."""
-    use_sex: bool = True
-    """Whether sex enters; Table 1 has both columns."""
-    sex_neurons: int = 32
-    """Width of the linear layer on sex; section IV."""
-    hidden_neurons: int = 1024
-    """Width of the two linear layers; section IV."""
-    dropout: float = 0.2
-    """After each of the two linear layers; section IV."""
-    pair: bool = False
-    """Whether both views enter together, side by side: the multiple inputs of Table 1."""
-    loss: str = "squared"
-    """``squared``, Eq. (4), or ``mean_variance`` over one-year bins (Pan et al. 2018)."""
-
-    def __post_init__(self) -> None:
-        _check(self.loss in ("squared", "mean_variance"), "regressor.loss: squared, mean_variance")
-        _check(self.width >= 32 and self.height >= 32, "regressor.width and height must be >= 32")
-        _check(self.weights in ("imagenet", "none"), "regressor.weights: imagenet or none")
-        _check(self.sex_neurons > 0 and self.hidden_neurons > 0, "regressor: layers need neurons")
-        _check(0 <= self.dropout < 1, "regressor.dropout must lie in [0, 1)")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Fit:
-    """How one network is trained. Adam, 32 and 1e-4 are the paper's; the rest is ours."""
-
-    epochs: int = 40
-    """Passes over the training views."""
-    batch_size: int = 32
-    """Views per step over all workers; section IV."""
-    learning_rate: float = 1e-4
-    """Adam's step size; section IV."""
-    schedule: str = "constant"
-    """``constant``, or ``cosine`` to zero after the warm-up."""
-    warmup_epochs: float = 0.0
-    """Epochs over which the rate rises linearly from zero."""
-    average_decay: float = 0.0
-    """Decay per step of the exponential moving average of the weights; 0 turns it off."""
-    clip_norm: float = 5.0
-    """Largest gradient norm; larger gradients are scaled down."""
-    patience: int = 8
-    """Epochs without a better validation score before training stops."""
-    mirror: float = 0.5
-    """Share of views mirrored left to right."""
-    rotate_degrees: float = 3.0
-    """Largest rotation either way."""
-    scale: float = 0.05
-    """Largest relative change of size either way."""
-    shift: float = 0.02
-    """Largest shift either way, as a share of width and height."""
-    intensity: float = 0.1
-    """Largest relative change of grey values either way."""
-    box_jitter: float = 0.0
-    """Largest move of each edge of a crop either way, as a share of the box; regressor only."""
-    mixed: bool = True
-    """Whether matrix products are bf16 where the hardware has it; weights and sums never are."""
-    seed: int = 0
-    """Seeds initial heads, order, augmentation and dropout."""
-
-    def __post_init__(self) -> None:
-        _check(self.epochs >= 1, "epochs must be >= 1")
-        _check(self.batch_size >= 2, "batch_size must be >= 2 (batch norm needs two)")
-        _check(self.learning_rate > 0, "learning_rate must be > 0")
-        _check(self.schedule in ("constant", "cosine"), "schedule: constant or cosine")
-        _check(0 <= self.average_decay < 1, "average_decay must lie in [0, 1)")
-        _check(self.clip_norm > 0 and self.patience >= 1, "clip_norm > 0 and patience >= 1")
-        _check(0 <= self.mirror <= 1, "mirror must lie in [0, 1]")
-        _check(0 <= self.box_jitter <= 0.25, "box_jitter must lie in [0, 0.25]")
-        _check(
-            min(self.warmup_epochs, self.rotate_degrees, self.scale, self.shift, self.intensity)
-            >= 0,
-            "warmup_epochs, rotate_degrees, scale, shift and intensity must be >= 0",
-        )
+__all__ = [
+    "RECIPES",
+    "Fit",
+    "Localizer",
+    "Recipe",
+    "Region",
+    "Regressor",
+    "Windowing",
+    "age_group",
+    "best",
+    "from_json",
+    "paper",
+    "recipe",
+    "regional",
+    "regions",
+    "small",
+    "small_regions",
+    "to_json",
+    "with_margin",
+]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -189,7 +42,9 @@ class Recipe:
 
     name: str = "paper"
     method: str = "networks"
-    """``networks``, the two of Fig. 1, or ``regional``, the linear model; fixed by the recipe."""
+    """Fixed by the recipe: ``networks``, the two of Fig. 1; ``regional``, the linear model;
+    ``regions``, a network that reads the squares which that model chooses; ``stack``, the
+    weighted mean of both."""
     windowing: Windowing = field(default_factory=Windowing)
     localizer: Localizer = field(default_factory=Localizer)
     region: Region = field(default_factory=Region)
@@ -198,8 +53,8 @@ class Recipe:
     fit_regressor: Fit = field(default_factory=Fit)
 
     def __post_init__(self) -> None:
-        fits = (self.region.parts == "several") == (self.method == "regional")
-        _check(fits, "region.parts=several is what recipe regional has, and no other")
+        fits = (self.region.parts == "several") == (self.method != "networks")
+        check(fits, "region.parts=several is what a linear model chooses, and no other method")
 
 
 def paper() -> Recipe:
@@ -233,6 +88,50 @@ def small() -> Recipe:
 def regional() -> Recipe:
     """Return the linear model on log uptake of registered bodies; it has no network."""
     return Recipe(name="regional", method="regional", region=Region(parts="several"))
+
+
+def regions() -> Recipe:
+    """Return one trunk that reads the linear model's squares, both views, with attention."""
+    return Recipe(
+        name="regions",
+        method="regions",
+        region=Region(parts="several"),
+        regressor=Regressor(trunk="resnet50", width=112, height=112, members=3),
+        fit_regressor=Fit(keep="last", schedule="cosine", warmup_epochs=1.0, box_jitter=0.06),
+    )
+
+
+def small_regions() -> Recipe:
+    """Return ``regions`` at a size that two CPU cores train in minutes."""
+    return replace(
+        regions(),
+        name="small_regions",
+        regressor=Regressor(
+            trunk="small_resnet10",
+            weights="none",
+            width=64,  # 150 mm at the 2.3 mm of most scans: as stored
+            height=64,
+            hidden_neurons=64,
+            members=3,
+        ),
+        fit_regressor=Fit(
+            epochs=40,
+            batch_size=16,
+            learning_rate=2e-3,
+            schedule="cosine",
+            warmup_epochs=1.0,
+            average_decay=0.98,
+            keep="last",
+            rotate_degrees=5.0,
+            shift=0.03,
+            box_jitter=0.06,
+        ),
+    )
+
+
+def best() -> Recipe:
+    """Return the weighted mean of ``regional`` and ``small_regions``: one model of two parts."""
+    return replace(small_regions(), name="best", method="stack")
 
 
 def _baseline(trunk: str, multiple_inputs: bool, full: bool) -> Recipe:
@@ -279,7 +178,8 @@ def _named() -> dict[str, Callable[[], Recipe]]:
         methods[name] = partial(_baseline, trunk, multiple_inputs, True)
         methods[f"small_{name}"] = partial(_baseline, f"small_{trunk}", multiple_inputs, False)
     without = {f"{name}_without_sex": partial(_without_sex, m) for name, m in methods.items()}
-    return methods | without | {"regional": regional}
+    bodies = {"regional": regional, "regions": regions, "small_regions": small_regions}
+    return methods | without | bodies | {"best": best}
 
 
 RECIPES: dict[str, Callable[[], Recipe]] = _named()

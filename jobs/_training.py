@@ -20,23 +20,7 @@ def main(name: str, task: Callable[[recipes.Recipe], Task], argv: Sequence[str] 
         f"python -m jobs.train_{name} --tables tables --model model --recipe small",
     )
     add_flags(parser, "paper")
-    parser.add_argument(
-        "--weights", metavar="URI", help="folder with torchvision's ImageNet files, or none"
-    )
-    parser.add_argument(
-        "--workers",
-        type=_workers,
-        default=1,
-        metavar="N|MIN:MAX",
-        help="training processes (default 1); MIN:MAX takes as many as the cluster has",
-    )
-    parser.add_argument(
-        "--gpus",
-        type=int,
-        choices=(0, 1),
-        default=None,
-        help="GPUs of each training process (default: 1 where the cluster has them)",
-    )
+    add_network_flags(parser)
 
     def job(options: argparse.Namespace) -> None:
         environment.check()
@@ -49,7 +33,7 @@ def main(name: str, task: Callable[[recipes.Recipe], Task], argv: Sequence[str] 
                 options.workers,
                 options.gpus,
                 counter("prepared", "the archive"),
-                _report_epoch,
+                report_epoch,
                 counter("scored", "the validation scans"),
             )
         done = card.parts[name]
@@ -77,6 +61,27 @@ def add_flags(parser: argparse.ArgumentParser, recipe: str) -> None:
         metavar="SECTION.FIELD=VALUE",
         dest="changes",
         help="change one field of the recipe; may be repeated",
+    )
+
+
+def add_network_flags(parser: argparse.ArgumentParser) -> None:
+    """Add what a network's training needs beside."""
+    parser.add_argument(
+        "--weights", metavar="URI", help="folder with torchvision's ImageNet files, or none"
+    )
+    parser.add_argument(
+        "--workers",
+        type=_workers,
+        default=1,
+        metavar="N|MIN:MAX",
+        help="training processes (default 1); MIN:MAX takes as many as the cluster has",
+    )
+    parser.add_argument(
+        "--gpus",
+        type=int,
+        choices=(0, 1),
+        default=None,
+        help="GPUs of each training process (default: 1 where the cluster has them)",
     )
 
 
@@ -110,7 +115,8 @@ def _workers(text: str) -> int | tuple[int, int]:
     return numbers[0] if len(numbers) == 1 else (numbers[0], numbers[1])
 
 
-def _report_epoch(metrics: dict[str, float]) -> None:
+def report_epoch(metrics: dict[str, float]) -> None:
+    """Say how an epoch went."""
     score = (
         f"mean absolute error {metrics['mae_years']:.2f} years"
         if "mae_years" in metrics

@@ -1,4 +1,4 @@
-"""Scans table to a whole model in one command, for recipes without networks."""
+"""Scans table to a whole model in one command, for recipes that know the body's regions."""
 
 import argparse
 import sys
@@ -15,27 +15,33 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the job; see ``--help``."""
     parser = command.Parser(
         "train",
-        "Train a model of one step on the scans table and write it to the model folder. The two "
-        "networks of the paper's method have two jobs: train_localizer, then train_regressor.",
-        "python -m jobs.train --tables tables --model model --recipe regional",
+        "Train a model on the scans table and write it to the model folder: recipes best, regions, "
+        "small_regions and regional. The two networks of the paper's method have two jobs: "
+        "train_localizer, then train_regressor.",
+        "python -m jobs.train --tables tables --model model --recipe best",
     )
-    _training.add_flags(parser, "regional")
+    _training.add_flags(parser, "best")
+    _training.add_network_flags(parser)
 
     def job(options: argparse.Namespace) -> None:
         environment.check()
         storage.check_writable(options.model)
         recipe = recipes.recipe(options.recipe, options.changes)
-        plan = regional.plan(recipe, options.tables, options.model)
+        plan = regional.plan(recipe, options.tables, options.model, options.weights)
         with session.session(), after_writing():
             card = regional.train(
                 plan,
+                options.workers,
+                options.gpus,
                 _training.counter("prepared", "the archive"),
+                _training.report_epoch,
                 _training.counter("scored", "the validation scans"),
             )
-        done = card.parts["regional"]
         print(f"trained model {card.model_id}, recipe {recipe.name}")
-        print(_training.learned_from(done))
-        print(f"  in {done.fit['seconds']:.0f} s; written to {options.model}")
+        for name, done in card.parts.items():
+            print(f"{name}, in {done.fit['seconds']:.0f} s:")
+            print(_training.learned_from(done))
+        print(f"written to {options.model}")
 
     return command.run(parser, monitoring.counted(parser, job), argv)
 

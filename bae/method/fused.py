@@ -31,11 +31,12 @@ from torch.nn import functional as F
 
 from bae.method import hardware
 from bae.method.networks import Localizer, Regressor
+from bae.method.regional.attention import Attention, Member
 from bae.method.trunks import Trunk
 
 log = logging.getLogger(__name__)
 
-N = TypeVar("N", Localizer, Regressor)
+N = TypeVar("N", Localizer, Regressor, Member)
 
 PIXELS_AT_ONCE = 600_000
 """Two localizer inputs or six crops: their feature maps fit into a CPU's caches (2 views
@@ -64,6 +65,14 @@ def fast(network: N, precision: str | None = None) -> N:
     quick = copy.copy(network)
     trunk = FusedTrunk(network.trunk, torch.bfloat16 if half else torch.float32)
     quick._modules = {**network._modules, "trunk": trunk}
+    return quick
+
+
+def fast_members(network: Attention, precision: str | None = None) -> Attention:
+    """Return a network whose members are ``fast``."""
+    quick = copy.copy(network)
+    members = [fast(member, precision) for member in network.members if isinstance(member, Member)]
+    quick._modules = {**network._modules, "members": nn.ModuleList(members)}
     return quick
 
 

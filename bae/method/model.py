@@ -5,7 +5,8 @@
     <model>/card.json              recipe, data digest, metrics, versions, hashes of the weights
     <model>/localizer.safetensors
     <model>/regressor.safetensors
-    <model>/regional.safetensors   the one part of recipe ``regional``
+    <model>/regional.safetensors   the linear model: all of recipe ``regional``
+    <model>/regions.safetensors    the network that reads its squares
     <model>/*_patients.parquet     whom each was trained on, see evaluation.trained_on
 
 ``card.json`` is written last, so a folder whose card fits its files is whole.
@@ -27,9 +28,11 @@ from bae import recipes, storage
 from bae.errors import ModelError, RecipeError
 from bae.method.calibration import Calibration
 from bae.method.networks import Localizer, Regressor
+from bae.method.regional.attention import Attention
 from bae.method.regional.reader import Reader
 
 CARD = "card.json"
+PARTS = {"localizer", "regressor", "regional", "regions"}
 VERSIONED = ("bae", "torch", "torchvision", "ray", "pydicom", "pyarrow", "numpy")
 
 
@@ -57,7 +60,8 @@ class Card:
     Attributes:
         recipe: how it was made.
         parts: ``localizer`` and, once trained, ``regressor``; the latter alone where whole
-            views are taken; ``regional`` alone for the linear model.
+            views are taken; ``regional`` for the linear model, and ``regions`` for a network on
+            its squares.
         versions: of what decides the numbers.
         calibration: of its intervals and probabilities; None before it was calibrated.
         validation: figures on the validation patients, see ``scorecard.summary``.
@@ -150,8 +154,8 @@ def _require_kinds(values: dict[str, Any]) -> None:
     for name, value, kind in kinds:
         if not isinstance(value, kind):
             raise TypeError(f"{name} is of another kind")
-    if not set(values["parts"]) <= {"localizer", "regressor", "regional"}:
-        raise ValueError("a part is neither localizer nor regressor nor regional")
+    if unknown := sorted(set(values["parts"]) - PARTS):
+        raise ValueError(f"no part is called {unknown[0]}")
 
 
 def save_part(
@@ -162,7 +166,7 @@ def save_part(
     Args:
         uri: the model folder.
         card: the card so far.
-        name: ``localizer``, ``regressor`` or ``regional``.
+        name: one of ``PARTS``.
         tensors: a network's ``state_dict``, or what ``Reader.tensors`` gives.
         part: the fields of ``Part`` but the hash.
 
@@ -211,8 +215,9 @@ def check(uri: str) -> Card:
         ModelError: a part is missing or does not match the card.
     """
     card = load_card(uri)
-    if card.recipe.method == "regional":
+    if card.recipe.method != "networks":
         load_regional(uri, card)
+        load_regions(uri, card)
         return card
     if card.recipe.region.parts != "whole":
         load_localizer(uri, card)
@@ -242,6 +247,15 @@ def load_regional(uri: str, card: Card) -> Reader:
         raise ModelError(f"regional.safetensors in {uri} is not whole: {error}") from error
 
 
+def load_regions(uri: str, card: Card) -> Attention | None:
+    """Load the network of several regions; None for the linear model alone. See ``_load``."""
+    if card.recipe.method == "regional":
+        return None
+    network = Attention(card.recipe.regressor)
+    _load(uri, card, "regions", network)
+    return network
+
+
 def _load(uri: str, card: Card, name: str, network: nn.Module) -> None:
     """Fill a network; see ``_tensors`` for what is checked.
 
@@ -264,7 +278,7 @@ def _tensors(uri: str, card: Card, name: str) -> dict[str, Tensor]:
         ModelError: the part is missing, or is not the file the card names.
     """
     if name not in card.parts:
-        job = "train" if name == "regional" else f"train_{name}"
+        job = "train" if name in ("regional", "regions") else f"train_{name}"
         raise ModelError(f"the model at {uri} has no {name}; run jobs.{job} first")
     weights_uri = storage.join(uri, f"{name}.safetensors")
     if not storage.exists(weights_uri):

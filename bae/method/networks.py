@@ -25,8 +25,8 @@ class Localizer(nn.Module):
     def forward(self, grey_N1HW: Tensor) -> tuple[Tensor, Tensor]:
         """Return age-group scores (N, K) and features (N, F, V, U)."""
         features_NFVU = self.trunk(grey_N1HW)
-        with _full_precision(features_NFVU):
-            return self.head(_pool(features_NFVU)), features_NFVU
+        with full_precision(features_NFVU):
+            return self.head(pool(features_NFVU)), features_NFVU
 
 
 BINS = 121
@@ -90,8 +90,8 @@ class Regressor(nn.Module):
         if self.pair:  # one trunk reads both
             crop_N1HW = crop_N1HW.flatten(0, 1)[:, None]
         features_NFVU = self.trunk(crop_N1HW)
-        with _full_precision(features_NFVU):
-            return _pool(features_NFVU).view(n, -1)
+        with full_precision(features_NFVU):
+            return pool(features_NFVU).view(n, -1)
 
     def answer(self, pooled_NF: Tensor, male_N: Tensor, scores: bool = False) -> Tensor:
         """Return what ``forward`` does, from what ``pooled`` returned."""
@@ -100,8 +100,8 @@ class Regressor(nn.Module):
             last_NB: Tensor = self.head(self._with_sex(pooled_NF, male_N))
             return last_NB if scores else self._years(last_NB)
 
-        with _full_precision(pooled_NF):
-            return _for_sex(ask, male_N)
+        with full_precision(pooled_NF):
+            return for_sex(ask, male_N)
 
     def ensemble(self, pooled_NF: Tensor, male_N: Tensor) -> Tensor:
         """Return the ages (S, N) by S thinned heads: their spread says how certain it is.
@@ -116,8 +116,8 @@ class Regressor(nn.Module):
             hidden_SND = relu(second(hidden_ND * self.kept[0][:, None]))
             return self._years(last(hidden_SND * self.kept[1][:, None])).T
 
-        with _full_precision(pooled_NF):
-            return _for_sex(ask, male_N).T
+        with full_precision(pooled_NF):
+            return for_sex(ask, male_N).T
 
     def _with_sex(self, pooled_NF: Tensor, male_N: Tensor) -> Tensor:
         if self.sex is None:
@@ -131,7 +131,7 @@ class Regressor(nn.Module):
         return last_B.softmax(dim=-1) @ torch.arange(BINS, device=last_B.device).float()
 
 
-def _for_sex(ask: Callable[[Tensor], Tensor], male_N: Tensor) -> Tensor:
+def for_sex(ask: Callable[[Tensor], Tensor], male_N: Tensor) -> Tensor:
     """Ask for each scan's sex; where it is unknown, take the mean of both answers.
 
     Args:
@@ -146,11 +146,11 @@ def _for_sex(ask: Callable[[Tensor], Tensor], male_N: Tensor) -> Tensor:
     return torch.where(unknown_N.view(-1, *[1] * (known.ndim - 1)), both, known)
 
 
-def _pool(features_NFVU: Tensor) -> Tensor:
+def pool(features_NFVU: Tensor) -> Tensor:
     """Average over the map, in float32: bf16 sums would cost a tenth of a year."""
     return features_NFVU.float().mean(dim=(2, 3))
 
 
-def _full_precision(like: Tensor) -> torch.autocast:
+def full_precision(like: Tensor) -> torch.autocast:
     """Turn autocast off for the small heads, where bf16 saves nothing and rounds the ages."""
     return torch.autocast(like.device.type, enabled=False)

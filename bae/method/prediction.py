@@ -42,12 +42,16 @@ class LocalizedView:
         Args:
             margin: surroundings on each side, as a share of the box; black outside the view.
         """
-        box = self.boxes[0]
-        down, right = round(margin * (box.y1 - box.y0)), round(margin * (box.x1 - box.x0))
-        y0, y1, x0, x1 = box.y0 - down, box.y1 + down, box.x0 - right, box.x1 + right
-        rows, columns = self.grey.shape
-        inside = self.grey[max(y0, 0) : y1, max(x0, 0) : x1]
-        return F.pad(inside, (max(-x0, 0), max(x1 - columns, 0), max(-y0, 0), max(y1 - rows, 0)))
+        return cut(self.grey, self.boxes[0], margin)
+
+
+def cut(grey: Tensor, box: Box, margin: float = 0.0) -> Tensor:
+    """Return the pixels of a box of a view (rows, columns); see ``LocalizedView.crop``."""
+    down, right = round(margin * (box.y1 - box.y0)), round(margin * (box.x1 - box.x0))
+    y0, y1, x0, x1 = box.y0 - down, box.y1 + down, box.x0 - right, box.x1 + right
+    rows, columns = grey.shape
+    inside = grey[max(y0, 0) : y1, max(x0, 0) : x1]
+    return F.pad(inside, (max(-x0, 0), max(x1 - columns, 0), max(-y0, 0), max(y1 - rows, 0)))
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

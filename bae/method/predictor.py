@@ -19,7 +19,8 @@ from bae.method.boxes import find_boxes
 from bae.method.heatmap import class_heatmap, to_byte_scale
 from bae.method.networks import Localizer, Regressor
 from bae.method.prediction import LocalizedView, Prediction
-from bae.method.regional.reader import Reader, read
+from bae.method.regional.attention import Attention, weigh
+from bae.method.regional.reader import Reader, Seen, read
 from bae.recipes import Recipe, with_margin
 from bae.scan import SEX_CODE, Box, Scan, View
 
@@ -162,8 +163,8 @@ class Predictor:
             ModelError: a part is missing or does not match the card.
         """
         card = model.load_card(uri)
-        if card.recipe.method == "regional":
-            return Regional(model.load_regional(uri, card), card)
+        if card.recipe.method != "networks":
+            return Regional(model.load_regional(uri, card), card, model.load_regions(uri, card))
         whole = card.recipe.region.parts == "whole"
         return cls(
             None if whole else model.load_localizer(uri, card),
@@ -243,27 +244,45 @@ class Predictor:
 
 
 class Regional(Predictor):
-    """The linear model on registered uptake, see ``bae.method.regional``; it has no network."""
+    """The linear model on registered uptake, and the network that reads the squares it chooses.
 
-    def __init__(self, reader: Reader, card: model.Card) -> None:
-        """Take a reader; a CPU reads a view in ten milliseconds, so no GPU is asked for."""
-        self.reader = reader
+    See ``bae.method.regional``. Recipe ``regional`` has no network.
+    """
+
+    def __init__(
+        self,
+        reader: Reader,
+        card: model.Card,
+        network: Attention | None = None,
+        precision: str | None = None,
+    ) -> None:
+        """Take a reader, and a network; a CPU is quick enough for both, so no GPU is asked for."""
+        self.reader, self.network = reader, None if network is None else network.eval()
         self.card = card
         self.recipe = card.recipe
         self.device = "cpu"
         self.localizer = self.fast_localizer = None
+        self.fast_network = self.network and fused.fast_members(self.network, precision)
 
     def predict(self, scans: Sequence[Scan]) -> list[Prediction]:
         """Estimate the age of each scan, both views together."""
+        if not scans:
+            return []
         with torch.inference_mode():
-            return [self._one(scan) for scan in scans]
+            views = [chosen_views(scan, self.recipe) for scan in scans]
+            region = self.recipe.region
+            seen = [
+                read(self.reader, scan, own, region) for scan, own in zip(scans, views, strict=True)
+            ]
+            if self.fast_network is not None:
+                seen = weigh(self.fast_network, self.recipe, scans, views, seen)
+            return [self._said(scan, one) for scan, one in zip(scans, seen, strict=True)]
 
     def randomised(self, seed: int) -> Iterator[tuple[str, Regional]]:
         """Yield a model of the same templates whose slopes are random: it has learned nothing."""
-        yield "slopes", Regional(self.reader.randomised(seed), self.card)
+        yield "slopes", Regional(self.reader.randomised(seed), self.card, self.network)
 
-    def _one(self, scan: Scan) -> Prediction:
-        seen = read(self.reader, scan, chosen_views(scan, self.recipe), self.recipe.region)
+    def _said(self, scan: Scan, seen: Seen) -> Prediction:
         half = self._half_width_years(seen.spread)
         edges = self.recipe.localizer.group_edges_years
         return Prediction(

@@ -64,6 +64,29 @@ def _resnet10() -> ResNet:
     return network
 
 
+def _small_resnet10() -> nn.Module:
+    """Build ResNet10 for pictures of 64 x 64 at a quarter of the width: no pooling at the start."""
+
+    def stage(inputs: int, outputs: int, stride: int) -> nn.Module:
+        short = nn.Sequential(
+            nn.Conv2d(inputs, outputs, 1, stride, bias=False), nn.BatchNorm2d(outputs)
+        )
+        block: nn.Module = BasicBlock(inputs, outputs, stride, None if stride == 1 else short)
+        return block
+
+    return nn.Sequential(
+        OrderedDict(
+            conv1=nn.Conv2d(3, 16, 5, 2, 2, bias=False),
+            bn1=nn.BatchNorm2d(16),
+            relu=nn.ReLU(inplace=True),
+            layer1=stage(16, 16, 1),
+            layer2=stage(16, 32, 2),
+            layer3=stage(32, 64, 2),
+            layer4=stage(64, 128, 2),
+        )
+    )
+
+
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
@@ -128,6 +151,7 @@ TRUNKS: dict[str, TrunkKind] = {
         lambda: ResNet(Bottleneck, [1, 1, 1, 1], width_per_group=16), ("avgpool", "fc"), 2048
     ),
     "small_xception": TrunkKind(_small_xception, (), 256),
+    "small_resnet10": TrunkKind(_small_resnet10, (), 128),
 }
 
 

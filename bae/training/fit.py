@@ -197,7 +197,12 @@ def train_epoch(
         rate = learning_rate(config, training.progress.epoch + step / max(steps, 1))
         for group in training.optimizer.param_groups:
             group["lr"] = rate
-        grey_N1HW = augment(batch.grey_N1HW, config, generator, task.size)
+        grey_N1HW = batch.grey_N1HW
+        if task.bag:  # each picture moves by itself
+            grey_N1HW = grey_N1HW.flatten(0, 1)[:, None]
+        grey_N1HW = augment(grey_N1HW, config, generator, task.size)
+        if task.bag:
+            grey_N1HW = grey_N1HW.view(len(batch.scan_ids), task.pictures, *task.size)
         with _mixed(grey_N1HW.device.type, config.mixed):
             loss = task.loss(wrapped, replace(batch, grey_N1HW=grey_N1HW))
         value = loss.item()

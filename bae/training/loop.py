@@ -25,6 +25,8 @@ from torch import nn
 from bae import storage
 from bae.errors import RunError
 from bae.method import hardware, networks, weights
+from bae.method.regional.attention import Attention
+from bae.method.trunks import Trunk
 from bae.pipeline import resources, session
 from bae.training import fit, samples
 from bae.training.tasks import Task
@@ -186,6 +188,8 @@ def _work(assigned: ray.ObjectRef, queue: Queue, ruined: Queue) -> None:
         rows = validation_shard.iter_batches(batch_size=2 * share, batch_format="pyarrow")
         metrics |= fit.evaluate(training.answering, samples.batches(rows, task, device), task)
         metrics |= {"epoch": epoch + 1.0, "epochs": float(how.epochs), "workers": float(world)}
+        if how.keep == "last":
+            metrics["score"] = -metrics["epoch"]
         metrics["seconds"] = time.monotonic() - start
         if device.type == "cuda":
             metrics["gpu_memory_bytes"] = float(torch.cuda.max_memory_allocated(device))
@@ -205,8 +209,10 @@ def _network(assignment: Assignment, device: str) -> nn.Module:
     torch.manual_seed(task.fit.seed)
     network = task.build()
     if assignment.imagenet is not None:
-        weights.fill(network.trunk, task.section.trunk, assignment.imagenet)
-    if isinstance(network, networks.Regressor):
+        for trunk in network.modules():
+            if isinstance(trunk, Trunk):
+                weights.fill(trunk, task.section.trunk, assignment.imagenet)
+    if isinstance(network, networks.Regressor | Attention):
         network.mean_years.fill_(assignment.ages[0])
         network.spread_years.fill_(assignment.ages[1])
     return hardware.onto(network, device)

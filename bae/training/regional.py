@@ -1,12 +1,13 @@
-"""Train the linear model: scans table in, sheets kept, template and slopes out.
+"""Train the linear model, then the network on its squares: scans table in, a model out.
 
-There are no epochs: what takes time is reading the archive, and its sheets are kept beside the
-tables as samples of networks are. What follows the fit, the calibration and the card, is ``run``'s.
+The linear model has no epochs: what takes time is reading the archive, and its sheets are kept
+beside the tables as samples of networks are. What follows the fit, the calibration and the card,
+is ``run``'s.
 """
 
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import numpy as np
@@ -16,13 +17,13 @@ from numpy.typing import NDArray
 from bae import recipes, storage
 from bae.archive.intake import Decoded
 from bae.errors import UseError
-from bae.method import hardware, model
+from bae.method import hardware, model, weights
 from bae.method.regional import reader
 from bae.method.regional.frame import FRAME, MARGIN, SHEET, lay
 from bae.pipeline import kept
 from bae.pipeline.parts import OnPart
 from bae.scan import SEX_CODE, UNKNOWN, Scan
-from bae.training import run
+from bae.training import run, tasks
 
 MOST_SCANS = 3000
 """Learned from at most, so that a scan's products with all others fit into memory; errors stop
@@ -70,27 +71,62 @@ class Plan:
     tables_uri: str
     model_uri: str
     scans: dict[str, pa.Table]
+    weights_uri: str | None
 
 
-def plan(recipe: recipes.Recipe, tables_uri: str, model_uri: str) -> Plan:
+def plan(
+    recipe: recipes.Recipe, tables_uri: str, model_uri: str, weights_uri: str | None = None
+) -> Plan:
     """Check what is asked for; writes nothing.
 
     Raises:
-        UseError: the recipe has networks, or there are no scans to train on.
+        UseError: the recipe has a localizer, there are no scans to train on, or ImageNet
+            weights cannot be had.
     """
-    if recipe.method != "regional":
+    if recipe.method == "networks":
         raise UseError(
-            f"recipe {recipe.name} has networks; run jobs.train_localizer, then "
+            f"recipe {recipe.name} has two networks; run jobs.train_localizer, then "
             "jobs.train_regressor"
         )
     scans = {s: kept.training_scans(tables_uri, recipe, s) for s in ("train", "validation")}
     # pseudonyms are hashes: their order is chance, and the same on every day
     scans["train"] = scans["train"].sort_by("patient_key")[:MOST_SCANS]
-    return Plan(recipe=recipe, tables_uri=tables_uri, model_uri=model_uri, scans=scans)
+    if recipe.method != "regional":
+        weights.imagenet(recipe.regressor.trunk, recipe.regressor.weights, weights_uri)
+    return Plan(
+        recipe=recipe,
+        tables_uri=tables_uri,
+        model_uri=model_uri,
+        scans=scans,
+        weights_uri=weights_uri,
+    )
 
 
-def train(planned: Plan, on_samples: OnPart, on_scored: OnPart) -> model.Card:
-    """Read the scans' sheets, learn, calibrate, and write the model."""
+def train(
+    planned: Plan,
+    workers: int | tuple[int, int],
+    gpus: int | None,
+    on_samples: OnPart,
+    on_epoch: Callable[[dict[str, float]], None],
+    on_scored: OnPart,
+) -> model.Card:
+    """Train the linear model and, where the recipe has one, the network on its squares.
+
+    See ``run.train``; the model is whole when the last part is.
+    """
+    card, linear = _linear(planned, on_samples, on_scored)
+    if planned.recipe.method == "regional":
+        return card
+    task = tasks.regions(planned.recipe)
+    rest = run.plan(task, planned.tables_uri, planned.model_uri, planned.weights_uri, linear)
+    rest = replace(rest, scans=planned.scans)
+    return run.train(rest, workers, gpus, on_samples, on_epoch, on_scored)
+
+
+def _linear(
+    planned: Plan, on_samples: OnPart, on_scored: OnPart
+) -> tuple[model.Card, dict[str, float]]:
+    """Read the scans' sheets and learn; return the card, and answers out of fold by scan."""
     start = time.monotonic()
     rows = planned.scans["train"]
     cache = kept.cache(
@@ -108,11 +144,13 @@ def train(planned: Plan, on_samples: OnPart, on_scored: OnPart) -> model.Card:
         "metrics": {"held_out_mae_years": float(np.abs(held_out - ages).mean())},
         "fit": {"seconds": round(time.monotonic() - start, 1), "device": "cpu"},
     }
-    made = run.Made(name="regional", tensors=learned.tensors(), facts=facts, completes=True)
+    alone = planned.recipe.method == "regional"
+    made = run.Made(name="regional", tensors=learned.tensors(), facts=facts, completes=alone)
     card = model.Card(recipe=planned.recipe, parts={})
     card = run.finish(planned.tables_uri, planned.model_uri, card, made, planned.scans, on_scored)
-    storage.delete(storage.join(planned.model_uri, run.CHECKPOINTS))
-    return card
+    if alone:
+        storage.delete(storage.join(planned.model_uri, run.CHECKPOINTS))
+    return card, dict(zip(rows["scan_id"].to_pylist(), held_out.tolist(), strict=True))
 
 
 def _sheet(data: bytes | None) -> NDArray[np.float32] | None:

@@ -7,7 +7,7 @@ import hashlib
 import json
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -19,9 +19,10 @@ from bae import recipes, storage
 from bae.errors import ModelError, after_writing
 from bae.evaluation import metrics, plots, scorecard, trained_on
 from bae.method import model, weights
+from bae.method.regional.attention import Attention
 from bae.pipeline import kept, outcomes, resources
 from bae.pipeline.parts import OnPart, Reading
-from bae.training import loop, samples, trackers
+from bae.training import loop, samples, stack, trackers
 from bae.training.card import learning_curve, markdown
 from bae.training.tasks import Task
 
@@ -32,12 +33,13 @@ class Plan:
 
     Attributes:
         task: which network of which recipe.
-        model_uri: the model folder; for a regressor it holds a localizer, unless the recipe
-            takes whole views.
+        model_uri: the model folder; it holds the part that the task needs.
         weights_uri: see ``bae.method.weights.imagenet``.
-        card: the card to extend: empty, or the localizer's for a regressor.
+        card: the card to extend: empty, or with the part that the task needs.
         imagenet: what the trunk starts from, None for a random start.
         scans: rows of the scans table for ``train`` and ``validation``.
+        linear: scan_id to what a linear model says that did not see the patient, where the
+            network reads that model's squares.
     """
 
     task: Task
@@ -47,9 +49,16 @@ class Plan:
     card: model.Card
     imagenet: dict[str, torch.Tensor] | None
     scans: dict[str, pa.Table]
+    linear: Mapping[str, float] = field(default_factory=dict)
 
 
-def plan(task: Task, tables_uri: str, model_uri: str, weights_uri: str | None) -> Plan:
+def plan(
+    task: Task,
+    tables_uri: str,
+    model_uri: str,
+    weights_uri: str | None,
+    linear: Mapping[str, float] | None = None,
+) -> Plan:
     """Check what is asked for and gather what it needs; writes nothing.
 
     Raises:
@@ -67,22 +76,25 @@ def plan(task: Task, tables_uri: str, model_uri: str, weights_uri: str | None) -
             split: kept.training_scans(tables_uri, task.recipe, split)
             for split in ("train", "validation")
         },
+        linear=linear or {},
     )
 
 
 def _card(task: Task, model_uri: str) -> model.Card:
     recipe = task.recipe
-    if not task.cropped:
+    if not task.needs:
         return model.Card(recipe=recipe, parts={})
     card = model.load_card(model_uri)
-    model.load_localizer(model_uri, card)  # hash checked before hours of work
+    # hash checked before hours of work
+    load = {"localizer": model.load_localizer, "regional": model.load_regional}[task.needs]
+    load(model_uri, card)
     for section in ("windowing", "localizer", "region"):
         if getattr(card.recipe, section) != getattr(recipe, section):
             raise ModelError(
-                f"the localizer in {model_uri} was trained with another "
+                f"the {task.needs} in {model_uri} was trained with another "
                 f"{section} section (recipe {card.recipe.name}); train both with the same"
             )
-    return model.Card(recipe=recipe, parts={"localizer": card.parts["localizer"]})
+    return model.Card(recipe=recipe, parts={task.needs: card.parts[task.needs]})
 
 
 def train(
@@ -143,8 +155,18 @@ def _train(
             on_epoch(metrics)
 
         network, history = loop.train(assignment, datasets, epoch_done)
+    settled = {}
+    if isinstance(network, Attention) and task.recipe.regressor.members > 1:
+        rows = datasets["train"].iter_batches(batch_size=64, batch_format="pyarrow")
+        known = dict(
+            zip(*(scans["train"][n].to_pylist() for n in ("scan_id", "age_years")), strict=True)
+        )
+        own = stack.held_out(network, samples.batches(rows, task, torch.device("cpu")), task)
+        settled = stack.settle(
+            network, own, planned.linear, known, stacked=task.recipe.method == "stack"
+        )
     facts = {
-        "metrics": _metrics(history),
+        "metrics": _metrics(history) | settled,
         "fit": {
             "views": counts,
             "epochs": len(history),

@@ -24,6 +24,9 @@ from bae import storage
 from bae.archive.intake import Decoded
 from bae.method import fused, hardware, image, model, networks
 from bae.method.predictor import chosen_views, localize, network_inputs
+from bae.method.regional import bag
+from bae.method.regional.linear import folds
+from bae.method.regional.reader import Reader, read
 from bae.pipeline import kept
 from bae.pipeline.parts import OnPart
 from bae.recipes import age_group
@@ -37,11 +40,13 @@ SCHEMA = pa.schema(
         pa.field("male", pa.float32(), metadata={"description": "0 female, 1 male, NaN unknown"}),
         pa.field("age_years", pa.float32(), metadata={"description": "age at acquisition, years"}),
         pa.field("image", pa.binary(), metadata={"description": "uint8 grey values, row-major"}),
+        pa.field("places", pa.binary(), metadata={"description": "float32, of a bag's pictures"}),
+        pa.field("fold", pa.int8(), metadata={"description": "member that may not see it, or -1"}),
     ]
 )
 
-Truth = dict[str, tuple[float, float]]
-"""scan_id to (age in years, sex code): from the scans table, where labels already count."""
+Truth = dict[str, tuple[float, float, int]]
+"""scan_id to (age in years, sex code, fold): from the scans table, where labels already count."""
 
 
 def prepare(
@@ -55,34 +60,53 @@ def prepare(
     """Make the samples that are not there yet; return the files of each split.
 
     Args:
-        model_uri: where the localizer lies, if the card names one.
+        model_uri: where the part lies that chooses what is cut, if the task needs one.
     """
-    localizer = card.parts.get("localizer")
+    chooser = card.parts[task.needs].sha256 if task.needs else ""
+    members = task.recipe.regressor.members if task.bag else 1
     state = {
         "part": task.name,
         "shape": task.sample_shape,
         "windowing": asdict(task.recipe.windowing),
         "region": asdict(task.recipe.region),
-        "localizer": "" if localizer is None else localizer.sha256,
+        task.needs: chooser,
+        "members": members,
         "scans": {split: kept.digest(table) for split, table in scans.items()},
     }
     step = Samples(
         cache=kept.cache(tables_uri, task.name, state, SCHEMA),
         task=task,
-        known={k: v for table in scans.values() for k, v in truth(table).items()},
-        model_uri=None if localizer is None else model_uri,
+        known={
+            scan_id: known
+            for split, table in scans.items()
+            for scan_id, known in truth(table, members if split == "train" else 1).items()
+        },
+        model_uri=model_uri if task.needs else None,
     )
     step.cache.drop_others()
     return kept.make(tables_uri, scans, step, on_part)
 
 
-def truth(scans: pa.Table) -> Truth:
-    """Return age and sex code of each scan of the scans table."""
+def truth(scans: pa.Table, members: int = 1) -> Truth:
+    """Return age, sex code and fold of each scan of the scans table.
+
+    Args:
+        scans: rows.
+        members: among so many folds the patients are shared out; one alone leaves nobody out.
+    """
     columns = (scans[name].to_pylist() for name in ("scan_id", "age_years", "sex"))
-    return {scan_id: (age, SEX_CODE[sex]) for scan_id, age, sex in zip(*columns, strict=True)}
+    fold = folds(scans["patient_key"].to_pylist(), members) if members > 1 else [-1] * len(scans)
+    return {
+        scan_id: (age, SEX_CODE[sex], int(own))
+        for scan_id, age, sex, own in zip(*columns, fold, strict=True)
+    }
 
 
-STEP_NAMES = {"localizer": "LocalizerSamples", "regressor": "RegressorSamples"}
+STEP_NAMES = {
+    "localizer": "LocalizerSamples",
+    "regressor": "RegressorSamples",
+    "regions": "RegionsSamples",
+}
 """A network's name to the label that its samples' step has in metrics."""
 
 
@@ -92,13 +116,14 @@ class Samples(kept.KeptStep):
 
     Attributes:
         known: the scans wanted.
-        model_uri: holds the localizer that crops; None: every view is taken whole.
+        model_uri: holds the part that chooses; None: every view is taken whole.
     """
 
     task: Task
     known: Truth
     model_uri: str | None
     localizer: networks.Localizer | None = None
+    reader: Reader | None = None
 
     @property
     def name(self) -> str:  # type: ignore[override]
@@ -106,24 +131,24 @@ class Samples(kept.KeptStep):
         return STEP_NAMES[self.task.name]
 
     def load(self) -> None:
-        """Load the localizer; take every core, since Ray leaves torch one thread."""
-        hardware.use_cores(hardware.cores())
+        """Load what chooses; take every core, since Ray leaves torch one thread."""
         self.device = hardware.best_device()
+        if self.task.bag and self.model_uri is not None:
+            hardware.use_cores(1)  # small matrices
+            self.reader = model.load_regional(self.model_uri, model.load_card(self.model_uri))
+            return
+        hardware.use_cores(hardware.cores())
         if self.model_uri is not None:
             localizer = model.load_localizer(self.model_uri, model.load_card(self.model_uri))
             self.localizer = fused.fast(hardware.onto(localizer, self.device))
 
     def rows(self, items: Sequence[Decoded]) -> pa.Table:
         """Return rows of ``SCHEMA``; a zip file may hold other scans beside those wanted."""
-        task, rows = self.task, []
+        rows = []
         for item in items:
             if item.scan_id not in self.known or not isinstance(item.outcome, Scan):
                 continue
-            age, male = self.known[item.scan_id]
-            views = chosen_views(item.outcome, task.recipe)
-            found = localize(self.localizer, task.recipe, views, self.device)
-            inputs = network_inputs(found, task.size, task.pair, task.fit.box_jitter)
-            names = ["both"] if task.pair else [view.view for view in found]
+            age, male, fold = self.known[item.scan_id]
             rows += [
                 {
                     "scan_id": item.scan_id,
@@ -131,10 +156,27 @@ class Samples(kept.KeptStep):
                     "male": male,
                     "age_years": age,
                     "image": image.to_bytes(grey),
+                    "places": places.numpy().tobytes(),
+                    "fold": fold,
                 }
-                for name, grey in zip(names, inputs, strict=True)
+                for name, grey, places in self._inputs(item.outcome)
             ]
         return pa.Table.from_pylist(rows, schema=SCHEMA)
+
+    def _inputs(self, scan: Scan) -> Iterator[tuple[str, torch.Tensor, torch.Tensor]]:
+        """Yield what the network sees of a scan: view, pictures (channels, H, W), places."""
+        task, views = self.task, chosen_views(scan, self.task.recipe)
+        if self.reader is not None:
+            seen = read(self.reader, scan, views, task.recipe.region)
+            filled = bag.fill(views, seen, task.recipe, task.fit.box_jitter)
+            yield "both", filled.pictures_CHW, filled.places_CP
+            return
+        found = localize(self.localizer, task.recipe, views, self.device)
+        pair = task.pictures > 1
+        inputs = network_inputs(found, task.size, pair, task.fit.box_jitter)
+        names = ["both"] if pair else [view.view for view in found]
+        for name, grey in zip(names, inputs, strict=True):
+            yield name, grey, torch.empty(0)
 
 
 def opened(files: list[str]) -> ray.data.Dataset:
@@ -164,10 +206,16 @@ def batches(rows: Iterable[pa.Table], task: Task, device: torch.device) -> Itera
         # an age that is NaN has no group; it stops training at the loss, with its scan id
         edges = task.recipe.localizer.group_edges_years
         groups = [age_group(age, edges) or 0 for age in ages]
+        placed = torch.frombuffer(
+            bytearray().join(table["places"].to_pylist()) or bytearray(4), dtype=torch.float32
+        )
+        shape = (len(table), task.pictures, -1) if task.bag else (-1,)
         yield Batch(
             grey_N1HW=grey_N1HW.contiguous(memory_format=torch.channels_last),
             male_N=torch.tensor(males, dtype=torch.float32, device=device),
             age_N=torch.tensor(ages, dtype=torch.float32, device=device),
             group_N=torch.tensor(groups, device=device),
+            places_NCP=placed.view(shape).to(device),
+            fold_N=torch.tensor(table["fold"].to_pylist(), device=device),
             scan_ids=table["scan_id"].to_pylist(),
         )

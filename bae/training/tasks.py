@@ -5,7 +5,7 @@ Shape suffixes: N views or crops, H, W of the input, C age groups, B one-year bi
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 import numpy as np
@@ -17,6 +17,8 @@ from torch.nn import functional as F
 from bae import recipes
 from bae.errors import UseError
 from bae.method.networks import BINS, Localizer, Regressor
+from bae.method.regional import bag
+from bae.method.regional.attention import Attention
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -24,16 +26,22 @@ class Batch:
     """Training samples on the device.
 
     Attributes:
-        grey_N1HW: values in [0, 1]; both views in place of one where they enter together.
+        grey_N1HW: values in [0, 1]; both views in place of one where they enter together, or
+            a bag of pictures.
         male_N: 0 female, 1 male, NaN unknown.
         age_N: chronological age in years.
         group_N: age group, int64.
+        places_NCP: where a bag's pictures lie, see ``bag.PLACE``; empty without bags.
+        fold_N: the member that must not learn from the scan, int64; -1 for none;
+            empty without bags.
     """
 
     grey_N1HW: Tensor
     male_N: Tensor
     age_N: Tensor
     group_N: Tensor
+    places_NCP: Tensor = field(default_factory=lambda: torch.empty(0))
+    fold_N: Tensor = field(default_factory=lambda: torch.empty(0))
     scan_ids: list[str]
 
 
@@ -45,8 +53,9 @@ class Task:
         name: of the network, in the model folder and on its card.
         section: the recipe's section on this network.
         build: makes the network, with random weights.
-        cropped: whether samples are crops that the trained localizer chooses; else whole views.
-        pair: whether both views are one sample.
+        needs: the part of the model that chooses what is cut from a scan: ``localizer``,
+            ``regional``, or none for whole views.
+        pictures: channels of a sample: 1, 2 where both views are one sample, or a bag's.
         completes: whether the model can predict ages, and be calibrated, once this is trained.
         loss: network and batch to the loss to descend.
         answer: network and batch to (N, ...) float32 answers, for evaluation.
@@ -57,9 +66,9 @@ class Task:
     recipe: recipes.Recipe
     section: recipes.Localizer | recipes.Regressor
     fit: recipes.Fit
-    build: Callable[[], Localizer | Regressor]
-    cropped: bool
-    pair: bool
+    build: Callable[[], Localizer | Regressor | Attention]
+    needs: str
+    pictures: int
     completes: bool
     loss: Callable[[nn.Module, Batch], Tensor]
     answer: Callable[[nn.Module, Batch], Tensor]
@@ -71,14 +80,19 @@ class Task:
         return self.section.height, self.section.width
 
     @property
+    def bag(self) -> bool:
+        """Return whether a sample's pictures move each by itself in augmentation."""
+        return self.needs == "regional"
+
+    @property
     def sample_shape(self) -> tuple[int, int, int]:
         """Return channels, rows and columns of a sample, the margin for box jitter included."""
-        return (2 if self.pair else 1, *recipes.with_margin(self.size, self.fit.box_jitter))
+        return (self.pictures, *recipes.with_margin(self.size, self.fit.box_jitter))
 
 
 def _require_networks(recipe: recipes.Recipe) -> None:
     if recipe.method != "networks":
-        raise UseError(f"recipe {recipe.name} has no networks; run jobs.train")
+        raise UseError(f"recipe {recipe.name} is trained by one command; run jobs.train")
 
 
 def localizer(recipe: recipes.Recipe) -> Task:
@@ -99,8 +113,8 @@ def localizer(recipe: recipes.Recipe) -> Task:
         section=recipe.localizer,
         fit=replace(recipe.fit_localizer, box_jitter=0.0),  # whole views have no box
         build=partial(Localizer, recipe.localizer),
-        cropped=False,
-        pair=False,
+        needs="",
+        pictures=1,
         completes=False,
         loss=_group_loss,
         answer=_group_answer,
@@ -121,11 +135,34 @@ def regressor(recipe: recipes.Recipe) -> Task:
         section=recipe.regressor,
         fit=recipe.fit_regressor,
         build=partial(Regressor, recipe.regressor),
-        cropped=recipe.region.parts != "whole",
-        pair=recipe.regressor.pair,
+        needs="" if recipe.region.parts == "whole" else "localizer",
+        pictures=2 if recipe.regressor.pair else 1,
         completes=True,
         loss=_age_loss if recipe.regressor.loss == "squared" else _mean_variance_loss,
         answer=_age_answer,
+        score=_age_score,
+    )
+
+
+def regions(recipe: recipes.Recipe) -> Task:
+    """Learn the age from the squares that the linear model chooses.
+
+    Raises:
+        UseError: the recipe has no such network.
+    """
+    if recipe.method not in ("regions", "stack"):
+        raise UseError(f"recipe {recipe.name} has no network of several regions")
+    return Task(
+        name="regions",
+        recipe=recipe,
+        section=recipe.regressor,
+        fit=recipe.fit_regressor,
+        build=partial(Attention, recipe.regressor),
+        needs="regional",
+        pictures=bag.pictures(recipe),
+        completes=True,
+        loss=_members_loss,
+        answer=_bag_answer,
         score=_age_score,
     )
 
@@ -150,10 +187,34 @@ def _group_score(
 
 def _age_loss(network: nn.Module, batch: Batch) -> Tensor:
     """Eq. (4), in units of the training ages' variance so that clipping means the same."""
+    spread = _spread_years(network)
+    return F.mse_loss(network(batch.grey_N1HW, batch.male_N) / spread, batch.age_N / spread)
+
+
+def _spread_years(network: nn.Module) -> Tensor:
     # DistributedDataParallel prefixes the names of buffers
     prefix = "module." if isinstance(network, nn.parallel.DistributedDataParallel) else ""
-    spread = network.get_buffer(f"{prefix}spread_years")
-    return F.mse_loss(network(batch.grey_N1HW, batch.male_N) / spread, batch.age_N / spread)
+    return network.get_buffer(f"{prefix}spread_years")
+
+
+HUBER = 0.3
+"""Where the loss turns from squared to absolute, in standard deviations of age."""
+
+
+def _members_loss(network: nn.Module, batch: Batch) -> Tensor:
+    """Huber's loss of each member over the scans that it may see, in standard deviations."""
+    ages_MN = network(batch.grey_N1HW, batch.places_NCP, batch.male_N, batch.fold_N)
+    seen_MN = ~ages_MN.isnan() | batch.age_N.isnan()  # an age that is not finite must be seen
+    away_MN = (ages_MN - batch.age_N) / _spread_years(network)
+    loss: Tensor = F.smooth_l1_loss(
+        away_MN[seen_MN], torch.zeros_like(away_MN[seen_MN]), beta=HUBER
+    )
+    return loss
+
+
+def _bag_answer(network: nn.Module, batch: Batch) -> Tensor:
+    years_N: Tensor = network(batch.grey_N1HW, batch.places_NCP, batch.male_N).float()
+    return years_N
 
 
 def _mean_variance_loss(network: nn.Module, batch: Batch) -> Tensor:

@@ -198,7 +198,7 @@ def _chosen(products_NN: Floats, years_N: Floats, patients: Sequence[str]) -> tu
     return PENALTIES[::-1][best], answers[best]
 
 
-def folds(patients: Sequence[str]) -> NDArray[np.int64]:
+def folds(patients: Sequence[str], count: int = FOLDS) -> NDArray[np.int64]:
     """Return the fold of each scan: patients in turn, in an order that no date decides."""
-    place = {patient: i % FOLDS for i, patient in enumerate(sorted(set(patients)))}
+    place = {patient: i % count for i, patient in enumerate(sorted(set(patients)))}
     return np.array([place[patient] for patient in patients])

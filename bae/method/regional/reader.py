@@ -150,12 +150,14 @@ class Seen:
         spread: how unlike the cohort the scan is, unitless: about 1 for a usual one.
         view_years: what each view says alone.
         views: one for each view that was asked about.
+        kinds: of each view, what it was read as; None for a second one of its kind.
     """
 
     years: float
     spread: float
     view_years: tuple[float, ...]
     views: tuple[LocalizedView, ...]
+    kinds: tuple[str | None, ...]
 
 
 def read(reader: Reader, scan: Scan, views: Sequence[View], region: Region) -> Seen:
@@ -177,19 +179,22 @@ def read(reader: Reader, scan: Scan, views: Sequence[View], region: Region) -> S
     columns_1J = _columns(reader, own)
     account_J = torch.from_numpy(reader.model.account(columns_1J, male)[0])
     years, importance = reader.by_place(account_J), reader.importance(float(male[0]))
-    alone = [_columns(reader, {kind: seen_1J}) for kind, seen_1J in own.items()]
+    in_order = sorted(placed, key=lambda kind: placed[kind][0])
+    alone = [_columns(reader, {kind: own[kind]}) for kind in in_order]
     standard_J = reader.model.standard(columns_1J)[0] * _scale(reader)
     found: list[LocalizedView | None] = [None] * len(views)
     for kind, (i, registered) in placed.items():
         found[i] = _view(
             views[i], kind, sheets[i], registered, importance[kind], years[kind], scan, region
         )
+    kind_of = {i: kind for kind, (i, _) in placed.items()}
     shown = [_none(view) if one is None else one for view, one in zip(views, found, strict=True)]
     return Seen(
         years=float(reader.model.predict(columns_1J, male)[0]),
         spread=float(np.sqrt(np.mean(standard_J**2)) + np.isnan(columns_1J).mean()),
         view_years=tuple(float(reader.model.predict(one, male)[0]) for one in alone),
         views=tuple(_weighed(shown)),
+        kinds=tuple(kind_of.get(i) for i in range(len(views))),
     )
 
 
