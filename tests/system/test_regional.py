@@ -67,14 +67,15 @@ def test_one_command_trains_a_model_that_nights_score_with(place: Place, tmp_pat
     place.model = str(tmp_path / "linear")
     place.night("index")
     flags = ["--tables", place.tables, "--model", place.model]
-    code, said = place.job("train", *flags)
+    recipe = ["--recipe", "regional"]
+    code, said = place.job("train", *flags, *recipe)
     assert code == 0 and "held out mae years" in said, said
     assert {path.suffix for path in Path(place.model).iterdir()} == {
         ".json", ".md", ".safetensors", ".parquet",
     }  # fmt: skip
     first = model.load_card(place.model)
     assert first.calibration is not None and first.validation["scans"] > 5
-    code, said = place.job("train", *flags)
+    code, said = place.job("train", *flags, *recipe)
     assert code == 0 and model.load_card(place.model).model_id == first.model_id
     assert "of the archive" not in said  # the sheets of the first time are kept
 

@@ -162,11 +162,12 @@ def weigh(
         has is left out.
     """
     bags = [fill(own, one, recipe) for own, one in zip(views, seen, strict=True)]
-    said = network.say(
-        torch.stack([bag.pictures_CHW for bag in bags]),
-        torch.stack([bag.places_CP for bag in bags]),
-        torch.tensor([SEX_CODE[scan.sex] for scan in scans]),
-    )
+    with torch.inference_mode():
+        said = network.say(
+            torch.stack([bag.pictures_CHW for bag in bags]),
+            torch.stack([bag.places_CP for bag in bags]),
+            torch.tensor([SEX_CODE[scan.sex] for scan in scans]),
+        )
     share, mean = float(network.share), float(network.mean_years)
     found = []
     for i, one in enumerate(seen):
@@ -207,4 +208,4 @@ def weigh(
 
 
 def _mixed(share: float, network: float, linear: float | None) -> float:
-    return float(share * network + (1 - share) * (linear or 0.0))
+    return share * float(network) + (1 - share) * (linear or 0.0)
