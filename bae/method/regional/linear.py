@@ -26,6 +26,8 @@ COMPONENTS = 64
 """At most, to fill in what is missing; and at most a quarter of the scans."""
 SEX_PRODUCTS = 0.1
 """Prior variance of a slope's difference between the sexes, against that of the slope."""
+LEAST_TRUST = 0.02
+"""Of a column whose sides have nothing in common."""
 SEX_SLOPE = 1.0
 """Prior variance of what sex itself adds, against that of all uptake together."""
 
@@ -36,6 +38,7 @@ class Linear:
 
     Attributes:
         mean_J, spread_J: of the columns in the cohort; the spread carries each view's weight.
+        trust_J: 0 to 1; columns of noise weigh little, see ``uptake.agreement``.
         slope_J: years per unit of a standardised column.
         by_sex_J: what is added to the slope for men, and taken away for women.
         components_QJ: principal directions of the standardised columns, of the length of
@@ -47,6 +50,7 @@ class Linear:
 
     mean_J: Floats32
     spread_J: Floats32
+    trust_J: Floats32
     slope_J: Floats32
     by_sex_J: Floats32
     components_QJ: Floats32
@@ -55,8 +59,9 @@ class Linear:
     years: float
 
     def standard(self, columns_NJ: Floats32) -> Floats32:
-        """Return standardised columns, what is NaN filled in."""
-        standard_NJ = np.asarray((columns_NJ - self.mean_J) / self.spread_J, np.float32)
+        """Return standardised columns, times their trust, what is NaN filled in."""
+        scale_J = self.trust_J / self.spread_J
+        standard_NJ = np.asarray((columns_NJ - self.mean_J) * scale_J, np.float32)
         holes_NJ = np.isnan(standard_NJ)
         rows_M = np.flatnonzero(holes_NJ.any(axis=1))
         if not rows_M.size:
@@ -94,7 +99,12 @@ class Linear:
 
 
 def fit(
-    columns_NJ: Floats32, first_view: int, male_N: Floats, years_N: Floats, patients: Sequence[str]
+    columns_NJ: Floats32,
+    first_view: int,
+    male_N: Floats,
+    years_N: Floats,
+    patients: Sequence[str],
+    trust_J: Floats32 | None = None,
 ) -> tuple[Linear, Floats]:
     """Fit by the scans' products, since there are more columns than scans.
 
@@ -104,19 +114,21 @@ def fit(
         male_N: 0 women, 1 men, NaN unknown.
         years_N: ages.
         patients: of the scans; those of one patient are never on both sides of a fold.
+        trust_J: see ``Linear``; all alike by default.
 
     Returns:
         The model, and the (N,) answers of models that did not see the scan's patient.
     """
     mean_J, spread_J = _moments(columns_NJ, first_view)
-    standard_NJ = (columns_NJ - mean_J) / spread_J
+    trust_J = np.ones_like(mean_J) if trust_J is None else np.maximum(trust_J, LEAST_TRUST)
+    standard_NJ = np.asarray((columns_NJ - mean_J) * (trust_J / spread_J), np.float32)
     holes_NJ = np.isnan(standard_NJ)
     filled_NJ = np.where(holes_NJ, 0, standard_NJ)
     inner_NN = (filled_NJ @ filled_NJ.T).astype(float)
     components_QJ, rest = _components(filled_NJ, inner_NN)
     if holes_NJ.any():
         filler = Linear(
-            mean_J=mean_J, spread_J=spread_J, slope_J=mean_J, by_sex_J=mean_J,
+            mean_J=mean_J, spread_J=spread_J, trust_J=trust_J, slope_J=mean_J, by_sex_J=mean_J,
             components_QJ=components_QJ, rest=rest, sex_years=0.0, years=0.0,
         )  # fmt: skip
         # these components stay the model's: it is fitted to what it will itself fill in
@@ -131,6 +143,7 @@ def fit(
     model = Linear(
         mean_J=mean_J,
         spread_J=spread_J,
+        trust_J=trust_J,
         slope_J=(weight_N @ filled_NJ).astype(np.float32),
         by_sex_J=(SEX_PRODUCTS * (weight_N * sign_N) @ filled_NJ).astype(np.float32),
         components_QJ=components_QJ,

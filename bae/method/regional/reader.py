@@ -6,6 +6,7 @@ both views (anterior before posterior), V, U rows and columns of a sheet or of a
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any
@@ -44,8 +45,8 @@ class Reader:
     def importance(self, male: float) -> dict[str, Tensor]:
         """Return (Y, X) of each view: how much a usual change of uptake there moves the answer."""
         sign = 0.0 if np.isnan(male) else 2.0 * male - 1.0
-        slope_J = torch.from_numpy(np.abs(self.model.slope_J + sign * self.model.by_sex_J))
-        return self.by_place(slope_J)
+        slope_J = np.abs(self.model.slope_J + sign * self.model.by_sex_J) * self.model.trust_J
+        return self.by_place(torch.from_numpy(slope_J))
 
     def by_place(self, values_J: Tensor) -> dict[str, Tensor]:
         """Return (Y, X) of each view: a value by column, summed over bands."""
@@ -66,7 +67,9 @@ class Reader:
             slopes.append(smooth[:, self.bodies[kind]].flatten().numpy())
         slope_J = np.concatenate(slopes)
         slope_J *= np.abs(self.model.slope_J).mean() / np.abs(slope_J).mean()
-        return replace(self, model=replace(self.model, slope_J=slope_J, by_sex_J=0 * slope_J))
+        every = np.ones_like(slope_J)
+        model = replace(self.model, slope_J=slope_J, by_sex_J=0 * slope_J, trust_J=every)
+        return replace(self, model=model)
 
     def tensors(self) -> dict[str, Tensor]:
         """Return all that the model is, for a safetensors file."""
@@ -111,7 +114,7 @@ def fit(
     """
     templates: dict[str, Template] = {}
     bodies: dict[str, Tensor] = {}
-    columns = []
+    columns, trust = [], []
     for kind in KINDS:
         own = [sheet for sheet in sheets[kind] if sheet is not None]
         if own:
@@ -121,24 +124,33 @@ def fit(
         # an archive of one kind of view: the other's columns are always missing
         template = templates.setdefault(kind, next(iter(templates.values())))
         bodies[kind] = uptake.body_half(template.mean_PYX[0])
-        columns.append(_all_columns(template, bodies[kind], sheets[kind]))
+        sides_2NJ = _all_sides(template, bodies[kind], sheets[kind])
+        trust.append(uptake.agreement(*sides_2NJ))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # a mean of nothing is what NaN stands for
+            columns.append(np.nanmean(sides_2NJ, axis=0))
     model, held_out_N = linear.fit(
-        np.concatenate(columns, axis=1), columns[0].shape[1], male_N, years_N, patients
+        np.concatenate(columns, axis=1),
+        columns[0].shape[1],
+        male_N,
+        years_N,
+        patients,
+        np.concatenate(trust),
     )
     return Reader(templates=templates, bodies=bodies, model=model), held_out_N
 
 
-def _all_columns(
+def _all_sides(
     template: Template, body_YH: Tensor, sheets: Sequence[NDArray[np.float32] | None]
 ) -> NDArray[np.float32]:
-    """Return (N, J) of one kind of view; NaN for scans without one."""
+    """Return (2, N, J) of one kind of view; NaN for scans without one."""
     there = [i for i, sheet in enumerate(sheets) if sheet is not None]
-    columns = np.full((len(sheets), uptake.size(body_YH)), np.nan, np.float32)
+    both = np.full((2, len(sheets), uptake.size(body_YH)), np.nan, np.float32)
     for at in range(0, len(there), 64):
         some = there[at : at + 64]
         stacked = torch.from_numpy(np.stack([own for i in some if (own := sheets[i]) is not None]))
-        columns[some] = uptake.features(template.register(stacked).density_NYX, body_YH).numpy()
-    return columns
+        both[:, some] = uptake.sides(template.register(stacked).density_NYX, body_YH).numpy()
+    return both
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -228,7 +240,8 @@ def _columns(reader: Reader, seen: Mapping[str, Tensor]) -> NDArray[np.float32]:
 def _scale(reader: Reader) -> NDArray[np.float32]:
     """Return (J,) what takes each view's weight out of standardised columns again."""
     sizes = [uptake.size(reader.bodies[kind]) for kind in KINDS]
-    return np.concatenate([np.full(n, np.sqrt(n), np.float32) for n in sizes])
+    usual = np.sqrt(np.mean(reader.model.trust_J**2))
+    return np.concatenate([np.full(n, np.sqrt(n) / usual, np.float32) for n in sizes])
 
 
 def _view(

@@ -9,7 +9,9 @@ of a view.
 
 from itertools import pairwise
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from bae.method.regional.frame import FRAME, blurred, body_level
@@ -38,7 +40,12 @@ def size(body_YH: Tensor) -> int:
 
 
 def features(density_NYX: Tensor, body_YH: Tensor) -> Tensor:
-    """Return (N, J) log uptake by band and place; NaN where a view shows nothing.
+    """Return (N, J) log uptake by band and place, mean of both sides; see ``sides``."""
+    return sides(density_NYX, body_YH).nanmean(dim=0)
+
+
+def sides(density_NYX: Tensor, body_YH: Tensor) -> Tensor:
+    """Return (2, N, J) log uptake by band and place; NaN where a view shows nothing.
 
     Args:
         density_NYX: views of one kind on the frame.
@@ -52,8 +59,27 @@ def features(density_NYX: Tensor, body_YH: Tensor) -> Tensor:
         log_NYX = (blurred(relative_NYX, scale) / share_NYX.clamp_min(0.5) + FAINTEST).log()
         logs.append(log_NYX.masked_fill(share_NYX < 0.5, torch.nan))
     bands = [(fine - coarse) for fine, coarse in pairwise(logs)]
-    sides = [torch.stack([band[..., :HALF], band.flip(-1)[..., :HALF]]) for band in bands]
-    return torch.cat([side.nanmean(dim=0)[:, body_YH] for side in sides], dim=1)
+    both = [torch.stack([band[..., :HALF], band.flip(-1)[..., :HALF]]) for band in bands]
+    return torch.cat([band_2NYH[:, :, body_YH] for band_2NYH in both], dim=2)
+
+
+def agreement(one_NJ: NDArray[np.float32], two_NJ: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return (J,) how far the mean of two sides can be trusted: 1 without noise, 0 for noise.
+
+    The sides of a body are alike but for its noise, so their correlation over people says
+    what share of a column's variance is people (Spearman 1910, Brown 1910: reliability of the
+    mean of two halves).
+    """
+    there_NJ = ~(np.isnan(one_NJ) | np.isnan(two_NJ))
+    count_J = np.maximum(there_NJ.sum(axis=0), 1)
+    centred = []
+    for side_NJ in (one_NJ, two_NJ):
+        kept_NJ = np.where(there_NJ, side_NJ, 0)
+        centred.append(np.where(there_NJ, kept_NJ - kept_NJ.sum(axis=0) / count_J, 0))
+    one, two = centred
+    size_J = np.sqrt((one**2).sum(axis=0) * (two**2).sum(axis=0))
+    alike_J = np.clip((one * two).sum(axis=0) / np.maximum(size_J, 1e-12), 0, 1)
+    return np.asarray(2 * alike_J / (1 + alike_J), np.float32)
 
 
 def onto_body(values_J: Tensor, body_YH: Tensor) -> Tensor:

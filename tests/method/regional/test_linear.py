@@ -205,3 +205,16 @@ def test_a_scan_that_shows_nothing_gets_the_mean_scans_answer() -> None:
     model, _ = linear.fit(columns, first, male, years, patients)
     blank = np.full((1, columns.shape[1]), np.nan, np.float32)
     assert model.predict(blank, np.array([np.nan]))[0] == pytest.approx(model.years, abs=1e-5)
+
+
+def test_columns_of_little_trust_weigh_little() -> None:
+    """Trust is a factor of the standardised column, so of what the penalty lets it say."""
+    columns, first, male, years, patients = cohort()
+    trust = np.ones(columns.shape[1], np.float32)
+    plain, same = (linear.fit(columns, first, male, years, patients, t)[0] for t in (None, trust))
+    np.testing.assert_array_equal(plain.slope_J, same.slope_J)
+    trust[::2] = 0.05
+    less, _ = linear.fit(columns, first, male, years, patients, trust)
+    said = [np.abs(m.account(columns, male)).mean(axis=0) for m in (plain, less)]
+    assert (said[1][::2] / said[0][::2]).max() < 0.1
+    np.testing.assert_allclose(less.standard(columns), plain.standard(columns) * trust, rtol=1e-5)

@@ -112,3 +112,20 @@ def test_values_return_to_the_places_they_were_read_at(bodies: tuple[Tensor, Ten
     row, column = divmod(int(drawn[:, : uptake.HALF].argmax()), uptake.HALF)
     assert 160 <= row < 170
     assert 30 <= column < 36
+
+
+def test_agreement_of_sides_is_the_share_of_people_in_a_column() -> None:
+    """Made of people and noise in known parts, some of them missing; noise alone has none."""
+    rng = np.random.default_rng(3)
+    people = rng.standard_normal((20_000, 4))
+    noise = np.array([0.0, 0.5, 1.0, 1e6])
+    one, two = (
+        (7 + people + noise * rng.standard_normal(people.shape)).astype(np.float32)
+        for _ in range(2)
+    )
+    one[::7, 1] = np.nan
+    found = uptake.agreement(one, two)
+    # variance of people over that of the mean of both sides
+    np.testing.assert_allclose(found, 1 / (1 + noise**2 / 2), atol=0.02)
+    nothing = np.full((3, 2), np.nan, np.float32)
+    assert (uptake.agreement(nothing, nothing) == 0).all()
