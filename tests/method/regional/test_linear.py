@@ -216,5 +216,5 @@ def test_columns_of_little_trust_weigh_little() -> None:
     trust[::2] = 0.05
     less, _ = linear.fit(columns, first, male, years, patients, trust)
     said = [np.abs(m.account(columns, male)).mean(axis=0) for m in (plain, less)]
-    assert (said[1][::2] / said[0][::2]).max() < 0.1
-    np.testing.assert_allclose(less.standard(columns), plain.standard(columns) * trust, rtol=1e-5)
+    assert said[1][::2].mean() < 0.05 * said[0][::2].mean()
+    np.testing.assert_allclose(less.standard(columns), plain.standard(columns) * trust, atol=1e-5)
