@@ -102,6 +102,8 @@ def counter(verb: str, what: str) -> Callable[[int, PartDone], None]:
     done_so_far: list[int] = []
 
     def report(parts: int, done: PartDone) -> None:
+        if len(done_so_far) >= parts:
+            done_so_far.clear()  # the next of several rounds
         done_so_far.append(done.number)
         command.say(f"{verb} {len(done_so_far)} of {parts} parts of {what}")
 

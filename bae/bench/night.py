@@ -40,6 +40,7 @@ class Settings:
         columns, rows: the stored matrix.
         repeats: how often everything is measured.
         place: where archive and tables lie; None: a temporary folder on this machine.
+        recipe: of the model; one without a localizer has no bare networks and no loop beside it.
         loop: whether to run the user's loop too.
     """
 
@@ -94,11 +95,12 @@ def run(settings: Settings, say: Callable[[str], None] = lambda line: None) -> R
 
         for repeat in range(settings.repeats):
             say(f"repeat {repeat + 1} of {settings.repeats}")
-            note("bare", _bare(predictor, scans, settings))
+            if predictor.fast_localizer is not None:
+                note("bare", _bare(predictor, scans, settings))
             measured, start_up_s = _job(place, model_uri, repeat)
             note("job", measured)
             start_ups.append(start_up_s)
-            if settings.loop:
+            if settings.loop and predictor.fast_localizer is not None:
                 out = home / "loop.parquet"
                 note("loop", _loop(files, of_loop, model_uri, settings.recipe, out))
         rows = []
@@ -127,8 +129,11 @@ class Measured(NamedTuple):
 
 def precision(predictor: Predictor) -> str:
     """Name the numbers that the trunks compute with."""
-    trunks = [n.trunk for n in (predictor.fast_localizer, predictor.fast_regressor) if n]
-    return " and ".join(sorted({str(trunk.dtype).removeprefix("torch.") for trunk in trunks}))
+    trunks = predictor.fast_trunks()
+    return (
+        " and ".join(sorted({str(trunk.dtype).removeprefix("torch.") for trunk in trunks}))
+        or "float32"
+    )
 
 
 def _bare(predictor: Predictor, scans: Sequence[Scan], settings: Settings) -> Measured:

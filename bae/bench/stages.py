@@ -3,12 +3,13 @@
 import functools
 import statistics
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow.parquet as pq
 import torch
 from pydicom.uid import UID, ExplicitVRLittleEndian
@@ -22,9 +23,12 @@ from bae.method.heatmap import class_heatmap, to_byte_scale
 from bae.method.networks import Localizer, Regressor
 from bae.method.prediction import Prediction
 from bae.method.predictor import Predictor, localize, regressor_inputs
+from bae.method.regional.attention import Attention
+from bae.method.regional.frame import lay
+from bae.method.regional.reader import KINDS, Reader, fit
 from bae.phantom import PhantomConfig, PhantomScan, headers, make, syntaxes
 from bae.pipeline.rows import staged
-from bae.scan import Scan, View
+from bae.scan import SEX_CODE, Scan, View
 
 DISTINCT = 2
 """Simulated scans; the rest of an archive are copies under other names."""
@@ -85,15 +89,38 @@ def write_copies(uri: str, objects: Sequence[bytes], count: int) -> None:
 
 
 def untrained(folder: Path, recipe: recipes.Recipe) -> str:
-    """Save a model with random weights: as fast as a trained one."""
+    """Save a model that has learned nothing of use: as fast as a trained one."""
     torch.manual_seed(0)
+    parts: dict[str, Mapping[str, Tensor]] = {}
+    if recipe.method == "networks" and recipe.region.parts != "whole":
+        parts["localizer"] = Localizer(recipe.localizer).state_dict()
+    if recipe.method == "networks":
+        parts["regressor"] = Regressor(recipe.regressor).state_dict()
+    else:
+        parts["regional"] = _reader().tensors()
+    if recipe.method in ("regions", "stack"):
+        parts["regions"] = Attention(recipe.regressor).state_dict()
     card = model.Card(recipe=recipe, parts={})
-    for name, network in (
-        ("localizer", Localizer(recipe.localizer)),
-        ("regressor", Regressor(recipe.regressor)),
-    ):
-        card = model.save_part(str(folder), card, name, network.state_dict(), {})
+    for name, tensors in parts.items():
+        card = model.save_part(str(folder), card, name, tensors, {})
     return str(folder)
+
+
+def _reader() -> Reader:
+    """Fit the linear model to a dozen small phantoms: its size is that of any."""
+    made = [_simulated(k, 128, 512) for k in range(12)]
+    sheets = {
+        kind: [
+            lay(view.counts, (scan.pixel_mm, scan.pixel_mm)).density_VU
+            for scan in made
+            for view in scan.views
+            if view.name == kind
+        ]
+        for kind in KINDS
+    }
+    male = np.array([SEX_CODE[scan.sex] for scan in made])
+    ages = np.array([scan.age_years for scan in made])
+    return fit(sheets, male, ages, [str(scan.patient) for scan in made])[0]
 
 
 def read(data: bytes) -> Scan:
@@ -139,8 +166,6 @@ def bare(predictor: Predictor, inputs_N1HW: Tensor, crops_N1HW: Tensor, male_N: 
 def stages(predictor: Predictor, objects: Sequence[bytes], home: Path, place: str) -> list[Timing]:
     """Time each stage by itself, on one core, over the same scans."""
     torch.set_num_threads(1)
-    recipe, network = predictor.recipe, predictor.fast_localizer
-    assert network is not None
     scans = [read(data) for data in objects]
     views = [view for scan in scans for view in scan.views]
     rows, columns = views[0].counts.shape
@@ -148,15 +173,6 @@ def stages(predictor: Predictor, objects: Sequence[bytes], home: Path, place: st
     copies = storage.join(place, "archive")
     listing = storage.list_objects(copies)
     names = listing["object_uri"].to_pylist()[: len(objects)]
-    inputs, crops, male = ready(predictor, views)
-    with torch.inference_mode():
-        scores, features = network(inputs)
-
-    def heat() -> Tensor:
-        weight = network.head.weight
-        return to_byte_scale(class_heatmap(features, weight, scores.argmax(1))).cpu()
-
-    maps = heat().numpy()
     predictions = list(predictor.predict(scans))
     found = [
         _stage("list", 2 * listing.num_rows, lambda: storage.list_objects(copies)),
@@ -167,7 +183,32 @@ def stages(predictor: Predictor, objects: Sequence[bytes], home: Path, place: st
         decode = functools.partial(_read_all, coded)
         volume = sum(map(len, coded)) / len(views)
         found.append(_stage(f"decode {UID(syntax).keyword}", len(views), decode, volume))
-    calls: dict[str, Callable[[], object]] = {
+    calls: dict[str, Callable[[], object]] = {"predict": lambda: predictor.predict(scans)}
+    if predictor.fast_localizer is not None:
+        calls |= _of_networks(predictor, views, predictions)
+    calls["write"] = lambda: _write(scans, predictions, home)
+    with torch.inference_mode():
+        for name, call in calls.items():
+            found.append(_stage(name, len(views), call, stored if name == "prepare" else 0.0))
+    return found
+
+
+def _of_networks(
+    predictor: Predictor, views: Sequence[View], predictions: Sequence[Prediction]
+) -> dict[str, Callable[[], object]]:
+    """Return what localizer and regressor do one after the other."""
+    recipe, network = predictor.recipe, predictor.fast_localizer
+    assert network is not None
+    inputs, crops, male = ready(predictor, views)
+    with torch.inference_mode():
+        scores, features = network(inputs)
+
+    def heat() -> Tensor:
+        weight = network.head.weight
+        return to_byte_scale(class_heatmap(features, weight, scores.argmax(1))).cpu()
+
+    maps = heat().numpy()
+    return {
         "prepare": lambda: prepared(predictor, views),
         "localize": lambda: network(inputs),
         "heat map": heat,
@@ -177,12 +218,7 @@ def stages(predictor: Predictor, objects: Sequence[bytes], home: Path, place: st
         ],
         "crop": lambda: [regressor_inputs(recipe, each.views) for each in predictions],
         "regress": lambda: predictor.fast_regressor(crops, male),
-        "write": lambda: _write(scans, predictions, home),
     }
-    with torch.inference_mode():
-        for name, call in calls.items():
-            found.append(_stage(name, len(views), call, stored if name == "prepare" else 0.0))
-    return found
 
 
 def _write(scans: Sequence[Scan], predictions: Sequence[Prediction], home: Path) -> None:

@@ -201,6 +201,11 @@ class Predictor:
             for scan, views, own in zip(scans, found, inputs, strict=True)
         ]
 
+    def fast_trunks(self) -> list[fused.FusedTrunk]:
+        """Return what reads pictures, as it runs."""
+        networks = [n for n in (self.fast_localizer, self.fast_regressor) if n is not None]
+        return [m for n in networks for m in n.modules() if isinstance(m, fused.FusedTrunk)]
+
     def _combine(
         self,
         scan: Scan,
@@ -277,6 +282,11 @@ class Regional(Predictor):
             if self.fast_network is not None:
                 seen = weigh(self.fast_network, self.recipe, scans, views, seen)
             return [self._said(scan, one) for scan, one in zip(scans, seen, strict=True)]
+
+    def fast_trunks(self) -> list[fused.FusedTrunk]:
+        """Return what reads pictures, as it runs; none in the linear model."""
+        modules = [] if self.fast_network is None else self.fast_network.modules()
+        return [module for module in modules if isinstance(module, fused.FusedTrunk)]
 
     def randomised(self, seed: int) -> Iterator[tuple[str, Regional]]:
         """Yield a model of the same templates whose slopes are random: it has learned nothing."""
