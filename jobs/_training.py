@@ -26,7 +26,9 @@ def main(name: str, task: Callable[[recipes.Recipe], Task], argv: Sequence[str] 
         environment.check()
         storage.check_writable(options.model)
         recipe = recipes.recipe(options.recipe, options.changes)
-        plan = run.plan(task(recipe), options.tables, options.model, options.weights)
+        plan = run.plan(
+            task(recipe), options.tables, options.model, options.weights, most=options.most
+        )
         with session.session():
             card = run.train(
                 plan,
@@ -61,6 +63,12 @@ def add_flags(parser: argparse.ArgumentParser, recipe: str) -> None:
         metavar="SECTION.FIELD=VALUE",
         dest="changes",
         help="change one field of the recipe; may be repeated",
+    )
+    parser.add_argument(
+        "--most",
+        type=int,
+        metavar="N",
+        help="learn from at most so many scans, of patients drawn by their pseudonyms",
     )
 
 

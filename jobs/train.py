@@ -27,7 +27,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         environment.check()
         storage.check_writable(options.model)
         recipe = recipes.recipe(options.recipe, options.changes)
-        plan = regional.plan(recipe, options.tables, options.model, options.weights)
+        plan = regional.plan(recipe, options.tables, options.model, options.weights, options.most)
         with session.session(), after_writing():
             card = regional.train(
                 plan,

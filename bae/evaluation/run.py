@@ -87,8 +87,8 @@ def plan(tables_uri: str, model_uris: Sequence[str], out_uri: str) -> Plan:
     )
 
 
-def evaluate(planned: Plan, on_part: OnPart) -> list[Row]:
-    """Score what is not scored yet, write all tables and figures, return the rows of Table 1."""
+def score(planned: Plan, on_part: OnPart) -> list[Method]:
+    """Score what is not scored yet; return the models on the held-out scans."""
     test = planned.scans["test"]
     methods: list[Method] = []
     for uri, card in zip(planned.model_uris, planned.cards, strict=True):
@@ -98,6 +98,13 @@ def evaluate(planned: Plan, on_part: OnPart) -> list[Row]:
             name = f"{name}-{card.model_id}"
         found = outcomes.score(planned.tables_uri, uri, test, on_part)
         methods.append(Method(name=name, sex=sex, uri=uri, card=card, outcomes=found))
+    return methods
+
+
+def evaluate(planned: Plan, on_part: OnPart) -> list[Row]:
+    """Score what is not scored yet, write all tables and figures, return the rows of Table 1."""
+    test = planned.scans["test"]
+    methods = score(planned, on_part)
     plain = _plain_methods(planned, on_part)
     cohort = cohort_of(test["object_uri"].to_pylist())
     table = table_one(methods, plain, test, cohort.about if cohort else {})

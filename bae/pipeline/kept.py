@@ -206,6 +206,14 @@ def training_scans(tables_uri: str, recipe: recipes.Recipe, split: str) -> pa.Ta
     return chosen
 
 
+def at_most(scans: pa.Table, most: int | None) -> pa.Table:
+    """Return so many scans, or all: those that come first by their patients' pseudonyms.
+
+    Pseudonyms are hashes: their order is chance, and the same on every day.
+    """
+    return scans if most is None else scans.sort_by("patient_key")[:most]
+
+
 def _quarantined(tables_uri: str) -> set[tuple[str, str]]:
     """Return (source_uri, etag) of objects that end their readers, as far as this decoder knows."""
     rejects = delta.dataset(tables_uri, "restricted/rejects")

@@ -154,7 +154,9 @@ def _work(assigned: ray.ObjectRef, queue: Queue, ruined: Queue) -> None:
     rank, world = context.get_world_rank(), context.get_world_size()
     device = ray.train.torch.get_device()
     if device.type == "cpu" and world == 1:
-        hardware.use_cores(hardware.cores())
+        # a bag's pictures are small: two threads of one layer would wait for each other, by ten
+        # times on a busy machine
+        hardware.use_cores(1 if task.bag else hardware.cores())
 
     network = _network(assignment, str(device))
     training = fit.Training.start(network, how)

@@ -75,9 +75,17 @@ class Plan:
 
 
 def plan(
-    recipe: recipes.Recipe, tables_uri: str, model_uri: str, weights_uri: str | None = None
+    recipe: recipes.Recipe,
+    tables_uri: str,
+    model_uri: str,
+    weights_uri: str | None = None,
+    most: int | None = None,
 ) -> Plan:
     """Check what is asked for; writes nothing.
+
+    Args:
+        weights_uri: see ``bae.method.weights.imagenet``.
+        most: scans to learn from at most; no more than ``MOST_SCANS`` in any case.
 
     Raises:
         UseError: the recipe has a localizer, there are no scans to train on, or ImageNet
@@ -89,8 +97,7 @@ def plan(
             "jobs.train_regressor"
         )
     scans = {s: kept.training_scans(tables_uri, recipe, s) for s in ("train", "validation")}
-    # pseudonyms are hashes: their order is chance, and the same on every day
-    scans["train"] = scans["train"].sort_by("patient_key")[:MOST_SCANS]
+    scans["train"] = kept.at_most(scans["train"], min(most or MOST_SCANS, MOST_SCANS))
     if recipe.method != "regional":
         weights.imagenet(recipe.regressor.trunk, recipe.regressor.weights, weights_uri)
     return Plan(

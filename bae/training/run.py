@@ -58,13 +58,20 @@ def plan(
     model_uri: str,
     weights_uri: str | None,
     linear: Mapping[str, float] | None = None,
+    most: int | None = None,
 ) -> Plan:
     """Check what is asked for and gather what it needs; writes nothing.
+
+    Args:
+        linear: see ``Plan``.
+        most: scans to learn from at most.
 
     Raises:
         UseError: no scans to train on, no localizer to crop with, or one of another
             recipe, or ImageNet weights that cannot be had.
     """
+    scans = {s: kept.training_scans(tables_uri, task.recipe, s) for s in ("train", "validation")}
+    scans["train"] = kept.at_most(scans["train"], most)
     return Plan(
         task=task,
         tables_uri=tables_uri,
@@ -72,10 +79,7 @@ def plan(
         weights_uri=weights_uri,
         card=_card(task, model_uri),
         imagenet=weights.imagenet(task.section.trunk, task.section.weights, weights_uri),
-        scans={
-            split: kept.training_scans(tables_uri, task.recipe, split)
-            for split in ("train", "validation")
-        },
+        scans=scans,
         linear=linear or {},
     )
 

@@ -269,8 +269,7 @@ def _view(
             corner, region.size_mm, field_2YX, sheet.affine, pixel_mm, (rows, columns), held / total
         )
         if box is not None:
-            box = replace(box, years=float(years_YX[own_YX].sum()), weight=held)
-            boxes.append(_named(box, kind, field_2YX, sheet, pixel_mm))
+            boxes.append(replace(box, years=float(years_YX[own_YX].sum()), weight=held))
     # single cells are noise of the slopes; what is shown is what a square adds up
     smooth_YX = blurred(heat_YX[None], 1.0)[0] * (shown_YX & (importance_YX > 0))
     whole_mm = size_mm(view.counts, scan.pixel_mm)
@@ -280,27 +279,28 @@ def _view(
         heat=to_byte_scale(heat_VU[None])[0].numpy(),
         heat_min=float(heat_VU.min()),
         heat_max=float(heat_VU.max()),
-        boxes=boxes or [Box(0, 0, columns, rows, 1.0)],
+        boxes=_named(boxes, kind, field_2YX, sheet, pixel_mm) or [Box(0, 0, columns, rows, 1.0)],
         grey=torch.empty(0, 0),
     )
 
 
 def _named(
-    box: Box,
+    boxes: Sequence[Box],
     kind: str,
     field_2YX: Tensor,
     sheet: Sheet,
     pixel_mm: tuple[float, float],
-) -> Box:
-    """Say where on the body a box lies."""
-    middle_mm = torch.tensor(
-        [(box.y0 + box.y1) / 2 * pixel_mm[0], (box.x0 + box.x1) / 2 * pixel_mm[1]],
-        dtype=torch.float32,
-    )
-    down, right = body_coordinates(to_frame(middle_mm, field_2YX, sheet.affine)).tolist()
+) -> list[Box]:
+    """Say where on the body boxes lie."""
+    middles = [[(box.y0 + box.y1) / 2, (box.x0 + box.x1) / 2] for box in boxes]
+    middles_mm = torch.tensor(middles, dtype=torch.float32).view(-1, 2) * torch.tensor(pixel_mm)
+    places = body_coordinates(to_frame(middles_mm, field_2YX, sheet.affine)).tolist()
     # in a picture from the front the patient's left is on the right
-    left = right if kind == ANTERIOR else -right
-    return replace(box, crown_sole=down, midline=left, name=place_name(down, left))
+    side = 1 if kind == ANTERIOR else -1
+    return [
+        replace(box, crown_sole=down, midline=side * right, name=place_name(down, side * right))
+        for box, (down, right) in zip(boxes, places, strict=True)
+    ]
 
 
 def _none(view: View) -> LocalizedView:
