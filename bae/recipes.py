@@ -116,6 +116,7 @@ def small_regions() -> Recipe:
         ),
         fit_regressor=Fit(
             epochs=40,
+            least_steps=1200,
             batch_size=16,
             learning_rate=2e-3,
             schedule="cosine",

@@ -5,7 +5,8 @@ Estimation Using Whole-Body Bone Scintigraphy", 2021); where the paper is silent
 the line says "ours" and ``bae/method/PAPER.md`` says how it was chosen.
 """
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, replace
 
 from bae.errors import RecipeError
 
@@ -135,6 +136,8 @@ class Fit:
 
     epochs: int = 40
     """Passes over the training views."""
+    least_steps: int = 0
+    """A small cohort gets more passes, until there are so many steps."""
     batch_size: int = 32
     """Views per step over all workers; section IV."""
     learning_rate: float = 1e-4
@@ -168,8 +171,13 @@ class Fit:
     seed: int = 0
     """Seeds initial heads, order, augmentation and dropout."""
 
+    def for_samples(self, samples: int) -> "Fit":
+        """Return the same with the epochs that so many training samples get."""
+        steps = math.ceil(samples / self.batch_size)
+        return replace(self, epochs=max(self.epochs, math.ceil(self.least_steps / steps)))
+
     def __post_init__(self) -> None:
-        check(self.epochs >= 1, "epochs must be >= 1")
+        check(self.epochs >= 1 and self.least_steps >= 0, "epochs >= 1, least_steps >= 0")
         check(self.batch_size >= 2, "batch_size must be >= 2 (batch norm needs two)")
         check(self.learning_rate > 0, "learning_rate must be > 0")
         check(self.schedule in ("constant", "cosine"), "schedule: constant or cosine")

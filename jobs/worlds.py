@@ -37,6 +37,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--sizes", type=_numbers, default=[150, 500], help="scans to learn from (150,500)"
     )
+    parser.add_argument(
+        "--scans",
+        type=int,
+        help="of each archive (default: so many that the largest size is 70 % of them)",
+    )
     parser.add_argument("--recipes", default="regional,best", help="(default regional,best)")
     parser.add_argument("--seed", type=int, default=0, help="of the cohorts (default 0)")
     return command.run(parser, job, argv)
@@ -78,7 +83,7 @@ def _measured(
     """Make the world's archive if it is not there, train what is not trained, and evaluate."""
     archive, tables = storage.join(home, "archive"), storage.join(home, "tables")
     if not storage.exists(storage.join(tables, "indexed")):
-        scans = str(round(max(options.sizes) / SPLIT))
+        scans = str(options.scans or round(max(options.sizes) / SPLIT))
         numbers = ("--world", str(world), "--seed", str(options.seed))
         _step(phantom.main, "--archive", archive, "--scans", scans, *numbers)
         _step(index.main, "--archive", archive, "--tables", tables)

@@ -79,3 +79,12 @@ def test_card_with_unknown_field_is_refused() -> None:
     values["region"]["delta"] = 3
     with pytest.raises(RecipeError, match="delta"):
         recipes.from_json(values)
+
+
+def test_small_cohorts_get_more_passes() -> None:
+    """So many steps at least; large cohorts keep their epochs."""
+    how = recipes.Fit(epochs=4, batch_size=10, least_steps=30)
+    assert how.for_samples(95).epochs == 4  # ten steps each
+    assert how.for_samples(50).epochs == 6
+    assert how.for_samples(1).epochs == 30
+    assert recipes.paper().fit_localizer.for_samples(1) == recipes.paper().fit_localizer

@@ -38,6 +38,7 @@ def rows_of(world: int, scans: int, unseen: bool, methods: Sequence[Method]) -> 
         low, high = (
             scorecard.floats(method.outcomes, f"age_{side}_years") for side in ("low", "high")
         )
+        inside = (years >= low) & (years <= high)
         found.append(
             {
                 "method": method.name,
@@ -51,7 +52,7 @@ def rows_of(world: int, scans: int, unseen: bool, methods: Sequence[Method]) -> 
                 "limit_mae_years": reachable,
                 "error_over_limit": errors.value / reachable,
                 "bias_years": float((gaps - years).mean()),
-                "coverage_90": float(((years >= low) & (years <= high)).mean()),
+                "coverage_90": float(np.mean(inside)) if np.isfinite(low).all() else math.nan,
                 "width_90_years": float((high - low).mean()),
             }
         )

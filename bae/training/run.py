@@ -140,6 +140,7 @@ def _train(
     )
     datasets = {split: samples.opened(names) for split, names in files.items()}
     counts = {split: dataset.count() for split, dataset in datasets.items()}
+    task = replace(task, fit=task.fit.for_samples(counts["train"]))
     ages = np.asarray(scans["train"]["age_years"])
     assignment = loop.Assignment(
         task=task,

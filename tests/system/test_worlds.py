@@ -1,0 +1,51 @@
+"""``jobs.worlds``: one command over worlds and sizes, which goes on where it stopped."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+
+from jobs import worlds as job
+from tests.fakes.place import Place
+
+
+@pytest.mark.slow
+def test_two_sizes_in_one_world_and_again(place: Place, tmp_path: Path) -> None:
+    """The archive, the index and the models are made once; of many scans so many are learned."""
+    out = tmp_path / "out"
+    flags = ["--out", str(out), "--worlds", "6", "--recipes", "regional", "--scans", "90"]
+    code, said = place.job("worlds", *flags, "--sizes", "20", "--unseen", "6")
+    assert code == 0 and "| regional | 20 | 6 (unseen) |" in said, said
+    assert "20 to train on" in said
+    assert {path.name for path in out.glob("worlds.*")} == {
+        "worlds.md", "worlds.csv", "worlds.parquet", "worlds.png", "worlds.pdf",
+    }  # fmt: skip
+    before = pq.read_table(out / "worlds.parquet")
+    code, said = place.job("worlds", *flags, "--sizes", "20", "--unseen", "6")
+    assert code == 0 and "trained" not in said
+    assert pq.read_table(out / "worlds.parquet").equals(before)
+
+
+def test_each_recipe_is_trained_by_its_own_jobs() -> None:
+    """In their order."""
+    names = {
+        recipe: [step.__module__.removeprefix("jobs.") for step in job._trainings(made)]
+        for recipe, made in ((name, job.recipes.recipe(name)) for name in job.recipes.RECIPES)
+    }
+    assert names["best"] == names["regional"] == ["train"]
+    assert names["small"] == ["train_localizer", "train_regressor"]
+    assert names["small_vgg19"] == ["train_regressor"]
+
+
+def test_wrong_uses_are_sentences(place: Place, tmp_path: Path) -> None:
+    """Before anything is made."""
+    out = ["--out", str(tmp_path / "out")]
+    code, said = place.job("worlds", *out, "--worlds", "1", "--unseen", "2")
+    assert code == 2 and "[2]" in said
+    code, said = place.job("worlds", *out, "--worlds", "1", "--recipes", "bets")
+    assert code == 2 and "best" in said
+    code, said = place.job("worlds", *out, "--worlds", "one")
+    assert code == 2
+    assert not (tmp_path / "out").exists()
