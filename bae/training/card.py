@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
@@ -34,10 +33,10 @@ def markdown(card: Card) -> str:
     pieces = [
         f"# Model {card.model_id}\n\nRecipe `{card.recipe.name}`.",
         f"## Intended use and limits\n\n{INTENDED}",
-        *(f"## The {name}\n\n{_part(part)}" for name, part in card.parts.items()),
+        *(f"## The {TITLES.get(name, name)}\n\n{_part(part)}" for name, part in card.parts.items()),
     ]
     if card.validation:
-        pieces.append(f"## Figures on validation patients\n\n{_validation(card.validation)}")
+        pieces.append(f"## Figures on validation patients\n\n{_validation(card)}")
     if card.calibration is not None:
         pieces.append(f"## Calibration\n\n{_calibration(card)}")
     recipe = json.dumps(recipes.to_json(card.recipe), indent=2)
@@ -76,7 +75,14 @@ def _told(value: object) -> object:
     return FEW if value is None else value
 
 
-def _validation(found: Mapping[str, Any]) -> str:
+TITLES = {"regional": "linear model", "regions": "network of several regions"}
+"""What a part is called where its name does not say it."""
+
+
+def _validation(card: Card) -> str:
+    found, recipe = card.validation, card.recipe
+    # a linear model has no epochs
+    chose = recipe.method != "regional" and recipe.fit_regressor.keep == "best"
     measures = {name: Estimate(**value) for name, value in found["metrics"].items()}
     rows = [(METRICS[name], value.text()) for name, value in measures.items()]
     always = "always saying the training mean: mean absolute error, years"
@@ -99,10 +105,11 @@ def _validation(found: Mapping[str, Any]) -> str:
     errors = ("mean absolute error, years (95 %)", "mean gap, years")
     head = ("by", "group", "scans", "patients", *errors, "coverage of the 90 % interval (95 %)")
     return (
-        f"{found['scans']} scans of {found['patients']} patients that no weight was fitted to, but "
-        "that chose the epoch: figures on patients of the test split (`jobs.evaluate`) come "
-        "first. In brackets 95 % intervals over patients. Uncorrected for age bias. Coverage and "
-        "probabilities of each patient are by a calibration on the others.\n\n"
+        f"{found['scans']} scans of {found['patients']} patients that no weight was fitted to"
+        f"{', but that chose the epoch' if chose else ''}: figures on patients of the test split "
+        "(`jobs.evaluate`) come first. In brackets 95 % intervals over patients. Uncorrected for "
+        "age bias. Coverage and probabilities of each patient are by a calibration on the "
+        "others.\n\n"
         f"{markdown_table(('measure', 'value'), rows)}\n\n{markdown_table(head, groups)}"
     )
 

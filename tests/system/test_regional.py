@@ -23,8 +23,8 @@ WORLD = PhantomConfig(world=4, columns=128, rows=512, ages=(40.0, 80.0))
 SCANS = 130
 
 
-def _archive(place: Place) -> None:
-    for k in range(SCANS):
+def _archive(place: Place, scans: int = SCANS) -> None:
+    for k in range(scans):
         for name, data in phantom.objects(k, seed=3, config=WORLD):
             path = place.archive / name
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -117,6 +117,45 @@ def test_one_command_trains_a_model_that_nights_score_with(place: Place, tmp_pat
     code, said = place.job("evaluate", *flags, "--out", str(tmp_path / "evaluation"))
     assert code == 0 and "regional" in said, said
     assert (tmp_path / "evaluation" / "regional" / "regions.md").exists()
+
+
+@pytest.mark.slow
+def test_one_command_trains_both_parts_of_the_best_answer(place: Place, tmp_path: Path) -> None:
+    """A network of two members on the linear model's squares, and its share of the answer."""
+    _archive(place, 70)
+    place.model = str(tmp_path / "both")
+    place.night("index")
+    flags = ["--tables", place.tables, "--model", place.model]
+    few = [f"fit_regressor.{f}" for f in ("epochs=3", "least_steps=0", "average_decay=0")]
+    few += ["regressor.members=2", "regressor.hidden_neurons=16", "region.count=3"]
+    changes = [word for change in few for word in ("--set", change)]
+    code, said = place.job("train", *flags, "--most", "40", *changes)
+    assert code == 0 and "network share" in said and "40 to train on" in said, said
+    card = model.load_card(place.model)
+    assert set(card.parts) == {"regional", "regions"} and card.calibration is not None
+    told = card.parts["regions"].metrics
+    assert 0 <= told["network_share"] <= 1
+    # the share errs least squared, which is nearly what errs least
+    assert told["held_out_mae_years"] < 1.1 * min(
+        told["network_mae_years"], told["linear_mae_years"]
+    )
+    assert not (Path(place.model) / "checkpoints").exists()
+
+    place.night("predict")
+    asked = connect(place.tables, restricted=True)
+    boxes = asked.sql("FROM latest_boxes").df()
+    assert boxes.groupby("scan_id")["weight"].sum().round(4).eq(1).all()
+    assert (boxes.groupby(["scan_id", "view_index"]).size() <= 3).all()
+    assert boxes["region"].notna().all() and boxes["added_years"].notna().all()
+    ages = asked.sql("FROM latest_ages").df()
+    assert ages["predicted_age_years"].between(30, 90).all()
+    assert (ages["age_high_years"] > ages["age_low_years"]).all()
+
+    # a network that lost its linear model is not whole
+    (Path(place.model) / "regional.safetensors").unlink()
+    places = ["--archive", str(place.archive), "--tables", place.tables]
+    code, said = place.job("predict", *places, "--model", place.model)
+    assert code == 2 and "regional.safetensors" in said
 
 
 def test_of_many_scans_so_many_are_taken(
