@@ -11,6 +11,7 @@ from bae.archive import privacy
 from bae.errors import RunError, UseError
 from bae.evaluation import run, worlds
 from bae.evaluation.pages import Output, Row
+from bae.phantom.archive import cohort_of
 from bae.pipeline import session
 from jobs import _training, command, index, phantom, train, train_localizer, train_regressor
 
@@ -98,7 +99,10 @@ def _measured(
             storage.write_bytes(storage.join(models[-1], "trained"), b"")
     planned = run.plan(tables, models, home)
     methods = run.score(planned, _training.counter("scored", "the held-out scans"))
-    return worlds.rows_of(world, size, world in options.unseen, methods)
+    cohort = cohort_of(planned.scans["test"]["object_uri"].to_pylist())
+    assert cohort is not None  # its archive was made above
+    unseen = world in options.unseen
+    return worlds.rows_of(world, size, unseen, methods, cohort.latent_years)
 
 
 def _trainings(recipe: recipes.Recipe) -> list[Callable[[Sequence[str]], int]]:

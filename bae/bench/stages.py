@@ -97,7 +97,7 @@ def untrained(folder: Path, recipe: recipes.Recipe) -> str:
     if recipe.method == "networks":
         parts["regressor"] = Regressor(recipe.regressor).state_dict()
     else:
-        parts["regional"] = _reader().tensors()
+        parts["regional"] = fitted_reader().tensors()
     if recipe.method in ("regions", "stack"):
         parts["regions"] = Attention(recipe.regressor).state_dict()
     card = model.Card(recipe=recipe, parts={})
@@ -106,9 +106,9 @@ def untrained(folder: Path, recipe: recipes.Recipe) -> str:
     return str(folder)
 
 
-def _reader() -> Reader:
-    """Fit the linear model to a dozen small phantoms: its size is that of any."""
-    made = [_simulated(k, 128, 512) for k in range(12)]
+def fitted_reader(scans: int = 12) -> Reader:
+    """Fit the linear model to a few small phantoms: its size is that of any."""
+    made = [_simulated(k, 128, 512) for k in range(scans)]
     sheets = {
         kind: [
             lay(view.counts, (scan.pixel_mm, scan.pixel_mm)).density_VU

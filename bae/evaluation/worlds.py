@@ -5,12 +5,15 @@ What counts is the error over what a reader of pictures could reach in the world
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 from matplotlib.figure import Figure
 
 from bae.evaluation import plots, scorecard
+from bae.evaluation.metrics import Floats
 from bae.evaluation.pages import Row
 from bae.evaluation.table_one import Method
 from bae.phantom import PhantomConfig
@@ -20,7 +23,13 @@ WORLD = ("chosen on", "unseen")
 """Whether a default was chosen on the world, as ``jobs.worlds --unseen`` says."""
 
 
-def rows_of(world: int, scans: int, unseen: bool, methods: Sequence[Method]) -> list[Row]:
+def rows_of(
+    world: int,
+    scans: int,
+    unseen: bool,
+    methods: Sequence[Method],
+    latent: Mapping[str, float],
+) -> list[Row]:
     """Return one row a method: its error in a world, and that over the limit.
 
     Args:
@@ -28,6 +37,7 @@ def rows_of(world: int, scans: int, unseen: bool, methods: Sequence[Method]) -> 
         scans: learned from.
         unseen: whether no default was chosen on it.
         methods: on its held-out scans.
+        latent: object_uri to the latent age, for sound scans.
     """
     reachable = limits(PhantomConfig(world=world)).regional
     found = []
@@ -55,8 +65,46 @@ def rows_of(world: int, scans: int, unseen: bool, methods: Sequence[Method]) -> 
                 "coverage_90": float(np.mean(inside)) if np.isfinite(low).all() else math.nan,
                 "width_90_years": float((high - low).mean()),
             }
+            | _meaning(method, latent)
         )
     return found
+
+
+def _meaning(method: Method, latent: Mapping[str, float]) -> Row:
+    """Return how the age gap goes with what it stands for: latent minus chronological age.
+
+    Raw and with the age bias taken out, each as it is and among people of equal age (partial
+    correlation given age). A gap drawn towards the mean age correlates with age itself, and that
+    is what a comparison without age as covariate finds (Butler et al. 2021, PMC8357007).
+    """
+    some = method.outcomes.filter(pc.is_in(method.outcomes["object_uri"], pa.array(list(latent))))
+    years = scorecard.floats(some, "age_years")
+    excess = np.array([latent[uri] for uri in some["object_uri"].to_pylist()]) - years
+    answers = {"gap": scorecard.floats(some, "predicted_age_years")}
+    if method.card.calibration is not None:
+        answers["corrected_gap"] = method.card.calibration.corrected_years(answers["gap"])
+    found = {}
+    for name, answer in answers.items():
+        gap = answer - years
+        found[f"{name}_with_excess"] = _correlation(gap, excess)
+        found[f"{name}_with_excess_given_age"] = _correlation(
+            _left(gap, years), _left(excess, years)
+        )
+        found[f"{name}_with_age"] = _correlation(gap, years)
+    return found
+
+
+def _correlation(one: Floats, two: Floats) -> float:
+    if len(one) < 3 or not (one.std() > 0 and two.std() > 0):
+        return math.nan
+    return float(np.corrcoef(one, two)[0, 1])
+
+
+def _left(values: Floats, years: Floats) -> Floats:
+    """Return what a straight line in age leaves of values."""
+    if len(values) < 3:
+        return values
+    return np.asarray(values - np.polyval(np.polyfit(years, values, 1), years))
 
 
 def page(rows: Sequence[Row]) -> str:

@@ -139,10 +139,18 @@ class Cohort:
     @functools.cached_property
     def numbers(self) -> dict[str, int]:
         """Return the number of the scan in each object, by URI; without those with a mistake."""
+        return self._truth("scan")
+
+    @functools.cached_property
+    def latent_years(self) -> dict[str, float]:
+        """Return the latent skeletal age that drives each object's picture; as ``numbers``."""
+        return self._truth("latent_years")
+
+    def _truth(self, column: str) -> dict[str, Any]:
         data = storage.read_bytes(storage.join(self.root, *TRUTH))
-        columns = ["scan", "objects", "mistake"]
+        columns = [column, "objects", "mistake"]
         return {
-            storage.join(self.root, name): row["scan"]
+            storage.join(self.root, name): row[column]
             for row in pq.read_table(pa.BufferReader(data), columns=columns).to_pylist()
             for name in row["objects"]
             if not row["mistake"]

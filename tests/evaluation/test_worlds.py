@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
 from bae import recipes
 from bae.evaluation import plots, worlds
 from bae.evaluation.table_one import Method
-from bae.method import model
+from bae.method import calibration, model
 from bae.phantom import PhantomConfig
 from bae.phantom.limits import limits
 from tests.fakes.made_outcomes import outcomes
+
+LATENT: dict[str, float] = {
+    row["object_uri"]: row["age_years"] + (i % 5 - 2) * 2.0
+    for i, row in enumerate(outcomes(40).to_pylist())
+}
+"""Of all scans: their ages, and what skeletons are ahead of them."""
 
 
 def _method(name: str, seed: int = 1, half: float | None = 7.0) -> Method:
@@ -21,7 +28,7 @@ def _method(name: str, seed: int = 1, half: float | None = 7.0) -> Method:
 
 def test_an_error_stands_beside_what_pictures_allow_in_its_world() -> None:
     """Mean absolute error, the limit, their ratio, bias, and how intervals cover."""
-    (row,) = worlds.rows_of(4, 150, True, [_method("a")])
+    (row,) = worlds.rows_of(4, 150, True, [_method("a")], LATENT)
     told = outcomes(40, 1)
     age, answer = (
         np.array(told[name].to_pylist(), float) for name in ("age_years", "predicted_age_years")
@@ -39,9 +46,9 @@ def test_an_error_stands_beside_what_pictures_allow_in_its_world() -> None:
 
 def test_worlds_that_chose_something_are_told_apart() -> None:
     """In the table by a line of their own, in the figure by hollow marks."""
-    rows = worlds.rows_of(4, 150, True, [_method("a"), _method("b", 2)])
-    rows += worlds.rows_of(1, 150, False, [_method("a"), _method("b", 2)])
-    rows += worlds.rows_of(1, 500, False, [_method("a"), _method("b", 2)])
+    rows = worlds.rows_of(4, 150, True, [_method("a"), _method("b", 2)], LATENT)
+    rows += worlds.rows_of(1, 150, False, [_method("a"), _method("b", 2)], LATENT)
+    rows += worlds.rows_of(1, 500, False, [_method("a"), _method("b", 2)], LATENT)
     text = worlds.page(rows)
     assert "| a | 150 | 4 (unseen) |" in text and "| a | 150 | 1 (chosen on) |" in text
     assert text.count("\n") == 2 + 6
@@ -55,5 +62,30 @@ def test_worlds_that_chose_something_are_told_apart() -> None:
 
 def test_an_uncalibrated_model_has_no_coverage() -> None:
     """NaN, not 0."""
-    (row,) = worlds.rows_of(0, 150, False, [_method("a", half=None)])
+    (row,) = worlds.rows_of(0, 150, False, [_method("a", half=None)], LATENT)
     assert np.isnan(row["width_90_years"]) and np.isnan(row["coverage_90"])
+
+
+def test_a_gap_is_asked_what_it_stands_for() -> None:
+    """Known answers: the latent age itself, one drawn to the mean, and the same corrected."""
+    told = outcomes(40)
+    age = np.array(told["age_years"].to_pylist())
+    excess = np.array([LATENT[uri] for uri in told["object_uri"].to_pylist()]) - age
+
+    def asked(answer: np.ndarray) -> dict[str, float]:
+        index = told.schema.get_field_index("predicted_age_years")
+        mine = told.set_column(index, "predicted_age_years", pa.array(answer))
+        line = calibration.fit(age, answer, np.ones(len(age)), told["patient_key"].to_pylist())
+        card = model.Card(recipe=recipes.small(), parts={}, calibration=line)
+        one = Method(name="a", sex=True, uri="", card=card, outcomes=mine)
+        (row,) = worlds.rows_of(0, 1, True, [one], LATENT)
+        return row
+
+    right = asked(age + excess)
+    assert right["gap_with_excess"] == pytest.approx(1)
+    drawn = asked(60 + 0.5 * (age + excess - 60))
+    assert drawn["gap_with_age"] < -0.8 and drawn["gap_with_excess"] < 0.6
+    assert drawn["gap_with_excess_given_age"] == pytest.approx(1)
+    # the correction takes the bias out and needs no true age
+    assert abs(drawn["corrected_gap_with_age"]) < 0.2
+    assert drawn["corrected_gap_with_excess"] > 0.95

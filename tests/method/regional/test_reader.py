@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from bae.bench.stages import fitted_reader
 from bae.body import body_mask
 from bae.method.boxes import enlarge
 from bae.method.regional import reader
-from bae.method.regional.frame import lay
 from bae.recipes import Region
-from bae.scan import SEX_CODE, Identity, Scan, View
+from bae.scan import Identity, Scan, View
 from tests.method.regional.bodies import people
 
 SCANS = 24
@@ -21,22 +21,7 @@ REGION = Region(parts="several", count=4)
 NOBODY = Identity(patient="p", study="s", instance="i")
 
 
-@functools.cache
-def fitted() -> reader.Reader:
-    """A linear model of two dozen small phantoms."""
-    made = people(SCANS, rows=512)
-    sheets = {
-        kind: [
-            lay(view.counts, (scan.pixel_mm, scan.pixel_mm)).density_VU
-            for scan in made
-            for view in scan.views
-            if view.name == kind
-        ]
-        for kind in reader.KINDS
-    }
-    male = np.array([SEX_CODE[scan.sex] for scan in made])
-    ages = np.array([scan.age_years for scan in made])
-    return reader.fit(sheets, male, ages, [str(scan.patient) for scan in made])[0]
+fitted = functools.cache(fitted_reader)
 
 
 def _scan(number: int, counts: dict[str, NDArray[np.uint16]] | None = None) -> Scan:
@@ -49,7 +34,7 @@ def _scan(number: int, counts: dict[str, NDArray[np.uint16]] | None = None) -> S
 
 
 def _read(scan: Scan) -> reader.Seen:
-    return reader.read(fitted(), scan, scan.views, REGION)
+    return reader.read(fitted(SCANS), scan, scan.views, REGION)
 
 
 @pytest.mark.parametrize("number", [1, 5])
