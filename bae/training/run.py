@@ -70,6 +70,8 @@ def plan(
         UseError: no scans to train on, no localizer to crop with, or one of another
             recipe, or ImageNet weights that cannot be had.
     """
+    card = _card(task, model_uri)
+    imagenet = weights.imagenet(task.section.trunk, task.section.weights, weights_uri)
     scans = {s: kept.training_scans(tables_uri, task.recipe, s) for s in ("train", "validation")}
     scans["train"] = kept.at_most(scans["train"], most)
     return Plan(
@@ -77,8 +79,8 @@ def plan(
         tables_uri=tables_uri,
         model_uri=model_uri,
         weights_uri=weights_uri,
-        card=_card(task, model_uri),
-        imagenet=weights.imagenet(task.section.trunk, task.section.weights, weights_uri),
+        card=card,
+        imagenet=imagenet,
         scans=scans,
         linear=linear or {},
     )

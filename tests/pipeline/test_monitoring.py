@@ -89,6 +89,7 @@ def test_steps_keep_their_names() -> None:
         "Thumbnails",
         "LocalizerSamples",
         "RegressorSamples",
+        "RegionsSamples",
     ]
 
 
