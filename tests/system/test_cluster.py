@@ -260,7 +260,7 @@ def test_clusters_ask_for_a_token_and_close_the_dashboard(overlay: str) -> None:
 def test_ray_jobs_ask_for_nothing_that_kuberay_refuses() -> None:
     """On a cluster that is there already it knows no retries and no clean-up."""
     jobs = _of_kind("jobs", "RayJob")
-    assert len(jobs) == 3
+    assert len(jobs) == 4
     for job in jobs:
         assert job["spec"]["clusterSelector"] == {"ray.io/cluster": "bae"}
         refused = {"backoffLimit", "ttlSecondsAfterFinished", "shutdownAfterJobFinishes", "suspend"}
