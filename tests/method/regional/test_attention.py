@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -263,3 +264,30 @@ def test_recipes_say_which_method_they_are() -> None:
     for name, method in (("regions", "regions"), ("small_regions", "regions"), ("best", "stack")):
         assert recipes.recipe(name).method == method
         assert replace(recipes.recipe(name), name="x").region.parts == "several"
+
+
+def test_data_parallel_training_waits_for_no_member(tmp_path: Path) -> None:
+    """A worker whose scans a member must not see: the next step begins all the same."""
+    torch.distributed.init_process_group(
+        "gloo", init_method=f"file://{tmp_path}/store", rank=0, world_size=1
+    )
+    try:
+        wrapped = torch.nn.parallel.DistributedDataParallel(network().train())
+        pictures, places, male = bags(4)
+        batch = tasks.Batch(
+            grey_N1HW=pictures,
+            male_N=male,
+            age_N=torch.linspace(40, 80, 4),
+            group_N=torch.zeros(4, dtype=torch.int64),
+            places_NCP=places,
+            fold_N=torch.ones(4, dtype=torch.int64),
+            scan_ids=["s"] * 4,
+        )
+        losses = []
+        for _ in range(2):
+            loss = tasks.regions(RECIPE).loss(wrapped, batch)
+            loss.backward()
+            losses.append(float(loss))
+        assert np.isfinite(losses).all()
+    finally:
+        torch.distributed.destroy_process_group()
