@@ -41,7 +41,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--scans",
         type=int,
-        help="of each archive (default: so many that the largest size is 70 % of them)",
+        help="of each archive (default: so many that the largest size is 70 %% of them)",
     )
     parser.add_argument("--recipes", default="regional,best", help="(default regional,best)")
     parser.add_argument("--seed", type=int, default=0, help="of the cohorts (default 0)")
