@@ -154,7 +154,7 @@ def test_training_and_evaluation_name_what_kills_their_workers_and_go_on_without
     archive: Place, tmp_path: Path
 ) -> None:
     """The nightly job has read it, and scores it all the same."""
-    for number in range(7, 30):
+    for number in range(7, 60):
         archive.scan(f"{number}.dcm", f"p{number}", number)
     archive.night("index")
     deadly_names = archive.archive / deadly.LIST
@@ -178,7 +178,7 @@ def test_training_and_evaluation_name_what_kills_their_workers_and_go_on_without
     deadly_names.unlink()
     assert not runs.unfinished(archive.tables)
     archive.night()
-    assert archive.ask("SELECT count(*) FROM ages") == [(30,)]
+    assert archive.ask("SELECT count(*) FROM ages") == [(60,)]
 
 
 def test_an_error_lets_go_of_the_part(local_ray: None) -> None:
