@@ -66,7 +66,7 @@ def add_flags(parser: argparse.ArgumentParser, recipe: str) -> None:
     )
     parser.add_argument(
         "--most",
-        type=int,
+        type=_positive,
         metavar="N",
         help="learn from at most so many scans, of patients drawn by their pseudonyms",
     )
@@ -116,6 +116,12 @@ def counter(verb: str, what: str) -> Callable[[int, PartDone], None]:
         command.say(f"{verb} {len(done_so_far)} of {parts} parts of {what}")
 
     return report
+
+
+def _positive(text: str) -> int:
+    if int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text}: expected 1 or more")
+    return int(text)
 
 
 def _workers(text: str) -> int | tuple[int, int]:

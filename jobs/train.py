@@ -5,7 +5,6 @@ import sys
 from collections.abc import Sequence
 
 from bae import environment, recipes, storage
-from bae.errors import after_writing
 from bae.pipeline import monitoring, session
 from bae.training import regional
 from jobs import _training, command
@@ -28,7 +27,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         storage.check_writable(options.model)
         recipe = recipes.recipe(options.recipe, options.changes)
         plan = regional.plan(recipe, options.tables, options.model, options.weights, options.most)
-        with session.session(), after_writing():
+        with session.session():
             card = regional.train(
                 plan,
                 options.workers,

@@ -16,11 +16,11 @@ from numpy.typing import NDArray
 
 from bae import recipes, storage
 from bae.archive.intake import Decoded
-from bae.errors import UseError
+from bae.errors import UseError, after_writing
 from bae.method import hardware, model, weights
 from bae.method.regional import reader
 from bae.method.regional.frame import FRAME, MARGIN, SHEET, lay
-from bae.pipeline import kept
+from bae.pipeline import kept, resources
 from bae.pipeline.parts import OnPart
 from bae.scan import SEX_CODE, UNKNOWN, Scan
 from bae.training import run, tasks
@@ -119,15 +119,18 @@ def train(
 ) -> model.Card:
     """Train the linear model and, where the recipe has one, the network on its squares.
 
-    See ``run.train``; the model is whole when the last part is.
+    See ``run.train``, also for what is raised; the model is whole when the last part is.
     """
-    card, linear = _linear(planned, on_samples, on_scored)
-    if planned.recipe.method == "regional":
-        return card
-    task = tasks.regions(planned.recipe)
-    rest = run.plan(task, planned.tables_uri, planned.model_uri, planned.weights_uri, linear)
-    rest = replace(rest, scans=planned.scans)
-    return run.train(rest, workers, gpus, on_samples, on_epoch, on_scored)
+    if planned.recipe.method != "regional":
+        resources.gpus_for_training(workers, gpus)
+    with after_writing():
+        card, linear = _linear(planned, on_samples, on_scored)
+        if planned.recipe.method == "regional":
+            return card
+        task = tasks.regions(planned.recipe)
+        rest = run.plan(task, planned.tables_uri, planned.model_uri, planned.weights_uri, linear)
+        rest = replace(rest, scans=planned.scans)
+        return run.train(rest, workers, gpus, on_samples, on_epoch, on_scored)
 
 
 def _linear(

@@ -129,6 +129,8 @@ def test_one_command_trains_both_parts_of_the_best_answer(place: Place, tmp_path
     few = [f"fit_regressor.{f}" for f in ("epochs=3", "least_steps=0", "average_decay=0")]
     few += ["regressor.members=2", "regressor.hidden_neurons=16", "region.count=3"]
     changes = [word for change in few for word in ("--set", change)]
+    code, said = place.job("train", *flags, "--gpus", "1")
+    assert code == 2 and "GPU asked for" in said and not Path(place.model).exists(), said
     code, said = place.job("train", *flags, "--most", "40", *changes)
     assert code == 0 and "network share" in said and "40 to train on" in said, said
     card = model.load_card(place.model)
@@ -184,6 +186,12 @@ def test_wrong_uses_are_sentences(place: Place, tmp_path: Path) -> None:
     assert code == 2 and "jobs.train_localizer" in said
     code, said = place.job("train", *flags, "--set", "region.parts=all")
     assert code == 2 and "several" in said
+    code, said = place.job("train", *flags, "--set", "regressor.members=1")
+    assert code == 2 and "two members" in said
+    code, said = place.job("train_regressor", *flags, "--set", "regressor.members=3")
+    assert code == 2 and "recipes regions and best" in said
+    code, said = place.job("train", *flags, "--most", "0")
+    assert code == 2 and "--most" in said
     code, said = place.job("train", *flags)
     assert code == 2 and "jobs.index" in said
     assert not (tmp_path / "m").exists()
