@@ -206,16 +206,20 @@ def batches(rows: Iterable[pa.Table], task: Task, device: torch.device) -> Itera
         # an age that is NaN has no group; it stops training at the loss, with its scan id
         edges = task.recipe.localizer.group_edges_years
         groups = [age_group(age, edges) or 0 for age in ages]
-        placed = torch.frombuffer(
-            bytearray().join(table["places"].to_pylist()) or bytearray(4), dtype=torch.float32
-        )
-        shape = (len(table), task.pictures, -1) if task.bag else (-1,)
+        bags = _bags(table, task, device) if task.bag else {}
         yield Batch(
             grey_N1HW=grey_N1HW.contiguous(memory_format=torch.channels_last),
             male_N=torch.tensor(males, dtype=torch.float32, device=device),
             age_N=torch.tensor(ages, dtype=torch.float32, device=device),
             group_N=torch.tensor(groups, device=device),
-            places_NCP=placed.view(shape).to(device),
-            fold_N=torch.tensor(table["fold"].to_pylist(), device=device),
             scan_ids=table["scan_id"].to_pylist(),
+            **bags,
         )
+
+
+def _bags(table: pa.Table, task: Task, device: torch.device) -> dict[str, torch.Tensor]:
+    """Return what ``Batch`` has for bags alone."""
+    places = bytearray().join(table["places"].to_pylist())
+    placed = torch.frombuffer(places, dtype=torch.float32).view(len(table), task.pictures, -1)
+    fold = torch.tensor(table["fold"].to_pylist(), device=device)
+    return {"places_NCP": placed.to(device), "fold_N": fold}
