@@ -71,8 +71,8 @@ def _crops(
     task = tasks.regressor(recipe)
     rows = []
     for scan_id, views in regions.items():
-        age, male = known[scan_id]
-        inputs = network_inputs(views, task.size, task.pair, task.fit.box_jitter)
+        age, male, _ = known[scan_id]
+        inputs = network_inputs(views, task.size, task.pictures > 1, task.fit.box_jitter)
         rows += [
             {
                 "scan_id": scan_id,
