@@ -7,12 +7,13 @@ is ``run``'s.
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
+from torch import Tensor
 
 from bae import recipes, storage
 from bae.archive.intake import Decoded
@@ -65,13 +66,14 @@ class Sheets(kept.KeptStep):
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """What to train, checked before Ray starts; ``scans`` by split."""
+    """What to train, checked before Ray starts; the fields are ``run.Plan``'s."""
 
     recipe: recipes.Recipe
     tables_uri: str
     model_uri: str
     scans: dict[str, pa.Table]
     weights_uri: str | None
+    imagenet: dict[str, Tensor] | None
 
 
 def plan(
@@ -98,14 +100,16 @@ def plan(
         )
     scans = {s: kept.training_scans(tables_uri, recipe, s) for s in ("train", "validation")}
     scans["train"] = kept.at_most(scans["train"], min(most or MOST_SCANS, MOST_SCANS))
+    imagenet = None
     if recipe.method != "regional":
-        weights.imagenet(recipe.regressor.trunk, recipe.regressor.weights, weights_uri)
+        imagenet = weights.imagenet(recipe.regressor.trunk, recipe.regressor.weights, weights_uri)
     return Plan(
         recipe=recipe,
         tables_uri=tables_uri,
         model_uri=model_uri,
         scans=scans,
         weights_uri=weights_uri,
+        imagenet=imagenet,
     )
 
 
@@ -127,10 +131,17 @@ def train(
         card, linear = _linear(planned, on_samples, on_scored)
         if planned.recipe.method == "regional":
             return card
-        task = tasks.regions(planned.recipe)
-        rest = run.plan(task, planned.tables_uri, planned.model_uri, planned.weights_uri, linear)
-        rest = replace(rest, scans=planned.scans)
-        return run.train(rest, workers, gpus, on_samples, on_epoch, on_scored)
+        network = run.Plan(
+            task=tasks.regions(planned.recipe),
+            tables_uri=planned.tables_uri,
+            model_uri=planned.model_uri,
+            weights_uri=planned.weights_uri,
+            card=card,
+            imagenet=planned.imagenet,
+            scans=planned.scans,
+            linear=linear,
+        )
+        return run.train(network, workers, gpus, on_samples, on_epoch, on_scored)
 
 
 def _linear(

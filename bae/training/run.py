@@ -57,13 +57,11 @@ def plan(
     tables_uri: str,
     model_uri: str,
     weights_uri: str | None,
-    linear: Mapping[str, float] | None = None,
     most: int | None = None,
 ) -> Plan:
     """Check what is asked for and gather what it needs; writes nothing.
 
     Args:
-        linear: see ``Plan``.
         most: scans to learn from at most.
 
     Raises:
@@ -82,7 +80,6 @@ def plan(
         card=card,
         imagenet=imagenet,
         scans=scans,
-        linear=linear or {},
     )
 
 
@@ -91,16 +88,14 @@ def _card(task: Task, model_uri: str) -> model.Card:
     if not task.needs:
         return model.Card(recipe=recipe, parts={})
     card = model.load_card(model_uri)
-    # hash checked before hours of work
-    load = {"localizer": model.load_localizer, "regional": model.load_regional}[task.needs]
-    load(model_uri, card)
+    model.load_localizer(model_uri, card)  # hash checked before hours of work
     for section in ("windowing", "localizer", "region"):
         if getattr(card.recipe, section) != getattr(recipe, section):
             raise ModelError(
-                f"the {task.needs} in {model_uri} was trained with another "
+                f"the localizer in {model_uri} was trained with another "
                 f"{section} section (recipe {card.recipe.name}); train both with the same"
             )
-    return model.Card(recipe=recipe, parts={task.needs: card.parts[task.needs]})
+    return model.Card(recipe=recipe, parts={"localizer": card.parts["localizer"]})
 
 
 def train(

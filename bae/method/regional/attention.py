@@ -36,7 +36,7 @@ class Said:
     Attributes:
         ages_MN: years.
         weight_MNC: attention; sums to 1 over a bag.
-        years_MNC: what each picture adds to ``mean_years``; sums to the age over a bag.
+        years_MNC: what each picture adds to ``mean_years``; with that, sums to the age.
     """
 
     ages_MN: Tensor

@@ -41,6 +41,20 @@ def bags(scans: int, seed: int = 1) -> tuple[Tensor, Tensor, Tensor]:
     return torch.rand(scans, PICTURES, 64, 64), places, (torch.arange(scans) % 2).float()
 
 
+def labelled(scans: int, ages: Tensor, folds: Tensor) -> tasks.Batch:
+    """Bags with ages, and the member that may not see each."""
+    pictures, places, male = bags(scans)
+    return tasks.Batch(
+        grey_N1HW=pictures,
+        male_N=male,
+        age_N=ages,
+        group_N=torch.zeros(scans, dtype=torch.int64),
+        places_NCP=places,
+        fold_N=folds,
+        scan_ids=[f"s{i}" for i in range(scans)],
+    )
+
+
 def test_a_bag_has_no_order() -> None:
     """Shuffled pictures with their places give shuffled weights and the same age."""
     made, (pictures, places, male) = network(), bags(3)
@@ -96,16 +110,8 @@ def test_rewritten_for_speed_it_says_the_same() -> None:
 def test_a_member_learns_nothing_from_its_own_fold() -> None:
     """All scans of a batch in fold 1: its gradient is 0 and the others' are not."""
     made = network().train()
-    pictures, places, male = bags(6)
-    batch = tasks.Batch(
-        grey_N1HW=pictures,
-        male_N=male,
-        age_N=torch.linspace(40, 80, 6),
-        group_N=torch.zeros(6, dtype=torch.int64),
-        places_NCP=places,
-        fold_N=torch.ones(6, dtype=torch.int64),
-        scan_ids=["s"] * 6,
-    )
+    folds = torch.ones(6, dtype=torch.int64)
+    batch = labelled(6, torch.linspace(40, 80, 6), folds)
     tasks.regions(RECIPE).loss(made, batch).backward()
     sizes = [
         sum(float(w.grad.abs().sum()) for w in member.parameters() if w.grad is not None)
@@ -118,16 +124,8 @@ def test_a_member_learns_nothing_from_its_own_fold() -> None:
 
 def test_a_scan_of_no_age_makes_the_loss_not_finite() -> None:
     """So that training stops with its name, as for the other networks."""
-    pictures, places, male = bags(4)
-    batch = tasks.Batch(
-        grey_N1HW=pictures,
-        male_N=male,
-        age_N=torch.tensor([50.0, torch.nan, 60.0, 70.0]),
-        group_N=torch.zeros(4, dtype=torch.int64),
-        places_NCP=places,
-        fold_N=torch.zeros(4, dtype=torch.int64),
-        scan_ids=["s"] * 4,
-    )
+    ages = torch.tensor([50.0, torch.nan, 60.0, 70.0])
+    batch = labelled(4, ages, torch.zeros(4, dtype=torch.int64))
     assert tasks.regions(RECIPE).loss(network().train(), batch).isnan()
 
 
@@ -273,16 +271,7 @@ def test_data_parallel_training_waits_for_no_member(tmp_path: Path) -> None:
     )
     try:
         wrapped = torch.nn.parallel.DistributedDataParallel(network().train())
-        pictures, places, male = bags(4)
-        batch = tasks.Batch(
-            grey_N1HW=pictures,
-            male_N=male,
-            age_N=torch.linspace(40, 80, 4),
-            group_N=torch.zeros(4, dtype=torch.int64),
-            places_NCP=places,
-            fold_N=torch.ones(4, dtype=torch.int64),
-            scan_ids=["s"] * 4,
-        )
+        batch = labelled(4, torch.linspace(40, 80, 4), torch.ones(4, dtype=torch.int64))
         losses = []
         for _ in range(2):
             loss = tasks.regions(RECIPE).loss(wrapped, batch)
