@@ -84,7 +84,7 @@ def train(
     trainer = ray.train.torch.TorchTrainer(
         partial(_work, ray.put(assignment), queue, ruined),
         datasets=dict(datasets),
-        dataset_config=ray.train.DataConfig(datasets_to_split=["train"]),
+        dataset_config=in_order(),
         scaling_config=ray.train.ScalingConfig(
             num_workers=workers,
             use_gpu=assignment.use_gpu,
@@ -127,6 +127,17 @@ def train(
     with result.checkpoint.as_directory() as folder:
         history = json.loads((Path(folder) / "progress.json").read_text())["history"]
     return training.answering, history
+
+
+def in_order() -> ray.train.DataConfig:
+    """Share the training rows out, and hand batches over in one order.
+
+    Without ``preserve_order`` Ray Data hands over whichever of the prefetched batches its
+    threads have ready first, so that a run's losses depend on how busy the machine is.
+    """
+    options = ray.train.DataConfig.default_ingest_options()
+    options.preserve_order = True
+    return ray.train.DataConfig(datasets_to_split=["train"], execution_options=options)
 
 
 def _relay(

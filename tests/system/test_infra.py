@@ -317,7 +317,7 @@ COMMAND_SECRET = re.compile(
 def _checked_in() -> Iterator[Path]:
     for folder in ("cluster", "infra", "jobs", "bae"):
         for path in (ROOT / folder).rglob("*"):
-            if path.is_file() and path.suffix not in (".png", ".pyc"):
+            if path.is_file() and path.suffix not in (".jpg", ".png", ".pyc"):
                 yield path
     yield from (ROOT / "README.md", ROOT / "Makefile", ROOT / "pyproject.toml")
 

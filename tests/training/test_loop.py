@@ -6,8 +6,10 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 import pandas as pd
@@ -84,6 +86,51 @@ def test_ended_training_goes_on_and_comes_to_the_same_as_an_undisturbed_one(
     assert [m["epoch"] for m in history] == [1, 2, 3, 4]
     losses, expected = ([m["train_loss"] for m in h] for h in (history, undisturbed.history))
     np.testing.assert_allclose(losses, expected, rtol=0, atol=1e-6)
+
+
+def _orders(config: dict[str, str]) -> None:
+    """Run on a training worker: write an epoch's rows, with batches made at once and haltingly."""
+    import ray.train
+    from ray.data._internal.block_batching import util
+
+    made = util.format_batches
+    waits = np.random.default_rng(0)
+
+    def haltingly(*args: object, **named: object) -> Iterator[object]:
+        for batch in made(*args, **named):  # type: ignore[arg-type]
+            time.sleep(waits.uniform(0, 0.2))
+            yield batch
+
+    found = {}
+    for name, making in (("at once", made), ("haltingly", haltingly)):
+        with mock.patch.object(util, "format_batches", making):
+            rows = ray.train.get_dataset_shard("train").iter_batches(
+                batch_size=4, local_shuffle_buffer_size=64, local_shuffle_seed=1, prefetch_batches=4
+            )
+            found[name] = [scan_id for batch in rows for scan_id in batch["scan_id"]]
+    Path(config["out"]).write_text(json.dumps(found))
+
+
+@pytest.mark.slow
+@pytest.mark.ray
+def test_rows_come_in_one_order_however_busy_the_machine_is(
+    tmp_path: Path, local_ray: None
+) -> None:
+    """Ray Data's threads finish batches in any order; they are handed over in one."""
+    import ray.train.torch
+
+    from bae.training import loop
+
+    out = tmp_path / "orders.json"
+    ray.train.torch.TorchTrainer(
+        _orders,
+        train_loop_config={"out": str(out)},
+        datasets={"train": train_once.dataset("train")},
+        dataset_config=loop.in_order(),
+    ).fit()
+    found = json.loads(out.read_text())
+    assert len(set(found["at once"])) == 48
+    assert found["at once"] == found["haltingly"]
 
 
 @pytest.mark.slow
