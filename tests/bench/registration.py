@@ -44,16 +44,14 @@ def views(world: int, scans: int) -> None:
     reading, columns = _seconds(
         lambda: [uptake.features(one.density_NYX, body).numpy() for one in found]
     )
-    both = [np.hstack([own, own]) for own in columns]
     male = np.zeros(1)
     model, _ = linear.fit(
-        np.vstack(both),
-        columns[0].shape[1],
+        np.vstack(columns),
         np.zeros(scans),
         np.array([s.age_years for s in people]),
         [str(s.patient) for s in people],
     )
-    predicting, _ = _seconds(lambda: [model.predict(own, male) for own in both])
+    predicting, _ = _seconds(lambda: [model.predict(own, male) for own in columns])
     ms = 1e3 / scans
     print(
         f"world {world}, {size[1]}x{size[0]}, {scans} views: lay {ms * laying:.1f} ms, register "
@@ -64,20 +62,18 @@ def views(world: int, scans: int) -> None:
 
 
 def fit(scans: int, columns: int) -> None:
-    """Print what a fit costs where half the scans lack a foot, and some a whole view."""
+    """Print what a fit costs where half the scans lack a foot."""
     rng = np.random.default_rng(0)
     causes = rng.standard_normal((scans, 30))
-    uptake_NJ = (causes @ rng.standard_normal((30, 2 * columns))).astype(np.float32)
+    uptake_NJ = (causes @ rng.standard_normal((30, columns))).astype(np.float32)
     uptake_NJ += rng.standard_normal(uptake_NJ.shape, np.float32)
     for i in np.flatnonzero(rng.random(scans) < 0.5):
-        uptake_NJ[i, columns - rng.integers(400) : columns] = np.nan
-        uptake_NJ[i, 2 * columns - rng.integers(1, 400) :] = np.nan
-    uptake_NJ[rng.random(scans) < 0.05, :columns] = np.nan
+        uptake_NJ[i, columns - rng.integers(1, 400) :] = np.nan
     years: NDArray[np.float64] = 60 + 10 * causes[:, 0] + 3 * rng.standard_normal(scans)
     male = rng.integers(0, 2, scans).astype(float)
     patients = [str(i // 2) for i in range(scans)]
-    took, _ = _seconds(lambda: linear.fit(uptake_NJ, columns, male, years, patients))
-    print(f"fit of {scans} scans, {2 * columns} columns, half of them with holes: {took:.1f} s")
+    took, _ = _seconds(lambda: linear.fit(uptake_NJ, male, years, patients))
+    print(f"fit of {scans} scans, {columns} columns, half of them with holes: {took:.1f} s")
 
 
 def main() -> None:

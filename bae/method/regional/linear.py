@@ -1,10 +1,10 @@
-"""Ridge regression of age on log uptake, sex and their products.
+"""Ridge regression of age on one view's log uptake, sex and their products.
 
-Columns are standardised, both views weigh the same, the penalty is chosen by cross-validation
-over patients, and what a scan does not show (a view, a cut-off leg) is filled in from what it
-does show by the cohort's principal components (Tipping and Bishop, J R Stat Soc B 1999).
+Columns are standardised, the penalty is chosen by cross-validation over patients, and what a view
+does not show (a cut-off leg) is filled in from what it does show by the cohort's principal
+components (Tipping and Bishop, J R Stat Soc B 1999).
 
-Shape suffixes: N scans, M those that lack something, J columns of both views, Q components.
+Shape suffixes: N scans, M those that lack something, J columns, Q components.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class Linear:
     """A fitted model; all arrays are float32.
 
     Attributes:
-        mean_J, spread_J: of the columns in the cohort; the spread carries each view's weight.
+        mean_J, spread_J: of the columns in the cohort; the spread makes their variances sum to 1.
         trust_J: 0 to 1; columns of noise weigh little, see ``uptake.agreement``.
         slope_J: years per unit of a standardised column.
         by_sex_J: what is added to the slope for men, and taken away for women.
@@ -46,6 +46,7 @@ class Linear:
         rest: variance of a column that they leave, mean.
         sex_years: added for men, taken away for women.
         years: the answer for a mean scan of unknown sex.
+        error_years: root mean square error on patients left out.
     """
 
     mean_J: Floats32
@@ -57,6 +58,7 @@ class Linear:
     rest: float
     sex_years: float
     years: float
+    error_years: float
 
     def standard(self, columns_NJ: Floats32) -> Floats32:
         """Return standardised columns, times their trust, what is NaN filled in."""
@@ -87,6 +89,12 @@ class Linear:
         sign_N1 = _sign(male_N)[:, None].astype(np.float32)
         return self.standard(columns_NJ) * (self.slope_J + sign_N1 * self.by_sex_J)
 
+    def unlike(self, columns_1J: Floats32) -> float:
+        """Return how unlike the cohort a scan is, unitless: about 1 for a usual one."""
+        scale = len(self.mean_J) / np.mean(self.trust_J**2)
+        away = float(np.sqrt(np.mean(self.standard(columns_1J) ** 2) * scale))
+        return away + float(np.isnan(columns_1J).mean())
+
     def predict(self, columns_NJ: Floats32, male_N: Floats) -> Floats:
         """Return (N,) years.
 
@@ -100,7 +108,6 @@ class Linear:
 
 def fit(
     columns_NJ: Floats32,
-    first_view: int,
     male_N: Floats,
     years_N: Floats,
     patients: Sequence[str],
@@ -110,7 +117,6 @@ def fit(
 
     Args:
         columns_NJ: log uptake, NaN where a scan shows nothing.
-        first_view: columns of the first view; both views get the same weight.
         male_N: 0 women, 1 men, NaN unknown.
         years_N: ages.
         patients: of the scans; those of one patient are never on both sides of a fold.
@@ -119,17 +125,21 @@ def fit(
     Returns:
         The model, and the (N,) answers of models that did not see the scan's patient.
     """
-    mean_J, spread_J = _moments(columns_NJ, first_view)
+    mean_J, spread_J = _moments(columns_NJ)
     trust_J = np.ones_like(mean_J) if trust_J is None else np.maximum(trust_J, LEAST_TRUST)
     standard_NJ = np.asarray((columns_NJ - mean_J) * (trust_J / spread_J), np.float32)
     holes_NJ = np.isnan(standard_NJ)
     filled_NJ = np.where(holes_NJ, 0, standard_NJ)
     inner_NN = (filled_NJ @ filled_NJ.T).astype(float)
-    components_QJ, rest = _components(filled_NJ, inner_NN)
+    # holes are 0 so far, and scans with large ones would teach that what they show and what
+    # they lack go apart: the half with the smallest tells what goes together
+    share_N = holes_NJ.mean(axis=1)
+    whole_N = share_N <= np.median(share_N)
+    components_QJ, rest = _components(filled_NJ[whole_N], inner_NN[np.ix_(whole_N, whole_N)])
     if holes_NJ.any():
         filler = Linear(
             mean_J=mean_J, spread_J=spread_J, trust_J=trust_J, slope_J=mean_J, by_sex_J=mean_J,
-            components_QJ=components_QJ, rest=rest, sex_years=0.0, years=0.0,
+            components_QJ=components_QJ, rest=rest, sex_years=0.0, years=0.0, error_years=0.0,
         )  # fmt: skip
         # these components stay the model's: it is fitted to what it will itself fill in
         filled_NJ = filler.standard(columns_NJ)
@@ -150,6 +160,7 @@ def fit(
         rest=rest,
         sex_years=float(SEX_SLOPE * size * (weight_N @ sign_N)),
         years=years,
+        error_years=float(np.sqrt(np.mean((held_out_N - years_N) ** 2))),
     )
     return model, held_out_N
 
@@ -159,14 +170,13 @@ def _sign(male_N: Floats) -> Floats:
     return np.asarray(np.nan_to_num(2.0 * np.asarray(male_N, float) - 1.0))
 
 
-def _moments(columns_NJ: Floats32, first_view: int) -> tuple[Floats32, Floats32]:
+def _moments(columns_NJ: Floats32) -> tuple[Floats32, Floats32]:
     shown_J = (~np.isnan(columns_NJ)).sum(axis=0)
     total_J = np.nansum(columns_NJ, axis=0, dtype=np.float64)
     mean_J = total_J / np.maximum(shown_J, 1)
     square_J = np.nansum((columns_NJ - mean_J) ** 2, axis=0, dtype=np.float64)
     spread_J = np.sqrt(square_J / np.maximum(shown_J, 1)) + 1e-3
-    spread_J[:first_view] *= np.sqrt(max(first_view, 1))
-    spread_J[first_view:] *= np.sqrt(max(len(mean_J) - first_view, 1))
+    spread_J *= np.sqrt(len(mean_J))
     spread_J[shown_J < 2] = np.inf  # never seen in training: says nothing
     return mean_J.astype(np.float32), spread_J.astype(np.float32)
 

@@ -1,14 +1,19 @@
 """The linear model as a method: sheets of a cohort to a ``Reader``, scans to predictions.
 
-Shape suffixes: N scans, Y, X rows and columns of the frame, H half the columns, J columns of
-both views (anterior before posterior), V, U rows and columns of a sheet or of a view's map.
+Each kind of view has a model of its own, and a scan's answer is the mean over the views that it
+shows: so a scan of one view lacks nothing. One model of both views together errs by 1 % less where
+both are there, see NOTES.md.
+
+Shape suffixes: N scans, Y, X rows and columns of the frame, H half the columns, J columns of a
+view, V, U rows and columns of a sheet or of a view's map.
 """
 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
+from itertools import compress
 from typing import Any
 
 import numpy as np
@@ -36,47 +41,39 @@ MAP = (128, 32)
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Reader:
-    """A template of each view, and what log uptake on it says about age."""
+    """Of each kind of view that it knows: a template, and what log uptake on it says about age."""
 
     templates: Mapping[str, Template]
     bodies: Mapping[str, Tensor]
-    model: linear.Linear
+    models: Mapping[str, linear.Linear]
 
-    def importance(self, male: float) -> dict[str, Tensor]:
-        """Return (Y, X) of each view: how much a usual change of uptake there moves the answer."""
-        sign = 0.0 if np.isnan(male) else 2.0 * male - 1.0
-        slope_J = np.abs(self.model.slope_J + sign * self.model.by_sex_J) * self.model.trust_J
-        return self.by_place(torch.from_numpy(slope_J))
-
-    def by_place(self, values_J: Tensor) -> dict[str, Tensor]:
-        """Return (Y, X) of each view: a value by column, summed over bands."""
-        found, at = {}, 0
-        for kind in KINDS:
-            size = uptake.size(self.bodies[kind])
-            found[kind] = uptake.onto_body(values_J[at : at + size], self.bodies[kind])
-            at += size
-        return found
+    def importance(self, kind: str, male: float) -> Tensor:
+        """Return (Y, X) of a view: how much a usual change of uptake there moves the answer."""
+        model, sign = self.models[kind], 0.0 if np.isnan(male) else 2.0 * male - 1.0
+        slope_J = np.abs(model.slope_J + sign * model.by_sex_J) * model.trust_J
+        return uptake.onto_body(torch.from_numpy(slope_J), self.bodies[kind])
 
     def randomised(self, seed: int) -> Reader:
         """Return a reader with random slopes, smooth over some bones: it has learned nothing."""
         rng = np.random.default_rng(seed)
-        slopes = []
-        for kind in KINDS:
+        models = {}
+        for kind, model in self.models.items():
             bands = rng.standard_normal((len(uptake.SCALES) - 1, *self.bodies[kind].shape))
             smooth = blurred(torch.from_numpy(bands.astype(np.float32)), RANDOM_CELLS)
-            slopes.append(smooth[:, self.bodies[kind]].flatten().numpy())
-        slope_J = np.concatenate(slopes)
-        slope_J *= np.abs(self.model.slope_J).mean() / np.abs(slope_J).mean()
-        every = np.ones_like(slope_J)
-        model = replace(self.model, slope_J=slope_J, by_sex_J=0 * slope_J, trust_J=every)
-        return replace(self, model=model)
+            slope_J = smooth[:, self.bodies[kind]].flatten().numpy()
+            slope_J *= np.abs(model.slope_J).mean() / np.abs(slope_J).mean()
+            every = np.ones_like(slope_J)
+            models[kind] = replace(model, slope_J=slope_J, by_sex_J=0 * slope_J, trust_J=every)
+        return replace(self, models=models)
 
     def tensors(self) -> dict[str, Tensor]:
         """Return all that the model is, for a safetensors file."""
-        found = {f"{kind}_mean": self.templates[kind].mean_PYX for kind in KINDS}
-        found |= {f"{kind}_body": self.bodies[kind].to(torch.uint8) for kind in KINDS}
-        for each in fields(linear.Linear):
-            found[each.name] = torch.as_tensor(getattr(self.model, each.name))
+        found = {}
+        for kind, model in self.models.items():
+            found[f"{kind}_mean"] = self.templates[kind].mean_PYX
+            found[f"{kind}_body"] = self.bodies[kind].to(torch.uint8)
+            for each in fields(linear.Linear):
+                found[f"{kind}_{each.name}"] = torch.as_tensor(getattr(model, each.name))
         return found
 
     @classmethod
@@ -86,13 +83,25 @@ class Reader:
         Raises:
             KeyError, RuntimeError: a tensor is missing or of another shape.
         """
-        plain = {each.name: tensors[each.name].numpy() for each in fields(linear.Linear)}
-        numbers: dict[str, Any] = {n: v if v.ndim else float(v) for n, v in plain.items()}
+        kinds = [kind for kind in KINDS if f"{kind}_mean" in tensors]
+        if not kinds:
+            raise KeyError("no view's template")
         return cls(
-            templates={kind: Template(tensors[f"{kind}_mean"]) for kind in KINDS},
-            bodies={kind: tensors[f"{kind}_body"].bool() for kind in KINDS},
-            model=linear.Linear(**numbers),
+            templates={kind: Template(tensors[f"{kind}_mean"]) for kind in kinds},
+            bodies={kind: tensors[f"{kind}_body"].bool() for kind in kinds},
+            models={kind: _linear(tensors, kind) for kind in kinds},
         )
+
+    def weights(self, kinds: Collection[str]) -> dict[str, float]:
+        """Return the share of each view's answer in a scan's: the surer view has the larger."""
+        trust = {kind: 1.0 / max(self.models[kind].error_years, 0.1) ** 2 for kind in kinds}
+        return {kind: one / sum(trust.values()) for kind, one in trust.items()}
+
+
+def _linear(tensors: Mapping[str, Tensor], kind: str) -> linear.Linear:
+    plain = {each.name: tensors[f"{kind}_{each.name}"].numpy() for each in fields(linear.Linear)}
+    numbers: dict[str, Any] = {n: v if v.ndim else float(v) for n, v in plain.items()}
+    return linear.Linear(**numbers)
 
 
 def fit(
@@ -114,43 +123,45 @@ def fit(
     """
     templates: dict[str, Template] = {}
     bodies: dict[str, Tensor] = {}
-    columns, trust = [], []
+    models: dict[str, linear.Linear] = {}
+    answers: dict[str, NDArray[np.float64]] = {}
     for kind in KINDS:
+        there = np.array([sheet is not None for sheet in sheets[kind]])
         own = [sheet for sheet in sheets[kind] if sheet is not None]
-        if own:
-            step = -(-len(own) // TEMPLATE_VIEWS)
-            templates[kind], _ = learn(torch.from_numpy(np.stack(own[::step])))
-    for kind in KINDS:
-        # an archive of one kind of view: the other's columns are always missing
-        template = templates.setdefault(kind, next(iter(templates.values())))
-        bodies[kind] = uptake.body_half(template.mean_PYX[0])
-        sides_2NJ = _all_sides(template, bodies[kind], sheets[kind])
-        trust.append(uptake.agreement(*sides_2NJ))
+        if not own:
+            continue
+        step = -(-len(own) // TEMPLATE_VIEWS)
+        template = learn(torch.from_numpy(np.stack(own[::step])))[0]
+        templates[kind], bodies[kind] = template, uptake.body_half(template.mean_PYX[0])
+        sides_2NJ = _all_sides(template, bodies[kind], own)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # a mean of nothing is what NaN stands for
-            columns.append(np.nanmean(sides_2NJ, axis=0))
-    model, held_out_N = linear.fit(
-        np.concatenate(columns, axis=1),
-        columns[0].shape[1],
-        male_N,
-        years_N,
-        patients,
-        np.concatenate(trust),
-    )
-    return Reader(templates=templates, bodies=bodies, model=model), held_out_N
+            columns_NJ = np.nanmean(sides_2NJ, axis=0)
+        models[kind], held_out = linear.fit(
+            columns_NJ,
+            male_N[there],
+            years_N[there],
+            list(compress(patients, there)),
+            uptake.agreement(*sides_2NJ),
+        )
+        answers[kind] = np.full(len(years_N), np.nan)
+        answers[kind][there] = held_out
+    reader = Reader(templates=templates, bodies=bodies, models=models)
+    share = reader.weights(answers)
+    weight_KN = np.stack([share[kind] * ~np.isnan(own) for kind, own in answers.items()])
+    years_KN = np.nan_to_num(np.stack(list(answers.values())))
+    return reader, (weight_KN * years_KN).sum(axis=0) / weight_KN.sum(axis=0)
 
 
 def _all_sides(
-    template: Template, body_YH: Tensor, sheets: Sequence[NDArray[np.float32] | None]
+    template: Template, body_YH: Tensor, sheets: Sequence[NDArray[np.float32]]
 ) -> NDArray[np.float32]:
-    """Return (2, N, J) of one kind of view; NaN for scans without one."""
-    there = [i for i, sheet in enumerate(sheets) if sheet is not None]
-    both = np.full((2, len(sheets), uptake.size(body_YH)), np.nan, np.float32)
-    for at in range(0, len(there), 64):
-        some = there[at : at + 64]
-        stacked = torch.from_numpy(np.stack([own for i in some if (own := sheets[i]) is not None]))
-        both[:, some] = uptake.sides(template.register(stacked).density_NYX, body_YH).numpy()
-    return both
+    """Return (2, N, J) of one kind of view."""
+    sides = []
+    for at in range(0, len(sheets), 64):
+        stacked = torch.from_numpy(np.stack(sheets[at : at + 64]))
+        sides.append(uptake.sides(template.register(stacked).density_NYX, body_YH).numpy())
+    return np.concatenate(sides, axis=1)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -184,27 +195,26 @@ def read(reader: Reader, scan: Scan, views: Sequence[View], region: Region) -> S
     sheets = [lay(view.counts, scan.pixel_mm) for view in views]
     placed = _placed(reader, views, sheets)
     male = np.array([SEX_CODE[scan.sex]])
-    own = {
-        kind: uptake.features(registered.density_NYX, reader.bodies[kind])
-        for kind, (_, registered) in placed.items()
-    }
-    columns_1J = _columns(reader, own)
-    account_J = torch.from_numpy(reader.model.account(columns_1J, male)[0])
-    years, importance = reader.by_place(account_J), reader.importance(float(male[0]))
-    in_order = sorted(placed, key=lambda kind: placed[kind][0])
-    alone = [_columns(reader, {kind: own[kind]}) for kind in in_order]
-    standard_J = reader.model.standard(columns_1J)[0] * _scale(reader)
+    share = reader.weights(placed)
+    alone: dict[str, float] = {}
+    spread = 0.0 if placed else 2.0  # nothing of it could be read
     found: list[LocalizedView | None] = [None] * len(views)
     for kind, (i, registered) in placed.items():
-        found[i] = _view(
-            views[i], kind, sheets[i], registered, importance[kind], years[kind], scan, region
-        )
+        model, body_YH = reader.models[kind], reader.bodies[kind]
+        columns_1J = uptake.features(registered.density_NYX, body_YH).numpy()
+        alone[kind] = float(model.predict(columns_1J, male)[0])
+        spread += share[kind] * model.unlike(columns_1J)
+        account_J = torch.from_numpy(model.account(columns_1J, male)[0])
+        heat_YX = share[kind] * reader.importance(kind, float(male[0]))
+        years_YX = share[kind] * uptake.onto_body(account_J, body_YH)
+        found[i] = _view(views[i], kind, sheets[i], registered, heat_YX, years_YX, scan, region)
     kind_of = {i: kind for kind, (i, _) in placed.items()}
     shown = [_none(view) if one is None else one for view, one in zip(views, found, strict=True)]
+    mean_years = float(np.mean([model.years for model in reader.models.values()]))
     return Seen(
-        years=float(reader.model.predict(columns_1J, male)[0]),
-        spread=float(np.sqrt(np.mean(standard_J**2)) + np.isnan(columns_1J).mean()),
-        view_years=tuple(float(reader.model.predict(one, male)[0]) for one in alone),
+        years=sum(share[kind] * own for kind, own in alone.items()) if alone else mean_years,
+        spread=spread,
+        view_years=tuple(alone[kind] for kind in sorted(alone, key=lambda k: placed[k][0])),
         views=tuple(_weighed(shown)),
         kinds=tuple(kind_of.get(i) for i in range(len(views))),
     )
@@ -219,7 +229,7 @@ def _placed(reader: Reader, views: Sequence[View], sheets: Sequence[Sheet]) -> P
     found: Placed = {}
     known_first = sorted(range(len(views)), key=lambda i: views[i].name == UNKNOWN)
     for i in known_first:
-        free = [kind for kind in KINDS if kind not in found]
+        free = [kind for kind in reader.models if kind not in found]
         wanted = [kind for kind in free if views[i].name in (kind, UNKNOWN)]
         tried = {kind: reader.templates[kind].register(stack([sheets[i]])) for kind in wanted}
         if tried:
@@ -228,35 +238,19 @@ def _placed(reader: Reader, views: Sequence[View], sheets: Sequence[Sheet]) -> P
     return found
 
 
-def _columns(reader: Reader, seen: Mapping[str, Tensor]) -> NDArray[np.float32]:
-    """Return (1, J) of both views; NaN for a kind that is not among those seen."""
-    parts = []
-    for kind in KINDS:
-        missing_1J = torch.full((1, uptake.size(reader.bodies[kind])), torch.nan)
-        parts.append(seen.get(kind, missing_1J))
-    return np.asarray(torch.cat(parts, dim=1).numpy(force=True), np.float32)
-
-
-def _scale(reader: Reader) -> NDArray[np.float32]:
-    """Return (J,) what takes each view's weight out of standardised columns again."""
-    sizes = [uptake.size(reader.bodies[kind]) for kind in KINDS]
-    usual = np.sqrt(np.mean(reader.model.trust_J**2))
-    return np.concatenate([np.full(n, np.sqrt(n) / usual, np.float32) for n in sizes])
-
-
 def _view(
     view: View,
     kind: str,
     sheet: Sheet,
     registered: Registered,
-    importance_YX: Tensor,
+    heat_YX: Tensor,
     years_YX: Tensor,
     scan: Scan,
     region: Region,
 ) -> LocalizedView:
     field_2YX = registered.field_N2YX[0]
     shown_YX = ~registered.density_NYX[0].isnan()
-    heat_YX = importance_YX * shown_YX
+    heat_YX = heat_YX * shown_YX
     pixel_mm = scan.pixel_mm or (1.0, 1.0)
     rows, columns = view.counts.shape
     corners = choose.squares(heat_YX.numpy(), region.count, region.size_mm)
@@ -271,7 +265,7 @@ def _view(
         if box is not None:
             boxes.append(replace(box, years=float(years_YX[own_YX].sum()), weight=held))
     # single cells are noise of the slopes; what is shown is what a square adds up
-    smooth_YX = blurred(heat_YX[None], 1.0)[0] * (shown_YX & (importance_YX > 0))
+    smooth_YX = blurred(heat_YX[None], 1.0)[0] * (heat_YX > 0)
     whole_mm = size_mm(view.counts, scan.pixel_mm)
     heat_VU = onto_view(smooth_YX, field_2YX, sheet.affine, whole_mm, MAP)
     return LocalizedView(
