@@ -26,6 +26,8 @@ def test_two_sizes_in_one_world_and_again(place: Place, tmp_path: Path) -> None:
     before = pq.read_table(out / "worlds.parquet").to_pandas()
     code, said = place.job("worlds", *flags, "--sizes", "20", "--unseen", "6")
     assert code == 0 and "trained" not in said
+    code, told = place.job("worlds", *flags, "--sizes", "80")
+    assert code != 0 and "more --scans" in told
     again = pq.read_table(out / "worlds.parquet").to_pandas()
     pd.testing.assert_frame_equal(
         again, before
