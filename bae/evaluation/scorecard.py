@@ -7,7 +7,7 @@ for age bias stand beside.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -20,6 +20,7 @@ from bae.evaluation.metrics import Estimate
 from bae.method import calibration
 from bae.method.calibration import Calibration
 from bae.recipes import age_group
+from bae.scan import SEX_CODE
 
 Floats = NDArray[np.float64]
 
@@ -27,9 +28,24 @@ FOLDS = 5
 """Parts of the validation patients; each is judged by a calibration that the others gave."""
 
 
+ANSWERED = {
+    "patient_key": pa.string(),
+    "sex": pa.string(),
+    "age_years": pa.float64(),
+    "predicted_age_years": pa.float64(),
+    "spread_years": pa.float64(),
+}
+"""Columns of what a calibration is fitted on."""
+
+
 def floats(outcomes: pa.Table, name: str) -> Floats:
     """Return a column as float64, NaN where null."""
     return np.asarray(outcomes[name].to_numpy(), dtype=np.float64)
+
+
+def males(outcomes: pa.Table) -> Floats:
+    """Return 0 for women, 1 for men, NaN where unknown."""
+    return np.array([SEX_CODE[sex] for sex in outcomes["sex"].to_pylist()], dtype=np.float64)
 
 
 def patients(outcomes: pa.Table) -> NDArray[np.str_]:
@@ -194,13 +210,41 @@ def bias(outcomes: pa.Table, fitted: Calibration | None = None) -> Estimate:
     return slope
 
 
-def calibrate(outcomes: pa.Table, edges: Sequence[float]) -> Calibration:
-    """Fit a calibration on validation outcomes of a model that has none yet."""
+NO_OTHERS = pa.table({name: pa.array([], kind) for name, kind in ANSWERED.items()})
+
+
+def answered(scans: pa.Table, years: Mapping[str, float]) -> pa.Table:
+    """Return columns of ``ANSWERED`` for rows of the scans table.
+
+    Args:
+        years: scan_id to the answer of a model that did not see the patient.
+    """
+    own = [years[scan_id] for scan_id in scans["scan_id"].to_pylist()]
+    known = {name: scans[name] for name in ("patient_key", "sex", "age_years")}
+    spread = pa.nulls(len(own), pa.float64())  # that of another model would be of another size
+    return pa.table({**known, "predicted_age_years": own, "spread_years": spread}).cast(
+        pa.schema(ANSWERED)
+    )
+
+
+def calibrate(
+    outcomes: pa.Table, edges: Sequence[float], held_out: pa.Table = NO_OTHERS
+) -> Calibration:
+    """Fit a calibration on validation outcomes of a model that has none yet.
+
+    Args:
+        held_out: columns of ``ANSWERED``: training scans, answered by models that did not see
+            the patient.
+    """
+    every = pa.concat_tables(
+        [outcomes.select(list(ANSWERED)), held_out], promote_options="permissive"
+    )
     return calibration.fit(
-        floats(outcomes, "age_years"),
-        floats(outcomes, "predicted_age_years"),
-        floats(outcomes, "spread_years"),
-        patients(outcomes).tolist(),
+        floats(every, "age_years"),
+        floats(every, "predicted_age_years"),
+        floats(every, "spread_years"),
+        males(every),
+        patients(every).tolist(),
         probabilities(outcomes),
         groups(outcomes, edges),
     )
@@ -208,13 +252,12 @@ def calibrate(outcomes: pa.Table, edges: Sequence[float]) -> Calibration:
 
 def recalibrated(outcomes: pa.Table, fitted: Calibration) -> pa.Table:
     """Return outcomes of an uncalibrated model with a calibration's intervals and probabilities."""
-    spreads = outcomes["spread_years"].to_pylist()
-    half = np.array([fitted.half_width_years(s) for s in spreads], dtype=np.float64)
-    age, sure = floats(outcomes, "predicted_age_years"), probabilities(outcomes)
-    changed: dict[str, Any] = {
-        "age_low_years": pa.array(age - half, from_pandas=True),
-        "age_high_years": pa.array(age + half, from_pandas=True),
-    }
+    sure = probabilities(outcomes)
+    found = fitted.interval(
+        floats(outcomes, "predicted_age_years"), floats(outcomes, "spread_years"), males(outcomes)
+    )
+    low, high = found or ([None] * outcomes.num_rows,) * 2
+    changed: dict[str, Any] = {"age_low_years": low, "age_high_years": high}
     if sure is not None:
         changed["group_probabilities"] = fitted.probabilities(sure).tolist()
     for name, values in changed.items():
@@ -224,10 +267,15 @@ def recalibrated(outcomes: pa.Table, fitted: Calibration) -> pa.Table:
     return outcomes
 
 
-def cross_calibrated(outcomes: pa.Table, edges: Sequence[float]) -> pa.Table:
+def cross_calibrated(
+    outcomes: pa.Table, edges: Sequence[float], held_out: pa.Table = NO_OTHERS
+) -> pa.Table:
     """Return validation outcomes, each calibrated on the patients of the other folds.
 
     So nobody is judged by a calibration that was fitted on their own scans.
+
+    Args:
+        held_out: see ``calibrate``.
     """
     keys = patients(outcomes)
     fold = {key: number % FOLDS for number, key in enumerate(sorted(set(keys)))}
@@ -240,17 +288,23 @@ def cross_calibrated(outcomes: pa.Table, edges: Sequence[float]) -> pa.Table:
         )
         if not others.num_rows:
             return outcomes
-        pieces.append(recalibrated(mine, calibrate(others, edges)))
+        pieces.append(recalibrated(mine, calibrate(others, edges, held_out)))
     return pa.concat_tables(pieces)
 
 
-def summary(outcomes: pa.Table, edges: Sequence[float], mean_age_years: float) -> dict[str, Any]:
+def summary(
+    outcomes: pa.Table,
+    edges: Sequence[float],
+    mean_age_years: float,
+    held_out: pa.Table = NO_OTHERS,
+) -> dict[str, Any]:
     """Return what a model's card says of validation outcomes, as plain values.
 
     Args:
         mean_age_years: mean of the training ages: what the mean predictor answers.
+        held_out: see ``calibrate``.
     """
-    crossed = cross_calibrated(outcomes, edges)
+    crossed = cross_calibrated(outcomes, edges, held_out)
     before, after = reliability(outcomes, edges), reliability(crossed, edges)
     age = floats(outcomes, "age_years")
     return {

@@ -1,7 +1,11 @@
-"""What a model says about its own error: fitted on validation patients, stored in its card.
+"""What a model says about its own error: fitted on patients no weight knew, kept in its card.
 
-Three things, all from patients that no weight was fitted to: how wide a 90 % interval must
-be, how probable an age group really is, and how far ages are drawn towards the mean.
+Three things: where a 90 % interval lies and how wide it is, how probable an age group really is,
+and how far ages are drawn towards the mean. The patients are those of the validation split, and
+where a method answers its training patients by models that did not see them, these too
+(cross-conformal prediction, Vovk 2015).
+
+Shape suffixes: N scans, F features.
 """
 
 import math
@@ -12,18 +16,67 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import optimize
 
+Floats = NDArray[np.float64]
+
 LEVEL = 0.9
 """Share of future patients' scans that an interval promises to hold."""
 
-FLOORS = (0.5, 1.0, 2.0, 4.0, 16.0)
-"""Floors to choose from, as multiples of the mean spread: where the spread foretells no error
-the largest wins, and all widths are nearly one. The narrowest on average is taken."""
+ROUGH = 60
+"""With fewer patients intervals are rough: of one width for all, and said to be so."""
 
-LEAST_FLOOR_YEARS = 0.5
-"""Keeps the width above zero for a model without dropout, whose ensemble is of one mind."""
+SHRINKAGE = 100.0
+"""A prior that says that intervals are alike for everybody, worth so many scans."""
+
+FOLDS = 10
+"""Of patients, so that nobody's score is by a shape that knew them."""
+
+FEATURES = 6
+"""What the expected error may go with, see ``_features``."""
+
+WIDEST = 2.0
+"""An expected error is at most so many times the usual one, and at least as small a part of it."""
+
+LEAST_YEARS = 0.1
+"""Keeps the width above zero for a model that made no error."""
 
 LEAST_SLOPE = 0.2
 """A model whose answers follow the age less than this says too little to be corrected."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Shape:
+    """How error goes with what is known of a scan: its answer, its sex, the spread.
+
+    Attributes:
+        ages: answers that bound the middle nine in ten, years.
+        spreads: mean and standard deviation of the spread.
+        middle: (F,) years from the answer to the middle of the ages.
+        size: (F,) expected distance from that middle, years.
+        usual_years: mean of that distance.
+    """
+
+    ages: tuple[float, float]
+    spreads: tuple[float, float]
+    middle: tuple[float, ...]
+    size: tuple[float, ...]
+    usual_years: float
+
+    def __post_init__(self) -> None:
+        """Refuse numbers of which no interval could be made.
+
+        Raises:
+            ValueError, TypeError: too many, too few, or nothing to divide by.
+        """
+        sizes = [len(own) for own in (self.ages, self.spreads, self.middle, self.size)]
+        if sizes != [2, 2, FEATURES, FEATURES] or not min(self.spreads[1], self.usual_years) > 0:
+            raise ValueError("shape of the intervals is not whole")
+
+    def said(self, answer_N: Floats, spread_N: Floats, male_N: Floats) -> tuple[Floats, Floats]:
+        """Return (N,) middles and (N,) sizes."""
+        features_NF = _features(self.ages, self.spreads, answer_N, spread_N, male_N)
+        middle_N, size_N = (features_NF @ np.array(own) for own in (self.middle, self.size))
+        least, most = self.usual_years / WIDEST, self.usual_years * WIDEST
+        return answer_N + middle_N, np.clip(size_N, least, most)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,9 +86,11 @@ class Calibration:
     Attributes:
         patients, scans: what it was fitted on.
         level: probability of the interval.
-        factor: half width over (ensemble spread + floor), unitless; None where there were
+        factor: half width over the expected error, unitless; None where there were
             too few patients to promise anything.
-        floor_years: added to the spread, so that a confident ensemble is not taken at its word.
+        shape: of the expected error. None in older cards, where an interval's middle is the answer,
+            and the expected error the spread with a floor.
+        floor_years: that floor.
         temperature: the age groups' log probabilities are divided by it (Guo et al. 2017).
         bias_slope, bias_intercept_years: predicted = intercept + slope x actual age.
     """
@@ -44,14 +99,31 @@ class Calibration:
     scans: int
     level: float = LEVEL
     factor: float | None
-    floor_years: float
+    shape: Shape | None = None
+    floor_years: float = 0.0
     temperature: float
     bias_slope: float
     bias_intercept_years: float
 
-    def half_width_years(self, spread_years: float) -> float | None:
-        """Return how far the interval reaches either way; None where nothing can be promised."""
-        return None if self.factor is None else self.factor * (spread_years + self.floor_years)
+    def interval(
+        self, answer_years: ArrayLike, spread_years: ArrayLike, male: ArrayLike
+    ) -> tuple[Floats, Floats] | None:
+        """Return (N,) lowest and highest ages; None where nothing can be promised.
+
+        Args:
+            answer_years, spread_years: (N,) what the model says.
+            male: (N,) 0 women, 1 men, NaN unknown.
+        """
+        if self.factor is None:
+            return None
+        answer_N, spread_N, male_N = (
+            np.asarray(values, dtype=np.float64) for values in (answer_years, spread_years, male)
+        )
+        if self.shape is None:
+            middle_N, size_N = answer_N, spread_N + self.floor_years
+        else:
+            middle_N, size_N = self.shape.said(answer_N, spread_N, male_N)
+        return middle_N - self.factor * size_N, middle_N + self.factor * size_N
 
     def probabilities(self, raw: ArrayLike) -> NDArray[np.float64]:
         """Return calibrated probabilities (..., K); the most probable group stays the same."""
@@ -74,41 +146,102 @@ def fit(
     actual_years: ArrayLike,
     predicted_years: ArrayLike,
     spread_years: ArrayLike,
+    male: ArrayLike,
     patients: Sequence[str],
     probabilities: ArrayLike | None = None,
     groups: ArrayLike | None = None,
 ) -> Calibration:
-    """Fit a calibration on validation scans.
+    """Fit a calibration on scans of patients that no weight knew.
+
+    Scores of the conformal quantile are of shapes that did not know the patient (Romano et al.
+    2019 with the folds of Vovk 2015), so that choosing a shape costs no coverage.
 
     Args:
-        actual_years, predicted_years, spread_years: (N,) age, answer, ensemble's spread.
+        actual_years, predicted_years: (N,) age, answer.
+        spread_years: (N,) of the ensemble; NaN where there was none.
+        male: (N,) 0 women, 1 men, NaN unknown.
         patients: (N,) keys.
-        probabilities: (N, K) of the age groups; None for a model without a localizer.
-        groups: (N,) the true age group, where there are probabilities.
+        probabilities: (M, K) of the age groups, of some scans; None for a model without any.
+        groups: (M,) their true age groups, where there are probabilities.
     """
-    actual, predicted, spread = (
+    actual_N, predicted_N, spread_N, male_N = (
         np.asarray(values, dtype=np.float64)
-        for values in (actual_years, predicted_years, spread_years)
+        for values in (actual_years, predicted_years, spread_years, male)
     )
-    mean_spread = max(float(spread.mean()), LEAST_FLOOR_YEARS)
-    tried = []
-    for floor in (times * mean_spread for times in FLOORS):
-        quantile = conformal_quantile(
-            np.abs(predicted - actual) / (spread + floor), patients, LEVEL
+    number = {key: place for place, key in enumerate(sorted(set(patients)))}
+    fold_N = np.array([number[key] % FOLDS for key in patients])
+    alike = len(number) < ROUGH
+    score_N = np.empty(len(actual_N))
+    for fold in np.unique(fold_N):
+        own_N = fold_N == fold
+        rest_N = ~own_N if not own_N.all() else own_N  # a single patient: promised nothing below
+        shape = _shape(
+            actual_N[rest_N], predicted_N[rest_N], spread_N[rest_N], male_N[rest_N], alike
         )
-        width = math.inf if quantile is None else quantile * float((spread + floor).mean())
-        tried.append((width, floor, quantile))
-    _, floor, factor = min(tried, key=lambda each: each[0])
-    slope, intercept = line(actual, predicted)
+        middle_N, size_N = shape.said(predicted_N[own_N], spread_N[own_N], male_N[own_N])
+        score_N[own_N] = np.abs(actual_N[own_N] - middle_N) / size_N
+    slope, intercept = line(actual_N, predicted_N)
     return Calibration(
-        patients=len(set(patients)),
+        patients=len(number),
         scans=len(patients),
-        factor=factor,
-        floor_years=floor,
+        factor=conformal_quantile(score_N, patients, LEVEL),
+        shape=_shape(actual_N, predicted_N, spread_N, male_N, alike),
         temperature=1.0 if probabilities is None else temperature(probabilities, groups),
         bias_slope=slope,
         bias_intercept_years=intercept,
     )
+
+
+def _features(
+    ages: tuple[float, float],
+    spreads: tuple[float, float],
+    answer_N: Floats,
+    spread_N: Floats,
+    male_N: Floats,
+) -> Floats:
+    """Return (N, F): 1, answer, its square, sex, both together, spread; all of size 1."""
+    low, high = ages
+    years_N = np.clip(2.0 * (answer_N - low) / max(high - low, 1.0) - 1.0, -1.3, 1.3)
+    sign_N = np.nan_to_num(2.0 * male_N - 1.0)
+    apart_N = np.nan_to_num(np.clip((spread_N - spreads[0]) / spreads[1], -2.0, 2.0))
+    return np.stack(
+        [np.ones_like(years_N), years_N, years_N**2, sign_N, sign_N * years_N, apart_N], axis=-1
+    )
+
+
+def _shape(
+    actual_N: Floats, predicted_N: Floats, spread_N: Floats, male_N: Floats, alike: bool
+) -> Shape:
+    """Fit middle and size by ridge regression; ``alike``: the same for everybody."""
+    low, high = np.quantile(predicted_N, (0.05, 0.95))
+    told_N = spread_N[~np.isnan(spread_N)]
+    mean, deviation = (float(told_N.mean()), float(told_N.std())) if told_N.size else (0.0, 0.0)
+    ages, spreads = (float(low), float(high)), (mean, max(deviation, 1e-6))
+    features_NF = _features(ages, spreads, predicted_N, spread_N, male_N)
+    away_N = actual_N - predicted_N
+    middle_F, size_F = np.zeros(features_NF.shape[1]), np.zeros(features_NF.shape[1])
+    if not alike:
+        middle_F = _ridge(features_NF, away_N)
+    left_N = np.abs(away_N - features_NF @ middle_F)
+    usual = max(float(left_N.mean()), LEAST_YEARS)
+    size_F[0] = usual
+    if not alike:
+        size_F = _ridge(features_NF, left_N)
+    return Shape(
+        ages=ages,
+        spreads=spreads,
+        middle=tuple(middle_F.tolist()),
+        size=tuple(size_F.tolist()),
+        usual_years=usual,
+    )
+
+
+def _ridge(features_NF: Floats, values_N: Floats) -> Floats:
+    """Return (F,) coefficients; the constant is free, all others are drawn to 0."""
+    penalty_F = np.full(features_NF.shape[1], SHRINKAGE)
+    penalty_F[0] = 1e-9
+    inner_FF = features_NF.T @ features_NF + np.diag(penalty_F)
+    return np.asarray(np.linalg.solve(inner_FF, features_NF.T @ values_N))
 
 
 def conformal_quantile(scores: ArrayLike, patients: Sequence[str], level: float) -> float | None:

@@ -26,7 +26,7 @@ from torch import Tensor, nn
 
 from bae import recipes, storage
 from bae.errors import ModelError, RecipeError
-from bae.method.calibration import Calibration
+from bae.method.calibration import Calibration, Shape
 from bae.method.networks import Localizer, Regressor
 from bae.method.regional.attention import Attention
 from bae.method.regional.reader import Reader
@@ -85,7 +85,7 @@ class Card:
             {name: p.sha256 for name, p in self.parts.items()},
         ]
         if self.calibration is not None:
-            state.append(asdict(self.calibration))
+            state.append(_plain(self.calibration))
         return hashlib.sha256(json.dumps(state, sort_keys=True).encode()).hexdigest()[:12]
 
     @property
@@ -121,12 +121,27 @@ def load_card(uri: str) -> Card:
             recipe=recipes.from_json(values["recipe"]),
             parts={name: Part(**part) for name, part in values["parts"].items()},
             versions=values["versions"],
-            calibration=Calibration(**values["calibration"]) if "calibration" in values else None,
+            calibration=_calibration(values["calibration"]) if "calibration" in values else None,
             validation=values.get("validation", {}),
             written_recipe=values["recipe"],
         )
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError, RecipeError) as error:
         raise ModelError(f"{card_uri} is not a card that this version can read: {error}") from error
+
+
+def _plain(fitted: Calibration) -> dict[str, Any]:
+    """Return a calibration as a card has it: of two ways to tell a width the one that it has."""
+    values = asdict(fitted)
+    del values["floor_years" if fitted.shape is not None else "shape"]
+    return values
+
+
+def _calibration(values: dict[str, Any]) -> Calibration:
+    shape = values.get("shape")
+    if shape is None:
+        return Calibration(**values)
+    pieces = {name: tuple(v) if isinstance(v, list) else v for name, v in shape.items()}
+    return Calibration(**{**values, "shape": Shape(**pieces)})
 
 
 def _require_kinds(values: dict[str, Any]) -> None:
@@ -146,7 +161,13 @@ def _require_kinds(values: dict[str, Any]) -> None:
         (key, part.get(key, {}), dict) for part in parts for key in ("metrics", "data", "fit")
     ]
     kinds.append(("validation", values.get("validation", {}), dict))
-    fitted = values.get("calibration", {})
+    fitted = dict(values.get("calibration", {}))
+    shape = fitted.pop("shape", {})
+    kinds.append(("shape", shape, dict))
+    for name, value in shape.items():
+        kinds += [
+            (name, one, (int, float)) for one in (value if isinstance(value, list) else [value])
+        ]
     kinds += [
         (name, value, (int, float, NoneType) if name == "factor" else (int, float))
         for name, value in fitted.items()
@@ -195,7 +216,7 @@ def save_card(uri: str, card: Card) -> None:
         "intended_use": "research on groups; not for the care of a single patient",
     }
     if card.calibration is not None:
-        values |= {"calibration": asdict(card.calibration), "validation": card.validation}
+        values |= {"calibration": _plain(card.calibration), "validation": card.validation}
     storage.write_bytes(storage.join(uri, CARD), json.dumps(values, indent=2).encode())
 
 

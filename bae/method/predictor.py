@@ -216,7 +216,7 @@ class Predictor:
         ages = [age for age, _ in answers]
         age = float(np.mean(ages))
         spread = float(np.std(np.mean([ensemble for _, ensemble in answers], axis=0), ddof=1))
-        half = self._half_width_years(spread)
+        low, high = self._interval(age, spread, scan)
         flags = self._flags(scan, found)
         probabilities = np.mean([f.probabilities for f in found], axis=0)
         if self.card.calibration is not None and probabilities.size:
@@ -226,8 +226,8 @@ class Predictor:
         return Prediction(
             age_years=age,
             spread_years=spread,
-            low_years=None if half is None else age - half,
-            high_years=None if half is None else age + half,
+            low_years=low,
+            high_years=high,
             view_ages_years=tuple(ages),
             group=int(group),
             probabilities=probabilities,
@@ -240,12 +240,16 @@ class Predictor:
         no_sex = scan.sex is None and self.recipe.regressor.use_sex
         return ("heatmap_flat",) * flat + ("sex_unknown",) * no_sex
 
-    def _half_width_years(self, spread_years: float) -> float | None:
-        """Return the interval's half width; a card without calibration has one for all scans."""
+    def _interval(
+        self, age: float, spread: float, scan: Scan
+    ) -> tuple[float, float] | tuple[None, None]:
+        """Return lowest and highest age; a card without calibration has one width for all scans."""
         if self.card.calibration is not None:
-            return self.card.calibration.half_width_years(spread_years)
+            found = self.card.calibration.interval([age], [spread], [SEX_CODE[scan.sex]])
+            return (None, None) if found is None else (float(found[0][0]), float(found[1][0]))
         regressor = self.card.parts.get("regressor")
-        return None if regressor is None else regressor.metrics.get("validation_error_90_years")
+        half = None if regressor is None else regressor.metrics.get("validation_error_90_years")
+        return (None, None) if half is None else (age - half, age + half)
 
 
 class Regional(Predictor):
@@ -293,13 +297,13 @@ class Regional(Predictor):
         yield "slopes", Regional(self.reader.randomised(seed), self.card, self.network)
 
     def _said(self, scan: Scan, seen: Seen) -> Prediction:
-        half = self._half_width_years(seen.spread)
+        low, high = self._interval(seen.years, seen.spread, scan)
         edges = self.recipe.localizer.group_edges_years
         return Prediction(
             age_years=seen.years,
             spread_years=seen.spread,
-            low_years=None if half is None else seen.years - half,
-            high_years=None if half is None else seen.years + half,
+            low_years=low,
+            high_years=high,
             view_ages_years=seen.view_years,
             group=int(np.digitize(seen.years, edges[1:-1])),
             probabilities=np.empty(0, np.float32),

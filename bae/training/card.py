@@ -10,6 +10,7 @@ from bae import recipes
 from bae.evaluation import plots
 from bae.evaluation.metrics import FEW, Estimate
 from bae.evaluation.pages import markdown_table
+from bae.method.calibration import ROUGH
 from bae.method.model import Card, Part
 
 INTENDED = """\
@@ -119,11 +120,19 @@ def _calibration(card: Card) -> str:
     assert fitted is not None
     if fitted.factor is None:
         width = f"No interval: {fitted.patients} patients are too few to promise one."
-    else:
+    elif fitted.shape is None:
         width = (
             f"Interval ({fitted.level:.0%}, split-conformal over {fitted.patients} patients): "
             f"half width = {fitted.factor:.3f} × (ensemble's spread + {fitted.floor_years:.2f}) "
             "years."
+        )
+    else:
+        rough = f" So few patients make it rough: {ROUGH} are wanted." * (fitted.patients < ROUGH)
+        width = (
+            f"Interval ({fitted.level:.0%}, conformal over {fitted.scans} scans of "
+            f"{fitted.patients} patients): half width = {fitted.factor:.3f} × the expected error, "
+            f"which is {fitted.shape.usual_years:.2f} years on average and goes with answer, sex "
+            f"and spread.{rough}"
         )
     return (
         f"{width} Age-group probabilities: temperature {fitted.temperature:.2f}. Age bias: "

@@ -18,6 +18,7 @@ from torch import Tensor
 from bae import recipes, storage
 from bae.archive.intake import Decoded
 from bae.errors import UseError, after_writing
+from bae.evaluation import scorecard
 from bae.method import hardware, model, weights
 from bae.method.regional import reader
 from bae.method.regional.frame import FRAME, MARGIN, SHEET, lay
@@ -166,12 +167,19 @@ def _linear(
         "fit": {"seconds": round(time.monotonic() - start, 1), "device": "cpu"},
     }
     alone = planned.recipe.method == "regional"
-    made = run.Made(name="regional", tensors=learned.tensors(), facts=facts, completes=alone)
+    answers = dict(zip(rows["scan_id"].to_pylist(), held_out.tolist(), strict=True))
+    made = run.Made(
+        name="regional",
+        tensors=learned.tensors(),
+        facts=facts,
+        completes=alone,
+        held_out=scorecard.answered(rows, answers),
+    )
     card = model.Card(recipe=planned.recipe, parts={})
     card = run.finish(planned.tables_uri, planned.model_uri, card, made, planned.scans, on_scored)
     if alone:
         storage.delete(storage.join(planned.model_uri, run.CHECKPOINTS))
-    return card, dict(zip(rows["scan_id"].to_pylist(), held_out.tolist(), strict=True))
+    return card, answers
 
 
 def _sheet(data: bytes | None) -> NDArray[np.float32] | None:

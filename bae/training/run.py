@@ -157,16 +157,18 @@ def _train(
             on_epoch(metrics)
 
         network, history = loop.train(assignment, datasets, epoch_done)
-    settled = {}
+    settled: dict[str, float] = {}
+    held_out = scorecard.NO_OTHERS
     if isinstance(network, Attention) and task.recipe.regressor.members > 1:
         rows = datasets["train"].iter_batches(batch_size=64, batch_format="pyarrow")
         known = dict(
             zip(*(scans["train"][n].to_pylist() for n in ("scan_id", "age_years")), strict=True)
         )
         own = stack.held_out(network, samples.batches(rows, task, torch.device("cpu")), task)
-        settled = stack.settle(
+        settled, years = stack.settle(
             network, own, planned.linear, known, stacked=task.recipe.method == "stack"
         )
+        held_out = scorecard.answered(scans["train"], years)
     facts = {
         "metrics": _metrics(history) | settled,
         "fit": {
@@ -178,7 +180,13 @@ def _train(
             "history": history,
         },
     }
-    made = Made(name=task.name, tensors=network.state_dict(), facts=facts, completes=task.completes)
+    made = Made(
+        name=task.name,
+        tensors=network.state_dict(),
+        facts=facts,
+        completes=task.completes,
+        held_out=held_out,
+    )
     card = finish(planned.tables_uri, planned.model_uri, planned.card, made, scans, on_scored)
     curve = storage.join(planned.model_uri, f"{task.name}_learning_curve.png")
     storage.write_bytes(curve, plots.png(learning_curve(history)))
@@ -199,12 +207,15 @@ class Made:
         tensors: its weights.
         facts: metrics and fit, as ``model.Part``.
         completes: whether the model predicts ages now, and can be calibrated.
+        held_out: training scans, answered by models that did not see the patient, if there are
+            such: columns of ``scorecard.ANSWERED``.
     """
 
     name: str
     tensors: Mapping[str, torch.Tensor]
     facts: dict[str, Any]
     completes: bool
+    held_out: pa.Table = scorecard.NO_OTHERS
 
 
 def finish(
@@ -227,7 +238,7 @@ def finish(
         folder = storage.join(model_uri, CHECKPOINTS, "made")
         model.copy(model_uri, folder, card)
         card = model.save_part(folder, card, made.name, made.tensors, facts)
-        card = _calibrated(tables_uri, scans, folder, card, on_scored)
+        card = _calibrated(tables_uri, scans, folder, card, made.held_out, on_scored)
         model.copy(folder, model_uri, card)
     else:
         card = model.save_part(model_uri, card, made.name, made.tensors, facts)
@@ -242,6 +253,7 @@ def _calibrated(
     scans: Mapping[str, pa.Table],
     made_uri: str,
     card: model.Card,
+    held_out: pa.Table,
     on_part: OnPart,
 ) -> model.Card:
     """Score the validation scans as the nightly job would; return the card with what follows."""
@@ -250,8 +262,8 @@ def _calibrated(
     mean_age = float(pc.mean(scans["train"]["age_years"]).as_py())
     return replace(
         card,
-        calibration=scorecard.calibrate(found, edges),
-        validation=scorecard.summary(found, edges, mean_age),
+        calibration=scorecard.calibrate(found, edges, held_out),
+        validation=scorecard.summary(found, edges, mean_age, held_out),
     )
 
 

@@ -52,14 +52,17 @@ def settle(
     linear: Mapping[str, float],
     ages: Mapping[str, float],
     stacked: bool,
-) -> dict[str, float]:
-    """Set the network's share, if it is to have one; return what errors out of fold are.
+) -> tuple[dict[str, float], dict[str, float]]:
+    """Set the network's share, if it is to have one.
 
     Args:
         network: its ``share`` is changed.
         own, linear: answers of models that did not see the patients, by scan.
         ages: by scan, at least those of ``own``.
         stacked: whether both answer together.
+
+    Returns:
+        What errors out of fold are, and the answers out of fold by scan.
     """
     names = sorted(own)
     network_N, linear_N, years_N = (
@@ -71,4 +74,4 @@ def settle(
     both_N = part * network_N + (1 - part) * linear_N
     errors = {"network": network_N, "linear": linear_N, "held_out": both_N}
     found = {f"{n}_mae_years": float(np.abs(v - years_N).mean()) for n, v in errors.items()}
-    return found | {"network_share": part}
+    return found | {"network_share": part}, dict(zip(names, both_N.tolist(), strict=True))

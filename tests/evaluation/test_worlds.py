@@ -75,7 +75,9 @@ def test_a_gap_is_asked_what_it_stands_for() -> None:
     def asked(answer: np.ndarray) -> dict[str, float]:
         index = told.schema.get_field_index("predicted_age_years")
         mine = told.set_column(index, "predicted_age_years", pa.array(answer))
-        line = calibration.fit(age, answer, np.ones(len(age)), told["patient_key"].to_pylist())
+        line = calibration.fit(
+            age, answer, np.ones(len(age)), np.zeros(len(age)), told["patient_key"].to_pylist()
+        )
         card = model.Card(recipe=recipes.small(), parts={}, calibration=line)
         one = Method(name="a", sex=True, uri="", card=card, outcomes=mine)
         (row,) = worlds.rows_of(0, 1, True, [one], LATENT)

@@ -12,7 +12,7 @@ import torch
 from bae import recipes
 from bae.errors import ModelError
 from bae.method import model
-from bae.method.calibration import Calibration
+from bae.method.calibration import Calibration, Shape
 from bae.method.networks import Localizer, Regressor
 from bae.method.predictor import Predictor
 from tests.fakes import tiny
@@ -142,6 +142,22 @@ def test_broken_card_is_refused(tmp_path: Path, text: str) -> None:
         model.load_card(str(tmp_path))
 
 
+def test_old_cards_keep_their_model_id(whole: Path, tmp_path: Path) -> None:
+    """Else the night after an update would score every scan again; this one is of version 0.2."""
+    made = replace(model.load_card(str(whole)), calibration=OLD)
+    model.save_card(str(tmp_path), made)
+    written = json.loads((tmp_path / "card.json").read_text())
+    assert set(written["calibration"]) == {
+        "patients", "scans", "level", "factor", "floor_years", "temperature",
+        "bias_slope", "bias_intercept_years",
+    }  # fmt: skip
+    assert model.load_card(str(tmp_path)).model_id == made.model_id == written["model_id"]
+    new = replace(made, calibration=replace(OLD, shape=SHAPE, floor_years=0.0))
+    model.save_card(str(tmp_path), new)
+    again = model.load_card(str(tmp_path))
+    assert again.calibration == new.calibration and again.model_id == new.model_id != made.model_id
+
+
 def _altered(value: object) -> Iterator[object]:
     """Yield a JSON value with one entry after the other put to something else."""
     for other in (None, 7, "x", [], [1], {}, {"a": 1}):
@@ -154,17 +170,26 @@ def _altered(value: object) -> Iterator[object]:
                 yield value | {key: changed}
 
 
-def test_a_card_from_elsewhere_is_a_sentence(whole: Path, tmp_path: Path) -> None:
+OLD = Calibration(
+    patients=9,
+    scans=9,
+    factor=1.0,
+    floor_years=1.0,
+    temperature=1.0,
+    bias_slope=1.0,
+    bias_intercept_years=0.0,
+)
+"""As cards had it before intervals had a shape."""
+SHAPE = Shape(
+    ages=(45.0, 75.0), spreads=(1.0, 0.5), middle=(0.0,) * 6, size=(3.0,) * 6, usual_years=3.0
+)
+
+
+@pytest.mark.parametrize("fitted", [OLD, replace(OLD, shape=SHAPE, floor_years=0.0)])
+def test_a_card_from_elsewhere_is_a_sentence(
+    whole: Path, tmp_path: Path, fitted: Calibration
+) -> None:
     """Any entry of another kind, a list, a piece, bytes: refused, or a card that can be used."""
-    fitted = Calibration(
-        patients=9,
-        scans=9,
-        factor=1.0,
-        floor_years=1.0,
-        temperature=1.0,
-        bias_slope=1.0,
-        bias_intercept_years=0.0,
-    )
     made = replace(model.load_card(str(whole)), calibration=fitted)
     model.save_card(str(tmp_path), made)
     file = tmp_path / "card.json"
@@ -176,7 +201,7 @@ def test_a_card_from_elsewhere_is_a_sentence(whole: Path, tmp_path: Path) -> Non
             card = model.load_card(str(tmp_path))
             assert len(card.model_id) == 12
             if card.calibration is not None and card.calibration.factor is not None:
-                assert card.calibration.half_width_years(1.0) is not None
+                assert card.calibration.interval([60.0], [1.0], [1.0]) is not None
             for part in card.parts.values():
                 assert part.sha256.isprintable() and not {*part.data} & {1}
         except ModelError as error:

@@ -251,10 +251,12 @@ def test_only_the_stack_has_a_share() -> None:
     """Recipe regions answers by its network alone."""
     made = network()
     own, linear = {"a": 50.0, "b": 70.0}, {"a": 60.0, "b": 60.0}
-    said = stack.settle(made, own, linear, {"a": 55.0, "b": 65.0}, stacked=False)
+    said, years = stack.settle(made, own, linear, {"a": 55.0, "b": 65.0}, stacked=False)
+    assert years == own
     assert float(made.share) == 1 and said["held_out_mae_years"] == said["network_mae_years"] == 5
-    said = stack.settle(made, own, linear, {"a": 55.0, "b": 65.0}, stacked=True)
+    said, years = stack.settle(made, own, linear, {"a": 55.0, "b": 65.0}, stacked=True)
     assert float(made.share) == pytest.approx(0.5) and said["held_out_mae_years"] == 0
+    assert years == {"a": 55.0, "b": 65.0}
 
 
 def test_recipes_say_which_method_they_are() -> None:
