@@ -140,7 +140,7 @@ def _calibration(values: dict[str, Any]) -> Calibration:
     shape = values.get("shape")
     if shape is None:
         return Calibration(**values)
-    pieces = {name: tuple(v) if isinstance(v, list) else v for name, v in shape.items()}
+    pieces: dict[str, Any] = {n: tuple(v) if isinstance(v, list) else v for n, v in shape.items()}
     return Calibration(**{**values, "shape": Shape(**pieces)})
 
 

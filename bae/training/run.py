@@ -215,7 +215,7 @@ class Made:
     tensors: Mapping[str, torch.Tensor]
     facts: dict[str, Any]
     completes: bool
-    held_out: pa.Table = scorecard.NO_OTHERS
+    held_out: pa.Table = field(default_factory=lambda: scorecard.NO_OTHERS)
 
 
 def finish(
