@@ -55,9 +55,16 @@ class Recipe:
     def __post_init__(self) -> None:
         fits = (self.region.parts == "several") == (self.method != "networks")
         check(fits, "region.parts=several is what a linear model chooses, and no other method")
-        several, members = self.method in ("regions", "stack"), self.regressor.members
-        check(several or members == 1, "regressor.members is for recipes regions and best")
+        members = self.regressor.members
+        check(
+            self.reads_squares or members == 1, "regressor.members is for recipes regions and best"
+        )
         check(self.method != "stack" or members > 1, "recipe best needs two members or more")
+
+    @property
+    def reads_squares(self) -> bool:
+        """Return whether a network reads the squares which the linear model chooses."""
+        return self.method in ("regions", "stack")
 
 
 def paper() -> Recipe:

@@ -34,13 +34,17 @@ SPLIT_DISTANCE = 0.45
 """Between the counts' centres left and right, in widths: 0.28-0.42 with one body, 0.48-0.52
 with two."""
 
+EDGE = 25
+"""A drawn frame lies within this part of the rows and columns of an edge."""
+
 
 def examine(
     views: Sequence[View], pixel_mm: tuple[float, float] | None
 ) -> tuple[list[View], set[str]]:
     """Refuse views that show no whole body, and flag what is odd.
 
-    Grey values on a bright background are turned round first: in counts, nothing is
+    A frame that an export drew is blanked (``_unframed``). Then grey values on a bright
+    background are turned round: in counts, nothing is
     near zero everywhere but the air around the body. Photometric Interpretation cannot
     tell, since archives use it for counts that are merely to be shown dark.
 
@@ -55,10 +59,33 @@ def examine(
         ScanError: empty, constant, noise, saturated, half a body, two, or upside down.
     """
     flags: set[str] = set()
-    upright = [_upright_grey(view, flags) for view in views]
+    upright = [_upright_grey(_unframed(view, flags), flags) for view in views]
     for view in upright:
         _examine(view, pixel_mm, flags)
     return upright, flags
+
+
+def _unframed(view: View, flags: set[str]) -> View:
+    """Blank lines along the edges whose pixels all have one value above 0, as no counts have.
+
+    A frame would count as body, and as the brightest of it. Where most lines of an edge are of
+    one value, they are a background and no frame: a padding, or white paper.
+    """
+    kept = view.counts
+    for turned in (False, True):
+        for at_end in (False, True):
+            lines = kept.T if turned else kept
+            lines = lines[::-1] if at_end else lines
+            # corners aside, since a frame may lie a little inwards
+            near, corner = lines[: len(lines) // EDGE], lines.shape[1] // 10
+            middle = near[:, corner : lines.shape[1] - corner]
+            drawn = (middle[:, 0] > 0) & (middle == middle[:, :1]).all(axis=1)
+            if 0 < drawn.sum() <= len(near) // 2:
+                kept = kept.copy()
+                lines = kept.T if turned else kept
+                (lines[::-1] if at_end else lines)[np.flatnonzero(drawn)] = 0
+                flags.add("frame_blanked")
+    return view if kept is view.counts else View(name=view.name, counts=kept)
 
 
 def _upright_grey(view: View, flags: set[str]) -> View:

@@ -140,6 +140,6 @@ REJECT_CODES: dict[str, Reject] = {
 TRANSIENT = tuple(code for code, reject in REJECT_CODES.items() if reject.transient)
 """Codes of objects that are tried again by themselves."""
 
-DECODER_VERSION = 3
+DECODER_VERSION = 4
 """Raised whenever objects that were refused may now be read: what an older version refused is
 then tried once more. Refusals that name no version are of version 1."""

@@ -98,7 +98,7 @@ def untrained(folder: Path, recipe: recipes.Recipe) -> str:
         parts["regressor"] = Regressor(recipe.regressor).state_dict()
     else:
         parts["regional"] = fitted_reader().tensors()
-    if recipe.method in ("regions", "stack"):
+    if recipe.reads_squares:
         parts["regions"] = Attention(recipe.regressor).state_dict()
     card = model.Card(recipe=recipe, parts={})
     for name, tensors in parts.items():

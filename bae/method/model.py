@@ -270,7 +270,7 @@ def load_regional(uri: str, card: Card) -> Reader:
 
 def load_regions(uri: str, card: Card) -> Attention | None:
     """Load the network of several regions; None for the linear model alone. See ``_load``."""
-    if card.recipe.method == "regional":
+    if not card.recipe.reads_squares:
         return None
     network = Attention(card.recipe.regressor)
     _load(uri, card, "regions", network)

@@ -102,7 +102,7 @@ def plan(
     scans = {s: kept.training_scans(tables_uri, recipe, s) for s in ("train", "validation")}
     scans["train"] = kept.at_most(scans["train"], min(most or MOST_SCANS, MOST_SCANS))
     imagenet = None
-    if recipe.method != "regional":
+    if recipe.reads_squares:
         imagenet = weights.imagenet(recipe.regressor.trunk, recipe.regressor.weights, weights_uri)
     return Plan(
         recipe=recipe,
@@ -126,11 +126,11 @@ def train(
 
     See ``run.train``, also for what is raised; the model is whole when the last part is.
     """
-    if planned.recipe.method != "regional":
+    if planned.recipe.reads_squares:
         resources.gpus_for_training(workers, gpus)
     with after_writing():
         card, linear = _linear(planned, on_samples, on_scored)
-        if planned.recipe.method == "regional":
+        if not planned.recipe.reads_squares:
             return card
         network = run.Plan(
             task=tasks.regions(planned.recipe),
@@ -166,7 +166,7 @@ def _linear(
         "metrics": {"held_out_mae_years": float(np.abs(held_out - ages).mean())},
         "fit": {"seconds": round(time.monotonic() - start, 1), "device": "cpu"},
     }
-    alone = planned.recipe.method == "regional"
+    alone = not planned.recipe.reads_squares
     answers = dict(zip(rows["scan_id"].to_pylist(), held_out.tolist(), strict=True))
     made = run.Made(
         name="regional",

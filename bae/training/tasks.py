@@ -150,7 +150,7 @@ def regions(recipe: recipes.Recipe) -> Task:
     Raises:
         UseError: the recipe has no such network.
     """
-    if recipe.method not in ("regions", "stack"):
+    if not recipe.reads_squares:
         raise UseError(f"recipe {recipe.name} has no network of several regions")
     return Task(
         name="regions",

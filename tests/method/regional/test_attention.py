@@ -264,6 +264,8 @@ def test_recipes_say_which_method_they_are() -> None:
     for name, method in (("regions", "regions"), ("small_regions", "regions"), ("best", "stack")):
         assert recipes.recipe(name).method == method
         assert replace(recipes.recipe(name), name="x").region.parts == "several"
+    reading = {name for name in recipes.RECIPES if recipes.recipe(name).reads_squares}
+    assert reading == {"regions", "small_regions", "best"}
 
 
 def test_data_parallel_training_waits_for_no_member(tmp_path: Path) -> None:
