@@ -27,7 +27,9 @@ def test_two_sizes_in_one_world_and_again(place: Place, tmp_path: Path) -> None:
     code, said = place.job("worlds", *flags, "--sizes", "20", "--unseen", "6")
     assert code == 0 and "trained" not in said
     again = pq.read_table(out / "worlds.parquet").to_pandas()
-    pd.testing.assert_frame_equal(again, before)  # for it a NaN equals a NaN: so few have no interval
+    pd.testing.assert_frame_equal(
+        again, before
+    )  # for it a NaN equals a NaN: so few have no interval
 
 
 def test_each_recipe_is_trained_by_its_own_jobs() -> None:
