@@ -30,6 +30,7 @@ __all__ = [
     "regional",
     "regions",
     "small",
+    "small_pretrained",
     "small_regions",
     "to_json",
     "with_margin",
@@ -171,6 +172,20 @@ def _baseline(trunk: str, multiple_inputs: bool, full: bool) -> Recipe:
     )
 
 
+def small_pretrained() -> Recipe:
+    """Return a whole-view network that starts from ImageNet, at a size for two CPU cores.
+
+    Its input is a multiple of 32 each way: EfficientNet-lite0 halves it five times.
+    """
+    base = _baseline("efficientnet_lite0", False, False)
+    return replace(
+        base,
+        name="small_pretrained",
+        regressor=replace(base.regressor, weights="imagenet", width=64, height=192),
+        fit_regressor=replace(base.fit_regressor, epochs=6, least_steps=300),
+    )
+
+
 def _without_sex(build: Callable[[], Recipe]) -> Recipe:
     """Return the other column of Table 1."""
     base = build()
@@ -190,7 +205,7 @@ def _named() -> dict[str, Callable[[], Recipe]]:
         methods[f"small_{name}"] = partial(_baseline, f"small_{trunk}", multiple_inputs, False)
     without = {f"{name}_without_sex": partial(_without_sex, m) for name, m in methods.items()}
     bodies = {"regional": regional, "regions": regions, "small_regions": small_regions}
-    return methods | without | bodies | {"best": best}
+    return methods | without | {"small_pretrained": small_pretrained} | bodies | {"best": best}
 
 
 RECIPES: dict[str, Callable[[], Recipe]] = _named()

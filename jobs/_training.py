@@ -75,7 +75,7 @@ def add_flags(parser: argparse.ArgumentParser, recipe: str) -> None:
 def add_network_flags(parser: argparse.ArgumentParser) -> None:
     """Add what a network's training needs beside."""
     parser.add_argument(
-        "--weights", metavar="URI", help="folder with torchvision's ImageNet files, or none"
+        "--weights", metavar="URI", help="folder with files of ImageNet weights, or none"
     )
     parser.add_argument(
         "--workers",

@@ -88,3 +88,14 @@ def test_small_cohorts_get_more_passes() -> None:
     assert how.for_samples(50).epochs == 6
     assert how.for_samples(1).epochs == 30
     assert recipes.paper().fit_localizer.for_samples(1) == recipes.paper().fit_localizer
+
+
+def test_the_small_pretrained_network_starts_from_weights_that_the_index_has() -> None:
+    """ImageNet's by default, the whole view, whole cells of a map with stride 32."""
+    made = recipes.small_pretrained()
+    assert (made.regressor.trunk, made.regressor.weights) == ("efficientnet_lite0", "imagenet")
+    assert (made.region.parts, made.regressor.width % 32, made.regressor.height % 32) == (
+        "whole",
+        0,
+        0,
+    )

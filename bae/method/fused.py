@@ -32,7 +32,7 @@ from torch.nn import functional as F
 from bae.method import hardware
 from bae.method.networks import Localizer, Regressor
 from bae.method.regional.attention import Attention, Member
-from bae.method.trunks import Trunk
+from bae.method.trunks import Trunk, plain
 
 log = logging.getLogger(__name__)
 
@@ -89,7 +89,7 @@ class FusedTrunk(nn.Module):
         super().__init__()
         self.channels, self.dtype = trunk.channels, dtype
         with torch.no_grad():
-            body = fold_batch_norms(fx.symbolic_trace(trunk.body))
+            body = fold_batch_norms(fx.symbolic_trace(plain(trunk.body)))
             assert isinstance(body, fx.GraphModule)
             _grey_first(body, trunk, dtype)
             _fuse_convolutions(body, dtype)

@@ -6,14 +6,18 @@ shorter depth; plain VGG stages get batch norm there, without which so short a
 training from random weights does not leave the mean.
 """
 
+import copy
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
 import torch
+from timm.layers import BatchNormAct2d, Conv2dSame
+from timm.models.efficientnet import tf_efficientnet_lite0
 from timm.models.xception import Block, Xception
 from torch import Tensor, nn
+from torch.nn import functional as F
 from torchvision import models
 from torchvision.models import (
     Inception_V3_Weights,
@@ -100,7 +104,8 @@ class TrunkKind:
         cut: names of the children after the last convolution, taken off.
         channels: F of the last feature map.
         weights_url: ImageNet weights as torchvision (for Xception: timm) names them,
-            the file's SHA-256 in its name; None where there are none.
+            the file's SHA-256 in its name; None where there are none, or where a package
+            carries them (``bae.method.weights.PACKAGED``).
         mean, std: what the weights expect the grey values to be normalised by.
     """
 
@@ -144,6 +149,10 @@ TRUNKS: dict[str, TrunkKind] = {
         mean=_HALVES,
         std=_HALVES,
     ),
+    # made for phones: ReLU6, no squeeze and excitation, TensorFlow's padding; timm's unchanged
+    "efficientnet_lite0": TrunkKind(
+        tf_efficientnet_lite0, ("global_pool", "classifier"), 1280, mean=_HALVES, std=_HALVES
+    ),
     "small_vgg16": TrunkKind(lambda: _small_vgg((1, 1, 1, 1, 1)), (), 128),
     "small_vgg19": TrunkKind(lambda: _small_vgg((1, 1, 2, 2, 2)), (), 128),
     # ResNet50's four stages with one bottleneck block each, a quarter as wide inside
@@ -156,7 +165,7 @@ TRUNKS: dict[str, TrunkKind] = {
 
 
 class Trunk(nn.Module):
-    """Grey picture to feature maps: a torchvision network up to its last convolution."""
+    """Grey picture to feature maps: a published network up to its last convolution."""
 
     def __init__(self, name: str) -> None:
         """Build the trunk with random weights.
@@ -168,7 +177,7 @@ class Trunk(nn.Module):
         if name not in TRUNKS:
             raise RecipeError(f"unknown trunk {name!r}; {overrides.suggestion(name, TRUNKS)}")
         kind = TRUNKS[name]
-        # children keep torchvision's names, so its weight files fit without renaming
+        # children keep torchvision's or timm's names, so weight files fit without renaming
         children = kind.build().named_children()
         self.body = nn.Sequential(OrderedDict((n, c) for n, c in children if n not in kind.cut))
         self.channels = kind.channels
@@ -181,3 +190,40 @@ class Trunk(nn.Module):
         """Return features (N, F, V, U) of grey values in [0, 1]."""
         features: Tensor = self.body((grey_N1HW - self.mean) / self.std)
         return features
+
+
+def plain(body: nn.Module) -> nn.Module:
+    """Return a copy of a trunk's body whose layers are all torch's own, for who rewrites it.
+
+    timm keeps a batch norm and its activation in one layer, and pads inside a convolution by
+    a size that ``torch.fx`` cannot trace; both are taken apart here. The names of the tensors
+    change, so what is trained and stored stays timm's.
+    """
+    body = copy.deepcopy(body)
+    for parent in list(body.modules()):
+        for name, layer in parent.named_children():
+            if isinstance(layer, BatchNormAct2d):
+                norm = nn.BatchNorm2d(layer.num_features, layer.eps).to(layer.weight.device)
+                norm.load_state_dict(layer.state_dict())
+                setattr(parent, name, nn.Sequential(norm.train(layer.training), layer.act))
+            elif isinstance(layer, Conv2dSame):
+                unpadded = nn.Conv2d(1, 1, 1)
+                unpadded.__dict__ = {**layer.__dict__, "padding": (0, 0)}
+                setattr(parent, name, nn.Sequential(_SamePadding(layer), unpadded))
+    return body
+
+
+class _SamePadding(nn.Module):
+    """TensorFlow's zeros round a picture: ceil(n / s) cells are left, an odd zero comes last."""
+
+    def __init__(self, layer: nn.Conv2d) -> None:
+        super().__init__()
+        (kernel, other), (stride, _) = layer.kernel_size, layer.stride
+        assert kernel == other >= stride and layer.dilation == (1, 1)
+        self.kernel, self.stride = kernel, stride
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the padded picture; plain sums, which can be traced for any size."""
+        rows = self.kernel - self.stride + -x.shape[-2] % self.stride
+        columns = self.kernel - self.stride + -x.shape[-1] % self.stride
+        return F.pad(x, [columns // 2, columns - columns // 2, rows // 2, rows - rows // 2])

@@ -54,8 +54,9 @@ def test_each_small_variant_answers_in_years(name: str) -> None:
 
 
 def test_every_method_of_table_1_has_both_columns_and_both_sizes() -> None:
-    """Five methods of networks, with and without sex, full and small."""
+    """Five methods of networks, with and without sex, full and small; one beside the table."""
     networks = {name: build for name, build in RECIPES.items() if build().method == "networks"}
+    assert networks.pop("small_pretrained")().regressor.use_sex
     assert len(networks) == 20
     for name, build in networks.items():
         assert build().regressor.use_sex is not name.endswith("_without_sex")

@@ -1,6 +1,7 @@
-"""ImageNet weights from torchvision's own files."""
+"""ImageNet weights from torchvision's own files, and from a package."""
 
 import hashlib
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -8,9 +9,12 @@ import pytest
 import timm
 import torch
 import torchvision
+from torch.nn import functional as F
 
 from bae.errors import ModelError
 from bae.method import trunks, weights
+
+LITE = "efficientnet_lite0"
 
 BUILD = {
     "resnet50": lambda: torchvision.models.resnet50(weights=None),
@@ -87,3 +91,108 @@ def test_trunk_without_imagenet_weights_is_refused() -> None:
     """resnet10 has none: not a silent random start."""
     with pytest.raises(ModelError, match="no ImageNet weights"):
         weights.imagenet("resnet10", "imagenet")
+
+
+# ---- weights out of a package ---------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def lite() -> dict[str, torch.Tensor]:
+    """The package's weights under timm's names."""
+    state = weights.imagenet(LITE, "imagenet")
+    assert state is not None
+    return state
+
+
+def test_the_packages_weights_fill_timms_network_to_the_last_tensor(
+    lite: dict[str, torch.Tensor],
+) -> None:
+    """Classifier included; parameters as its authors publish them (4.7 million)."""
+    network = timm.create_model("tf_efficientnet_lite0", pretrained=False)
+    assert list(lite) == list(network.state_dict())
+    network.load_state_dict(lite, strict=True)
+    assert sum(one.numel() for one in network.parameters()) == 4_652_008
+    trunk = trunks.Trunk(LITE)
+    weights.fill(trunk, LITE, lite)
+    assert len(trunk.state_dict()) == len(lite) - 2
+    assert sum(one.numel() for one in trunk.parameters()) == 4_652_008 - 1280 * 1000 - 1000
+
+
+@pytest.mark.parametrize(
+    ("size", "cells", "norm", "mean"),
+    [((96, 64), (3, 2), 101.9272, 0.3931), ((97, 65), (4, 3), 107.5012, 0.2450)],
+)
+def test_features_are_those_of_the_original_package(
+    size: tuple[int, int],
+    cells: tuple[int, int],
+    norm: float,
+    mean: float,
+    lite: dict[str, torch.Tensor],
+) -> None:
+    """Golden: ``extract_features`` of efficientnet-lite-pytorch 0.1.0, ``image_size=None``.
+
+    Its default pads every size as 224 x 224 asks, which gives other numbers at 97 x 65.
+    """
+    trunk = trunks.Trunk(LITE).eval()
+    weights.fill(trunk, LITE, lite)
+    grey = (torch.arange(size[0] * size[1]) * 7919 % 256 / 255).view(1, 1, *size)
+    with torch.inference_mode():
+        features = trunk(grey)
+    assert features.shape == (1, 1280, *cells)
+    assert features.norm().item() == pytest.approx(norm, rel=1e-4)
+    assert features.mean().item() == pytest.approx(mean, rel=1e-3)
+
+
+def test_pictures_are_scaled_as_the_weights_were_trained(lite: dict[str, torch.Tensor]) -> None:
+    """ImageNet's mean colour gives the means that the first batch norm remembers.
+
+    Scaled by torchvision's mean and deviation it would be 0 in each channel and explain nothing.
+    """
+    kind = trunks.TRUNKS[LITE]
+    colour, half = torch.tensor(trunks.IMAGENET_MEAN), torch.tensor(kind.mean)
+    expected = lite["conv_stem.weight"].sum(dim=(2, 3)) @ ((colour - half) / torch.tensor(kind.std))
+    known = lite["bn1.running_mean"]
+    assert torch.corrcoef(torch.stack([expected, known]))[0, 1] > 0.95
+
+
+@pytest.mark.parametrize("size", [(7, 8), (8, 7), (9, 9), (12, 5)])
+@pytest.mark.parametrize("kernel", [3, 5])
+def test_plain_layers_pad_as_tensorflow_does(size: tuple[int, int], kernel: int) -> None:
+    """SAME by TensorFlow's own words: ceil(n / s) cells, the odd zero at the end."""
+    layer = timm.layers.Conv2dSame(2, 3, kernel, stride=2)
+    x = torch.rand(1, 2, *size)
+    pads: list[int] = []
+    for n in reversed(size):
+        total = max((-(-n // 2) - 1) * 2 + kernel - n, 0)
+        pads += [total // 2, total - total // 2]
+    expected = F.conv2d(F.pad(x, pads), layer.weight, layer.bias, stride=2)
+    got = trunks.plain(torch.nn.Sequential(layer))(x)
+    assert got.shape[2:] == (-(-size[0] // 2), -(-size[1] // 2))
+    torch.testing.assert_close(got, expected)
+
+
+def test_missing_extra_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One sentence with the extra's name and the way out."""
+    monkeypatch.setitem(sys.modules, weights.PACKAGED[LITE].module, None)
+    with pytest.raises(ModelError, match=r"\[pretrained\].*--weights none") as caught:
+        weights.imagenet(LITE, "imagenet")
+    assert "\n" not in str(caught.value)
+    assert weights.imagenet(LITE, "imagenet", "none") is None
+
+
+def test_the_packages_file_may_lie_in_a_mirror_and_is_hashed_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lite: dict[str, torch.Tensor]
+) -> None:
+    """Without the package; a bit that flipped is found, an absent file gets a sentence."""
+    packaged = weights.PACKAGED[LITE]
+    data = weights._of_package(packaged, None)
+    monkeypatch.setitem(sys.modules, packaged.module, None)
+    with pytest.raises(ModelError, match=r"no efficientnet-lite0-57934424.pth in the mirror"):
+        weights.imagenet(LITE, "imagenet", str(tmp_path))
+    file = tmp_path / "efficientnet-lite0-57934424.pth"
+    file.write_bytes(data)
+    read = weights.imagenet(LITE, "imagenet", str(tmp_path))
+    assert read is not None and all(torch.equal(read[key], lite[key]) for key in lite)
+    file.write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
+    with pytest.raises(ModelError, match="damaged"):
+        weights.imagenet(LITE, "imagenet", str(tmp_path))

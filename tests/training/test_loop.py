@@ -286,3 +286,23 @@ def test_a_store_that_stays_away_is_one_error_and_training_goes_on_when_it_is_ba
     again = _process(place, "--epochs", "6")
     assert again.returncode == 0, again.stderr
     assert len(json.loads(again.stdout.splitlines()[-1])) == 6
+
+
+def test_every_member_of_several_regions_starts_from_imagenet() -> None:
+    """Each has a trunk of its own, all with the same weights; what follows them is random."""
+    from bae import recipes
+    from bae.method import weights
+    from bae.training import loop, tasks
+
+    words = ["regressor.trunk=efficientnet_lite0", "regressor.weights=imagenet"]
+    recipe = recipes.recipe("small_regions", words)
+    state = weights.imagenet(recipe.regressor.trunk, recipe.regressor.weights)
+    assert state is not None
+    task = tasks.regions(recipe)
+    assigned = loop.Assignment(task=task, rows=1, checkpoints_uri="", run_name="", imagenet=state)
+    first, *others = loop._network(assigned, "cpu").members
+    assert len(others) == 2
+    for name, value in first.trunk.body.state_dict().items():
+        assert torch.equal(value, state[name])
+        assert all(torch.equal(value, one.trunk.body.state_dict()[name]) for one in others)
+    assert not any(torch.equal(first.mixed[0].weight, one.mixed[0].weight) for one in others)
