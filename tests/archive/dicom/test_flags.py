@@ -8,7 +8,7 @@ from bae.archive import refusals
 ARCHIVE = Path(__file__).parents[3] / "bae" / "archive"
 FLAG = re.compile(
     r'"((?!label_)\w+_(?:conflict|disagrees|implausible|inverted|missing|placeholder|short|stated|'
-    r'static|unknown)|lossy|clipped)"'
+    r'static|unknown|blanked)|lossy|clipped)"'
 )
 
 
