@@ -140,6 +140,14 @@ def body_rows(counts: Counts) -> tuple[int, int]:
     return max(int(held[0]) - margin, 0), min(int(held[-1]) + 1 + margin, rows)
 
 
+def extent(counts: Counts) -> tuple[int, int, int, int]:
+    """Return x0, y0, x1, y1 of the smallest box round all counts; all of a view without any."""
+    rows, columns = (np.flatnonzero((counts > 0).any(axis=axis)) for axis in (1, 0))
+    if not rows.size:
+        return 0, 0, counts.shape[1], counts.shape[0]
+    return int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1
+
+
 def body_mask(counts: Counts) -> NDArray[np.bool_]:
     """Return (R, C) which pixels show the body."""
     return _pixels(body_cells(counts), counts.shape)

@@ -61,15 +61,22 @@ class Localizer:
         return len(self.group_edges_years) - 1
 
 
+HEATS = ("gradcam", "cam", "gradcam_relu")
+
+
 @dataclass(frozen=True, kw_only=True)
 class Region:
-    """Eq. (3): heat map to mask to crop."""
+    """Eqs. (1) to (3): heat map to mask to crop."""
 
+    heat: str = "gradcam"
+    """``gradcam`` by Eqs. (1) and (2); ``cam``, the head's weights in place of its gradients
+    (Zhou et al. 2016); ``gradcam_relu``, negative heat to zero (Selvaraju et al. 2017)."""
     gamma: float = 150.0
     """Threshold on the 0-255 scale; section III."""
     parts: str = "all"
     """Crop round ``all`` parts of the mask, or the ``hottest`` or ``largest`` of them; ours.
-    ``whole`` takes the whole view and needs no localizer: Table 1's other methods.
+    ``whole`` takes the whole view and ``body`` the body alone, as large as it is; neither
+    needs a localizer: Table 1's other methods.
     ``several`` names ``count`` squares of ``size_mm`` a view, chosen by their heat."""
     count: int = 6
     """Squares a view, for ``several``; see ``bae/method/regional/NOTES.md``."""
@@ -81,15 +88,25 @@ class Region:
     def __post_init__(self) -> None:
         check(0 <= self.gamma <= 255, "region.gamma must lie in [0, 255]")
         check(
-            self.parts in ("hottest", "largest", "all", "whole", "several"),
-            "region.parts: hottest, largest, all, whole or several",
+            self.parts in ("hottest", "largest", "all", "whole", "body", "several"),
+            "region.parts: hottest, largest, all, whole, body or several",
         )
+        check(self.heat in HEATS, f"region.heat: {', '.join(HEATS)}")
         check(1 <= self.count <= 20, "region.count must lie in [1, 20]")
         check(40 <= self.size_mm <= 600, "region.size_mm must lie in [40, 600]")
         check(
             self.views in ("both", "anterior", "posterior"),
             "region.views: both, anterior or posterior",
         )
+
+    @property
+    def whole(self) -> bool:
+        """Return whether no localizer is needed."""
+        return self.parts in ("whole", "body")
+
+
+NETWORKS = ("plain", "auxiliary", "by_region", "instances", "zooming", "iterated")
+LOSSES = ("squared", "mean_variance", "classes", "distribution")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,20 +131,30 @@ class Regressor:
     """After each of the two linear layers; section IV."""
     pair: bool = False
     """Whether both views enter together, side by side: the multiple inputs of Table 1."""
+    network: str = "plain"
+    """What stands round the trunk: see ``bae.method.baselines``; ``plain`` is the paper's."""
     loss: str = "squared"
-    """``squared``, Eq. (4), or ``mean_variance`` over one-year bins (Pan et al. 2018); the
+    """``squared``, Eq. (4); over one-year bins ``mean_variance`` (Pan et al. 2018), ``classes``
+    (one a year) or ``distribution`` (a normal one round the age, and its expectation); the
     network of several regions has Huber's loss instead."""
     members: int = 1
     """Networks whose mean answers, each trained without one share of the patients, for
     several regions; what a member says of those it did not see tells how much to trust it."""
 
     def __post_init__(self) -> None:
-        check(self.loss in ("squared", "mean_variance"), "regressor.loss: squared, mean_variance")
+        check(self.loss in LOSSES, f"regressor.loss: {', '.join(LOSSES)}")
+        check(self.network in NETWORKS, f"regressor.network: {', '.join(NETWORKS)}")
+        check(self.network == "plain" or not self.pair, "regressor.pair needs network=plain")
         check(1 <= self.members <= 10, "regressor.members must lie in [1, 10]")
         check(self.width >= 32 and self.height >= 32, "regressor.width and height must be >= 32")
         check(self.weights in ("imagenet", "none"), "regressor.weights: imagenet or none")
         check(self.sex_neurons > 0 and self.hidden_neurons > 0, "regressor: layers need neurons")
         check(0 <= self.dropout < 1, "regressor.dropout must lie in [0, 1)")
+
+    @property
+    def by_year(self) -> bool:
+        """Return whether the last layer scores each year of age."""
+        return self.loss != "squared"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -113,7 +113,7 @@ def _trainings(recipe: recipes.Recipe) -> list[Callable[[Sequence[str]], int]]:
     """Return the jobs that train a recipe, one after the other."""
     if recipe.method != "networks":
         return [train.main]
-    whole = recipe.region.parts == "whole"
+    whole = recipe.region.whole
     return [train_regressor.main] if whole else [train_localizer.main, train_regressor.main]
 
 

@@ -92,7 +92,7 @@ def untrained(folder: Path, recipe: recipes.Recipe) -> str:
     """Save a model that has learned nothing of use: as fast as a trained one."""
     torch.manual_seed(0)
     parts: dict[str, Mapping[str, Tensor]] = {}
-    if recipe.method == "networks" and recipe.region.parts != "whole":
+    if recipe.method == "networks" and not recipe.region.whole:
         parts["localizer"] = Localizer(recipe.localizer).state_dict()
     if recipe.method == "networks":
         parts["regressor"] = Regressor(recipe.regressor).state_dict()

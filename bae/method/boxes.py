@@ -60,7 +60,7 @@ def find_boxes(heat_VU: NDArray[np.uint8], size: tuple[int, ...], config: Region
         edges = _parts(enlarge(heat_VU, size), config)
     if not len(edges):
         return [Box(0, 0, size[1], size[0], 1.0)]
-    shares = _heat_shares(heat_VU, size, edges).tolist()
+    shares = heat_shares(heat_VU, size, edges).tolist()
     return [
         Box(x0, y0, x1, y1, share)
         for (x0, y0, x1, y1), share in zip(edges.tolist(), shares, strict=True)
@@ -170,7 +170,7 @@ def _parts(heat_RC: NDArray[np.float32], config: Region) -> NDArray[np.int64]:
     return np.array(corners, np.int64).reshape(-1, 4)[np.argsort(np.negative(rank), kind="stable")]
 
 
-def _heat_shares(
+def heat_shares(
     heat_VU: NDArray[np.uint8], size: tuple[int, ...], edges: NDArray[np.int64]
 ) -> NDArray[np.float64]:
     """Return the part of the enlarged map's heat inside each box.

@@ -30,13 +30,11 @@ from torch.fx.experimental.optimization import fuse as fold_batch_norms
 from torch.nn import functional as F
 
 from bae.method import hardware
-from bae.method.networks import Localizer, Regressor
-from bae.method.regional.attention import Attention, Member
 from bae.method.trunks import Trunk, plain
 
 log = logging.getLogger(__name__)
 
-N = TypeVar("N", Localizer, Regressor, Member)
+N = TypeVar("N", bound=nn.Module)
 
 PIXELS_AT_ONCE = 600_000
 """Two localizer inputs or six crops: their feature maps fit into a CPU's caches (2 views
@@ -52,28 +50,28 @@ _RELU = (F.relu, torch.relu, torch.relu_)
 def fast(network: N, precision: str | None = None) -> N:
     """Return a network that gives the same answers sooner and cannot be trained.
 
-    It has a trunk of its own, ``FusedTrunk``, and shares the head, which stays float32.
+    Each of its trunks is a ``FusedTrunk``; it shares the rest, such as heads, which stay float32.
 
     Args:
         network: in evaluation mode, on its device.
-        precision: of the trunk, ``bfloat16`` or ``float32``; by default the former for a
+        precision: of the trunks, ``bfloat16`` or ``float32``; by default the former for a
             large trunk where the hardware multiplies it faster.
     """
-    device = next(network.parameters()).device.type
-    large = sum(weight.numel() for weight in network.trunk.parameters()) >= LARGE_PARAMETERS
-    half = large and hardware.has_bf16(device) if precision is None else precision == "bfloat16"
     quick = copy.copy(network)
-    trunk = FusedTrunk(network.trunk, torch.bfloat16 if half else torch.float32)
-    quick._modules = {**network._modules, "trunk": trunk}
+    quick._modules = {name: _fast(child, precision) for name, child in network._modules.items()}
     return quick
 
 
-def fast_members(network: Attention, precision: str | None = None) -> Attention:
-    """Return a network whose members are ``fast``."""
-    quick = copy.copy(network)
-    members = [fast(member, precision) for member in network.members if isinstance(member, Member)]
-    quick._modules = {**network._modules, "members": nn.ModuleList(members)}
-    return quick
+def _fast(child: nn.Module | None, precision: str | None) -> nn.Module | None:
+    if child is None or not any(isinstance(module, Trunk) for module in child.modules()):
+        return child
+    if not isinstance(child, Trunk):
+        return fast(child, precision)
+    weights = list(child.parameters())
+    large = sum(weight.numel() for weight in weights) >= LARGE_PARAMETERS
+    can = large and hardware.has_bf16(weights[0].device.type)
+    half = can if precision is None else precision == "bfloat16"
+    return FusedTrunk(child, torch.bfloat16 if half else torch.float32)
 
 
 class FusedTrunk(nn.Module):

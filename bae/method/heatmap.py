@@ -7,7 +7,9 @@ import torch
 from torch import Tensor
 
 
-def class_heatmap(features_NFVU: Tensor, weight_KF: Tensor, group_N: Tensor) -> Tensor:
+def class_heatmap(
+    features_NFVU: Tensor, weight_KF: Tensor, group_N: Tensor, kind: str = "gradcam"
+) -> Tensor:
     """Show where each view looks like one age group, by Eqs. (1) and (2).
 
     For a pooled linear head Y_c = Σ_k W_ck mean(F_k) + b_c the gradient of Eq. (1) is
@@ -18,6 +20,8 @@ def class_heatmap(features_NFVU: Tensor, weight_KF: Tensor, group_N: Tensor) -> 
         features_NFVU: last convolutional output of the trunk.
         weight_KF: weight of the linear head.
         group_N: int64, the age group to explain in each view.
+        kind: ``sections.Region.heat``. ``cam`` has W_ck itself for the gradient, the same map
+            times U V (Zhou et al. 2016, Eq. 2).
 
     Returns:
         (N, V, U) float32, unitless, not yet on the 0-255 scale.
@@ -30,10 +34,11 @@ def class_heatmap(features_NFVU: Tensor, weight_KF: Tensor, group_N: Tensor) -> 
         raise ValueError(f"{n} feature maps but groups of shape {tuple(group_N.shape)}")
     if weight_KF.shape[1] != k:
         raise ValueError(f"features have {k} channels, the head {weight_KF.shape[1]}")
-    weights_NF = weight_KF[group_N].float() / (u * v)
+    weights_NF = weight_KF[group_N].float() / (1 if kind == "cam" else u * v)
     # autocast would round the sum over thousands of channels to three digits
     with torch.autocast(features_NFVU.device.type, enabled=False):
-        return torch.einsum("nk,nkvu->nvu", weights_NF, features_NFVU.float())
+        heat_NVU = torch.einsum("nk,nkvu->nvu", weights_NF, features_NFVU.float())
+    return heat_NVU.relu_() if kind == "gradcam_relu" else heat_NVU
 
 
 def to_byte_scale(heat_NVU: Tensor) -> Tensor:

@@ -26,6 +26,7 @@ from torch import Tensor, nn
 
 from bae import recipes, storage
 from bae.errors import ModelError, RecipeError
+from bae.method import baselines
 from bae.method.calibration import Calibration, Shape
 from bae.method.networks import Localizer, Regressor
 from bae.method.regional.attention import Attention
@@ -240,7 +241,7 @@ def check(uri: str) -> Card:
         load_regional(uri, card)
         load_regions(uri, card)
         return card
-    if card.recipe.region.parts != "whole":
+    if not card.recipe.region.whole:
         load_localizer(uri, card)
     load_regressor(uri, card)
     return card
@@ -255,7 +256,7 @@ def load_localizer(uri: str, card: Card) -> Localizer:
 
 def load_regressor(uri: str, card: Card) -> Regressor:
     """Load the regressor in evaluation mode; see ``_load`` for what is checked."""
-    network = Regressor(card.recipe.regressor)
+    network = baselines.build(card.recipe.regressor)
     _load(uri, card, "regressor", network)
     return network
 

@@ -1,10 +1,11 @@
 """The two networks of Fig. 1, and the trunks they stand on.
 
 Shape suffixes: N views or crops, F channels, V rows, U columns of the last feature map,
-H, W of the input, K age groups; of a head D neurons, B bins, S thinned copies.
+H, W of the input, K age groups; of a head D neurons, B bins, S thinned copies, A answers.
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -37,23 +38,52 @@ THINNED = 32
 """Thinned heads in a regressor's ensemble; the spread is then known to about 12 %."""
 
 
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Look:
+    """What a regressor sees of pictures.
+
+    Attributes:
+        pooled_NF: features, averaged over the map.
+        heat_NVU: where it looked; None where the network does not say.
+        boxes_NR4: regions that it read a second time: x0, y0, x1, y1 as shares of width and
+            height; None where there are none.
+    """
+
+    pooled_NF: Tensor
+    heat_NVU: Tensor | None = None
+    boxes_NR4: Tensor | None = None
+
+
 class Regressor(nn.Module):
     """Crop and sex to years (Fig. 1 (b), section IV); with options, Table 1's other methods.
 
     The last layer predicts in units of ``spread_years`` around ``mean_years``, the
     training ages' standard deviation and mean, so the first step's answers are already
     near the cohort's mean and the learning rate means the same for every cohort. With
-    the mean-variance loss it scores ages of 0 to 120, and the answer is the expected one.
+    a loss over bins it scores ages of 0 to 120, and the answer is the expected one.
+
+    Other methods (``bae.method.baselines``) see a picture in another way: they replace ``look``,
+    and ``lessons`` where more than one answer is taught.
     """
 
-    def __init__(self, config: recipes.Regressor) -> None:
+    shares: tuple[float, ...] = (1.0,)
+    """What each of the ``lessons`` counts in the loss; the first is the answer."""
+    ranked: int = 0
+    """So many lessons come last to be compared: each shall err less than the one before."""
+
+    def __init__(self, config: recipes.Regressor, features: int | None = None) -> None:
+        """Build with random weights.
+
+        Args:
+            features: F of ``Look``; by default the trunk's, twice where views enter as a pair.
+        """
         super().__init__()
         self.trunk = Trunk(config.trunk)
         self.pair = config.pair
         self.sex = nn.Linear(1, config.sex_neurons) if config.use_sex else None
-        inputs = self.trunk.channels * (2 if config.pair else 1)
+        inputs = features or self.trunk.channels * (2 if config.pair else 1)
         inputs += config.sex_neurons if config.use_sex else 0
-        bins = 1 if config.loss == "squared" else BINS
+        bins = BINS if config.by_year else 1
         self.head = nn.Sequential(
             nn.Linear(inputs, config.hidden_neurons),
             nn.ReLU(),
@@ -80,25 +110,31 @@ class Regressor(nn.Module):
         Args:
             crop_N1HW: grey values in [0, 1]; (N, 2, H, W) where both views enter together.
             male_N: 0 female, 1 male; NaN where unknown: the mean of both answers.
-            scores: return the last layer (N, bins) instead, for a loss over bins.
+            scores: return ``lessons`` instead, for a loss.
         """
-        return self.answer(self.pooled(crop_N1HW), male_N, scores)
+        if scores:  # training goes through forward, where DistributedDataParallel listens
+            return self.lessons(crop_N1HW, male_N)
+        return self.answer(self.look(crop_N1HW).pooled_NF, male_N)
 
-    def pooled(self, crop_N1HW: Tensor) -> Tensor:
+    def look(self, crop_N1HW: Tensor) -> Look:
         """Return what the trunk sees, averaged over the map: (N, F), or (N, 2F) for a pair."""
         n = len(crop_N1HW)
         if self.pair:  # one trunk reads both
             crop_N1HW = crop_N1HW.flatten(0, 1)[:, None]
         features_NFVU = self.trunk(crop_N1HW)
         with full_precision(features_NFVU):
-            return pool(features_NFVU).view(n, -1)
+            return Look(pooled_NF=pool(features_NFVU).view(n, -1))
+
+    def lessons(self, crop_N1HW: Tensor, male_N: Tensor) -> Tensor:
+        """Return the last layers (A, N, bins) that a loss teaches, by ``shares``."""
+        return self.answer(self.look(crop_N1HW).pooled_NF, male_N, scores=True)[None]
 
     def answer(self, pooled_NF: Tensor, male_N: Tensor, scores: bool = False) -> Tensor:
-        """Return what ``forward`` does, from what ``pooled`` returned."""
+        """Return ages (N,) of what ``look`` saw, or the last layer (N, bins)."""
 
         def ask(male_N: Tensor) -> Tensor:
             last_NB: Tensor = self.head(self._with_sex(pooled_NF, male_N))
-            return last_NB if scores else self._years(last_NB)
+            return last_NB if scores else self.years(last_NB)
 
         with full_precision(pooled_NF):
             return for_sex(ask, male_N)
@@ -114,7 +150,7 @@ class Regressor(nn.Module):
         def ask(male_N: Tensor) -> Tensor:
             hidden_ND = relu(first(self._with_sex(pooled_NF, male_N)))
             hidden_SND = relu(second(hidden_ND * self.kept[0][:, None]))
-            return self._years(last(hidden_SND * self.kept[1][:, None])).T
+            return self.years(last(hidden_SND * self.kept[1][:, None])).T
 
         with full_precision(pooled_NF):
             return for_sex(ask, male_N).T
@@ -124,8 +160,8 @@ class Regressor(nn.Module):
             return pooled_NF
         return torch.cat([pooled_NF, self.sex(male_N[:, None].float())], dim=1)
 
-    def _years(self, last_B: Tensor) -> Tensor:
-        """Turn the last layer's (..., bins) into years."""
+    def years(self, last_B: Tensor) -> Tensor:
+        """Turn a last layer's (..., bins) into years."""
         if last_B.shape[-1] == 1:
             return self.mean_years + self.spread_years * last_B[..., 0]
         return last_B.softmax(dim=-1) @ torch.arange(BINS, device=last_B.device).float()

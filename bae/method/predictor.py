@@ -8,16 +8,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from bae import body
 from bae.method import fused, hardware, image, model
-from bae.method.boxes import find_boxes
+from bae.method.boxes import find_boxes, heat_shares
 from bae.method.heatmap import class_heatmap, to_byte_scale
-from bae.method.networks import Localizer, Regressor
+from bae.method.networks import Localizer, Look, Regressor
 from bae.method.prediction import LocalizedView, Prediction
 from bae.method.regional.attention import Attention, weigh
 from bae.method.regional.reader import Reader, Seen, read
@@ -46,12 +48,14 @@ def localize(
 
     Args:
         localizer: in evaluation mode, on the device. None takes each whole view for its
-            region: the way of Table 1's other methods.
+            region, or the body alone: the way of Table 1's other methods.
         recipe: windowing, input size, γ.
         views: any sizes.
         device: ``cpu`` or ``cuda``.
     """
-    greys = [image.window(image.to_tensor(v.counts, device), recipe.windowing) for v in views]
+    alone = recipe.region.parts == "body"
+    shown = [body.only_body(view.counts) if alone else view.counts for view in views]
+    greys = [image.window(image.to_tensor(counts, device), recipe.windowing) for counts in shown]
     if localizer is not None:
         with _inference(device):
             return localize_windowed(localizer, recipe, views, greys)
@@ -59,11 +63,17 @@ def localize(
         LocalizedView(
             view=view.name,
             heat=np.empty((0, 0), np.uint8),
-            boxes=[Box(0, 0, grey.shape[1], grey.shape[0], 1.0)],
+            boxes=[_round(counts, alone)],
             grey=grey,
         )
-        for view, grey in zip(views, greys, strict=True)
+        for view, counts, grey in zip(views, shown, greys, strict=True)
     ]
+
+
+def _round(counts: body.Counts, alone: bool) -> Box:
+    """Return the box round the body alone, or the whole view."""
+    x0, y0, x1, y1 = body.extent(counts) if alone else (0, 0, *counts.shape[::-1])
+    return Box(x0, y0, x1, y1, 1.0)
 
 
 def localize_windowed(
@@ -73,7 +83,7 @@ def localize_windowed(
     size = (recipe.localizer.height, recipe.localizer.width)
     scores_NK, features_NFVU = localizer(image.prepare(greys, *size))
     group_N = scores_NK.argmax(dim=1)
-    heat_NVU = class_heatmap(features_NFVU, localizer.head.weight, group_N)
+    heat_NVU = class_heatmap(features_NFVU, localizer.head.weight, group_N, recipe.region.heat)
     probabilities_NK = scores_NK.float().softmax(dim=1).cpu().numpy()
     heat_bytes_NVU = to_byte_scale(heat_NVU).cpu().numpy()
     lows, highs = heat_NVU.amin(dim=(1, 2)).tolist(), heat_NVU.amax(dim=(1, 2)).tolist()
@@ -126,6 +136,34 @@ def network_inputs(
     return [both]
 
 
+def looked(found: LocalizedView, seen: Look, n: int) -> LocalizedView:
+    """Return a view with the heat, and the boxes, of a regressor that says where it looked.
+
+    Args:
+        found: the whole view.
+        seen: of a batch.
+        n: which of its pictures is the view.
+    """
+    assert seen.heat_NVU is not None
+    heat_VU = seen.heat_NVU[n]
+    heat = to_byte_scale(heat_VU[None])[0].cpu().numpy()
+    made = replace(found, heat=heat, heat_min=float(heat_VU.min()), heat_max=float(heat_VU.max()))
+    if seen.boxes_NR4 is None:
+        return made
+    rows, columns = found.grey.shape
+    share_R4 = seen.boxes_NR4[n].double().cpu().numpy()
+    edges = np.rint(share_R4 * (columns, rows, columns, rows)).astype(np.int64)
+    edges[:, 2:] = np.maximum(edges[:, 2:], edges[:, :2] + 1)  # a box of a pixel, at least
+    inside = heat_shares(heat, (rows, columns), edges).tolist()
+    return replace(
+        made,
+        boxes=[
+            Box(x0, y0, x1, y1, share)
+            for (x0, y0, x1, y1), share in zip(edges.tolist(), inside, strict=True)
+        ],
+    )
+
+
 class Predictor:
     """One model, ready on one device: here its two networks."""
 
@@ -165,9 +203,8 @@ class Predictor:
         card = model.load_card(uri)
         if card.recipe.method != "networks":
             return Regional(model.load_regional(uri, card), card, model.load_regions(uri, card))
-        whole = card.recipe.region.parts == "whole"
         return cls(
-            None if whole else model.load_localizer(uri, card),
+            None if card.recipe.region.whole else model.load_localizer(uri, card),
             model.load_regressor(uri, card),
             card,
             device or hardware.best_device(),
@@ -192,10 +229,13 @@ class Predictor:
         )
         with _inference(self.device):
             stacked = torch.stack([picture for own in inputs for picture in own])
-            pooled = self.fast_regressor.pooled(stacked)
-            ages = self.fast_regressor.answer(pooled, male_N).tolist()
-            ensemble = self.fast_regressor.ensemble(pooled, male_N).T.cpu().numpy()
+            seen = self.fast_regressor.look(stacked)
+            ages = self.fast_regressor.answer(seen.pooled_NF, male_N).tolist()
+            ensemble = self.fast_regressor.ensemble(seen.pooled_NF, male_N).T.cpu().numpy()
         each = iter(zip(ages, ensemble, strict=True))
+        if seen.heat_NVU is not None:
+            nth = iter(range(len(stacked)))
+            found = [[looked(view, seen, next(nth)) for view in views] for views in found]
         return [
             self._combine(scan, views, [next(each) for _ in own])
             for scan, views, own in zip(scans, found, inputs, strict=True)
@@ -271,7 +311,7 @@ class Regional(Predictor):
         self.recipe = card.recipe
         self.device = "cpu"
         self.localizer = self.fast_localizer = None
-        self.fast_network = self.network and fused.fast_members(self.network, precision)
+        self.fast_network = self.network and fused.fast(self.network, precision)
 
     def predict(self, scans: Sequence[Scan]) -> list[Prediction]:
         """Estimate the age of each scan, both views together."""

@@ -16,6 +16,7 @@ from torch.nn import functional as F
 
 from bae import recipes
 from bae.errors import UseError
+from bae.method import baselines
 from bae.method.networks import BINS, Localizer, Regressor
 from bae.method.regional import bag
 from bae.method.regional.attention import Attention
@@ -102,7 +103,7 @@ def localizer(recipe: recipes.Recipe) -> Task:
         UseError: the recipe has no localizer.
     """
     _require_networks(recipe)
-    if recipe.region.parts == "whole":
+    if recipe.region.whole:
         raise UseError(
             f"recipe {recipe.name} takes whole views and has no localizer; run "
             "jobs.train_regressor at once"
@@ -123,7 +124,7 @@ def localizer(recipe: recipes.Recipe) -> Task:
 
 
 def regressor(recipe: recipes.Recipe) -> Task:
-    """Learn the age from crop and sex, by Eq. (4) or, over bins, by mean-variance loss.
+    """Learn the age from crop and sex, by the loss that the recipe names.
 
     Raises:
         UseError: the recipe has no regressor.
@@ -134,11 +135,11 @@ def regressor(recipe: recipes.Recipe) -> Task:
         recipe=recipe,
         section=recipe.regressor,
         fit=recipe.fit_regressor,
-        build=partial(Regressor, recipe.regressor),
-        needs="" if recipe.region.parts == "whole" else "localizer",
+        build=partial(baselines.build, recipe.regressor),
+        needs="" if recipe.region.whole else "localizer",
         pictures=2 if recipe.regressor.pair else 1,
         completes=True,
-        loss=_age_loss if recipe.regressor.loss == "squared" else _mean_variance_loss,
+        loss=partial(_age_loss, LOSSES[recipe.regressor.loss]),
         answer=_age_answer,
         score=_age_score,
     )
@@ -185,16 +186,78 @@ def _group_score(
     return {"score": cross_entropy, "cross_entropy": cross_entropy, "accuracy": accuracy}
 
 
-def _age_loss(network: nn.Module, batch: Batch) -> Tensor:
+YearLoss = Callable[[Regressor, Tensor, Tensor], Tensor]
+"""A network, the last layer (N, bins) of one of its answers, and ages: to a loss."""
+
+
+def _age_loss(loss: YearLoss, network: nn.Module, batch: Batch) -> Tensor:
+    """Add up the losses of all that a network teaches itself, by its shares."""
+    regressor = _regressor(network)
+    lessons_ANB = network(batch.grey_N1HW, batch.male_N, scores=True).float()
+    taught = zip(regressor.shares, lessons_ANB, strict=False)
+    total = torch.stack([s * loss(regressor, last_NB, batch.age_N) for s, last_NB in taught]).sum()
+    if regressor.ranked:
+        error_AN = (regressor.years(lessons_ANB[-regressor.ranked :]) - batch.age_N).abs()
+        closer_AN = (error_AN[1:] - error_AN[:-1]) / regressor.spread_years
+        total = total + (closer_AN + RANK_MARGIN).relu().mean(dim=1).sum()
+    return total
+
+
+RANK_MARGIN = 0.05
+"""By so much, in standard deviations of age, an answer shall err less than the one before it
+(Fu, Zheng and Mei 2017, Eq. 5, who rank probabilities of the right class by 0.05)."""
+
+
+def _regressor(network: nn.Module) -> Regressor:
+    inner = network.module if isinstance(network, nn.parallel.DistributedDataParallel) else network
+    assert isinstance(inner, Regressor)
+    return inner
+
+
+def _squared(network: Regressor, last_NB: Tensor, age_N: Tensor) -> Tensor:
     """Eq. (4), in units of the training ages' variance so that clipping means the same."""
-    spread = _spread_years(network)
-    return F.mse_loss(network(batch.grey_N1HW, batch.male_N) / spread, batch.age_N / spread)
+    spread = network.spread_years
+    return F.mse_loss(network.years(last_NB) / spread, age_N / spread)
 
 
-def _spread_years(network: nn.Module) -> Tensor:
-    # DistributedDataParallel prefixes the names of buffers
-    prefix = "module." if isinstance(network, nn.parallel.DistributedDataParallel) else ""
-    return network.get_buffer(f"{prefix}spread_years")
+def _mean_variance(network: Regressor, last_NB: Tensor, age_N: Tensor) -> Tensor:
+    """Pan et al. 2018, Eqs. (2)-(5): softmax loss + 0.2 mean loss + 0.05 variance loss."""
+    bins_B = torch.arange(BINS, device=last_NB.device).float()
+    probability_NB = last_NB.softmax(dim=1)
+    mean_N = probability_NB @ bins_B
+    variance_N = (probability_NB * (bins_B - mean_N[:, None]) ** 2).sum(dim=1)
+    mean_loss = 0.5 * F.mse_loss(mean_N, age_N)
+    return _classes(network, last_NB, age_N) + 0.2 * mean_loss + 0.05 * variance_N.mean()
+
+
+def _classes(network: Regressor, last_NB: Tensor, age_N: Tensor) -> Tensor:
+    """One class a year (Lee et al. 2017)."""
+    return F.cross_entropy(last_NB, age_N.round().long().clamp(0, BINS - 1))
+
+
+LABEL_SD = 2.0
+"""Years: the width of a label's distribution (ours)."""
+
+
+def _distribution(network: Regressor, last_NB: Tensor, age_N: Tensor) -> Tensor:
+    """Label distribution and its expectation (Gao et al. 2018, Eqs. 2, 4 and 5).
+
+    Kullback and Leibler's distance to a normal distribution over years round the age, and the
+    absolute error of the expected age, here in standard deviations of age.
+    """
+    bins_B = torch.arange(BINS, device=last_NB.device).float()
+    wanted_NB = (-0.5 * ((bins_B - age_N[:, None]) / LABEL_SD) ** 2).softmax(dim=1)
+    apart = F.kl_div(last_NB.log_softmax(dim=1), wanted_NB, reduction="batchmean")
+    return apart + (network.years(last_NB) - age_N).abs().mean() / network.spread_years
+
+
+LOSSES: dict[str, YearLoss] = {
+    "squared": _squared,
+    "mean_variance": _mean_variance,
+    "classes": _classes,
+    "distribution": _distribution,
+}
+"""What ``sections.Regressor.loss`` may name."""
 
 
 HUBER = 0.3
@@ -205,7 +268,9 @@ def _members_loss(network: nn.Module, batch: Batch) -> Tensor:
     """Huber's loss of each member over the scans that it may see, in standard deviations."""
     ages_MN = network(batch.grey_N1HW, batch.places_NCP, batch.male_N, batch.fold_N)
     seen_MN = ~ages_MN.isnan() | batch.age_N.isnan()  # an age that is not finite must be seen
-    away_MN = (ages_MN - batch.age_N) / _spread_years(network)
+    # DistributedDataParallel prefixes the names of buffers
+    prefix = "module." if isinstance(network, nn.parallel.DistributedDataParallel) else ""
+    away_MN = (ages_MN - batch.age_N) / network.get_buffer(f"{prefix}spread_years")
     loss: Tensor = F.smooth_l1_loss(
         away_MN[seen_MN], torch.zeros_like(away_MN[seen_MN]), beta=HUBER
     )
@@ -215,19 +280,6 @@ def _members_loss(network: nn.Module, batch: Batch) -> Tensor:
 def _bag_answer(network: nn.Module, batch: Batch) -> Tensor:
     years_N: Tensor = network(batch.grey_N1HW, batch.places_NCP, batch.male_N).float()
     return years_N
-
-
-def _mean_variance_loss(network: nn.Module, batch: Batch) -> Tensor:
-    """Pan et al. 2018, Eqs. (2)-(5): softmax loss + 0.2 mean loss + 0.05 variance loss."""
-    scores_NB = network(batch.grey_N1HW, batch.male_N, scores=True).float()
-    bins_B = torch.arange(BINS, device=scores_NB.device).float()
-    probability_NB = scores_NB.softmax(dim=1)
-    mean_N = probability_NB @ bins_B
-    variance_N = (probability_NB * (bins_B - mean_N[:, None]) ** 2).sum(dim=1)
-    softmax_loss = F.cross_entropy(scores_NB, batch.age_N.round().long().clamp(0, BINS - 1))
-    mean_loss = 0.5 * F.mse_loss(mean_N, batch.age_N)
-    loss: Tensor = softmax_loss + 0.2 * mean_loss + 0.05 * variance_N.mean()
-    return loss
 
 
 def _age_answer(network: nn.Module, batch: Batch) -> Tensor:

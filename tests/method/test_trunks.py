@@ -10,7 +10,6 @@ from bae.method.predictor import Predictor, localize, regressor_inputs
 from bae.method.trunks import TRUNKS
 from bae.recipes import RECIPES
 from bae.scan import Identity, Scan, View
-from bae.training import tasks
 
 # Published sizes without the classifier: torchvision's model pages (143,667,240 less the
 # classifier, ...); Keras' page for Xception (22,855,952 trainable less 2,049,000).
@@ -60,34 +59,6 @@ def test_every_method_of_table_1_has_both_columns_and_both_sizes() -> None:
     assert len(networks) == 20
     for name, build in networks.items():
         assert build().regressor.use_sex is not name.endswith("_without_sex")
-
-
-def test_mean_variance_loss_is_what_the_paper_writes() -> None:
-    """Pan et al. 2018 by plain loops in float64."""
-    rng = np.random.default_rng(2)
-    scores, ages = rng.normal(size=(3, 121)), np.array([44.2, 61.7, 79.5])
-    total = 0.0
-    for score, age in zip(scores, ages, strict=True):
-        p = np.exp(score) / np.exp(score).sum()
-        mean = sum(p[j] * j for j in range(121))
-        variance = sum(p[j] * (j - mean) ** 2 for j in range(121))
-        total += -np.log(p[round(age)]) + 0.2 * 0.5 * (mean - age) ** 2 + 0.05 * variance
-
-    class Fixed(torch.nn.Module):
-        def forward(self, grey: object, male: object, scores: bool = False) -> torch.Tensor:
-            assert scores
-            return torch.tensor(table)
-
-    table = scores
-    task = tasks.regressor(recipes.recipe("small_multi_input_vgg16"))
-    batch = tasks.Batch(
-        grey_N1HW=torch.zeros(3, 1, 2, 2),
-        male_N=torch.zeros(3),
-        age_N=torch.tensor(ages),
-        group_N=torch.zeros(3, dtype=torch.int64),
-        scan_ids=["a", "b", "c"],
-    )
-    assert float(task.loss(Fixed(), batch)) == pytest.approx(total / 3, rel=1e-5)
 
 
 def _scan(*names: str) -> Scan:

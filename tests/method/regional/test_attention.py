@@ -102,7 +102,7 @@ def test_rewritten_for_speed_it_says_the_same() -> None:
     """Every member."""
     made = network()
     made.share.fill_(0.25)
-    quick = fused.fast_members(made)
+    quick = fused.fast(made)
     torch.testing.assert_close(quick(*bags(3)), made(*bags(3)), rtol=0, atol=2e-2)
     assert float(quick.share) == 0.25
 

@@ -1,0 +1,20 @@
+"""The methods that the paper names beside its own: each is another way to see a picture.
+
+Each is a ``Regressor`` with its own ``look`` (picture to features) and, where it teaches more
+than one answer, its own ``lessons``; head, sex branch, training, intervals and jobs are the
+proposed method's. Which line stands for which publication, and where we depart from it:
+``bae/method/PAPER.md``. Start at ``build``.
+"""
+
+from collections.abc import Callable
+
+from bae import recipes
+from bae.method.networks import Regressor
+
+NETWORKS: dict[str, Callable[[recipes.Regressor], Regressor]] = {"plain": Regressor}
+"""What ``regressor.network`` may name."""
+
+
+def build(config: recipes.Regressor) -> Regressor:
+    """Return the network that a recipe names, with random weights."""
+    return NETWORKS[config.network](config)
