@@ -24,6 +24,7 @@ __all__ = [
     "Windowing",
     "age_group",
     "best",
+    "compared",
     "from_json",
     "paper",
     "recipe",
@@ -210,6 +211,26 @@ def _named() -> dict[str, Callable[[], Recipe]]:
 
 RECIPES: dict[str, Callable[[], Recipe]] = _named()
 """The registry: what ``--recipe`` takes."""
+
+
+def compared(small: bool) -> list[str]:
+    """Return the recipes of ``jobs.table_one``, the proposed method first.
+
+    Args:
+        small: the forms for two CPU cores; those of one size are among both.
+    """
+    first = "small" if small else "paper"
+    own = [n for n in RECIPES if n.startswith("small_") == small and n not in ("small", "paper")]
+    both = [n for n in ONE_SIZE if n not in own]
+    left_out = ("small_pretrained",)  # its weights are an extra
+    return [
+        first,
+        *(n for n in own + both if not n.endswith("_without_sex") and n not in left_out),
+    ]
+
+
+ONE_SIZE = ("regional", "best")
+"""Recipes that have no small form, since two cores train them as they are."""
 
 
 def with_margin(size: tuple[int, int], margin: float) -> tuple[int, int]:

@@ -4,16 +4,17 @@ import argparse
 import json
 import os
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 
 from bae import recipes, storage
 from bae.archive import privacy
-from bae.errors import RunError, UseError
+from bae.errors import UseError
 from bae.evaluation import run, worlds
 from bae.evaluation.pages import Output, Row
 from bae.phantom.archive import cohort_of
 from bae.pipeline import kept, session
-from jobs import _training, command, index, phantom, train, train_localizer, train_regressor
+from jobs import _training, command, index, phantom
+from jobs._trained import step, trained
 
 SPLIT = 0.55
 """At least this share of a world's scans is there to learn from; so many more are made. Seven
@@ -87,40 +88,19 @@ def _measured(
     if not storage.exists(storage.join(tables, "indexed")):
         scans = str(options.scans or round(max(options.sizes) / SPLIT))
         numbers = ("--world", str(world), "--seed", str(options.seed))
-        _step(phantom.main, "--archive", archive, "--scans", scans, *numbers)
-        _step(index.main, "--archive", archive, "--tables", tables)
+        step(phantom.main, "--archive", archive, "--scans", scans, *numbers)
+        step(index.main, "--archive", archive, "--tables", tables)
         storage.write_bytes(storage.join(tables, "indexed"), b"")
     known = kept.training_scans(tables, recipes.recipe("regional"), "train").num_rows
     if known < size:
         raise UseError(f"{known} scans to learn from in world {world}, not {size}: more --scans")
-    models = []
-    for name in names:
-        models.append(storage.join(home, f"{name}-{size}"))
-        flags = ("--tables", tables, "--model", models[-1], "--recipe", name, "--most", str(size))
-        if not storage.exists(storage.join(models[-1], "trained")):
-            for step in _trainings(recipes.recipe(name)):
-                _step(step, *flags)
-            storage.write_bytes(storage.join(models[-1], "trained"), b"")
+    models = [trained(name, tables, home, f"{name}-{size}", size) for name in names]
     planned = run.plan(tables, models, home)
     methods = run.score(planned, _training.counter("scored", "the held-out scans"))
     cohort = cohort_of(planned.scans["test"]["object_uri"].to_pylist())
     assert cohort is not None  # its archive was made above
     unseen = world in options.unseen
     return worlds.rows_of(world, size, unseen, methods, cohort.latent_years)
-
-
-def _trainings(recipe: recipes.Recipe) -> list[Callable[[Sequence[str]], int]]:
-    """Return the jobs that train a recipe, one after the other."""
-    if recipe.method != "networks":
-        return [train.main]
-    whole = recipe.region.whole
-    return [train_regressor.main] if whole else [train_localizer.main, train_regressor.main]
-
-
-def _step(step: Callable[[Sequence[str]], int], *flags: str) -> None:
-    print(f"\n$ {step.__module__} {' '.join(flags)}", flush=True)
-    if step(list(flags)) != 0:
-        raise RunError(f"{step.__module__} failed; the same command goes on after it")
 
 
 def _numbers(text: str) -> list[int]:

@@ -105,9 +105,9 @@ def evaluate(planned: Plan, on_part: OnPart) -> list[Row]:
     """Score what is not scored yet, write all tables and figures, return the rows of Table 1."""
     test = planned.scans["test"]
     methods = score(planned, on_part)
-    plain = _plain_methods(planned, on_part)
+    plain = plain_methods(planned, on_part)
     cohort = cohort_of(test["object_uri"].to_pylist())
-    table = table_one(methods, plain, test, cohort.about if cohort else {})
+    table = table_one(methods, plain, test, about_phantoms(test))
     out = Output(planned.out_uri)
     out.table("table1", table, pages.table_one_page(table))
     tests = paired_tests(methods, plain, test)
@@ -126,7 +126,13 @@ def evaluate(planned: Plan, on_part: OnPart) -> list[Row]:
     return table
 
 
-def _plain_methods(planned: Plan, on_part: OnPart) -> dict[str, Sequence[float]]:
+def about_phantoms(test: pa.Table) -> Row:
+    """Return what an archive of phantoms says of itself; nothing for patients."""
+    cohort = cohort_of(test["object_uri"].to_pylist())
+    return cohort.about if cohort else {}
+
+
+def plain_methods(planned: Plan, on_part: OnPart) -> dict[str, Sequence[float]]:
     """Return the answers of the mean predictor and of ridge regression on the test scans."""
     windowing = planned.cards[0].recipe.windowing
     pixels = {

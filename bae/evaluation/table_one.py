@@ -80,3 +80,40 @@ def paired_tests(
         row |= pages.estimate("mae_difference_years", found.difference_years)
         rows.append(row | {"wilcoxon_p": found.p_value})
     return rows
+
+
+def with_costs(
+    table: Sequence[Row],
+    tests: Sequence[Row],
+    methods: Sequence[Method],
+    costs: Mapping[str, Row],
+    proposed: str,
+) -> list[Row]:
+    """Return Table 1 with what each method costs, and how it compares with the proposed one.
+
+    Args:
+        table, tests: of ``table_one`` and ``paired_tests``.
+        costs: model folder to a row of ``costs.costs``.
+        proposed: ``Method.folder`` of the one that the others are compared with.
+    """
+    own = {m.card.model_id: m for m in methods}
+    nothing: Row = dict.fromkeys(next(iter(costs.values()), {}))
+    rows = []
+    for row in table:
+        method = own.get(row["model_id"])
+        name = row["method"] if method is None else method.folder
+        cost = nothing if method is None else costs[method.uri]
+        rows.append(row | _against(tests, name, proposed) | cost)
+    return rows
+
+
+def _against(tests: Sequence[Row], name: str, proposed: str) -> Row:
+    """Return by how much a method errs more than the proposed one, whichever was named first."""
+    value, low, high = (f"mae_difference_years{end}" for end in ("", "_low", "_high"))
+    for row in tests:
+        if (row["first"], row["second"]) == (name, proposed):
+            return {key: row[key] for key in (value, low, high, "wilcoxon_p")}
+        if (row["first"], row["second"]) == (proposed, name):
+            turned = {value: -row[value], low: -row[high], high: -row[low]}
+            return turned | {"wilcoxon_p": row["wilcoxon_p"]}
+    return dict.fromkeys((value, low, high, "wilcoxon_p"))

@@ -58,6 +58,11 @@ def save(
     storage.write_bytes(_uri(model_uri, name), sink.getvalue())
 
 
+def copy(source_uri: str, target_uri: str, name: str) -> None:
+    """Copy a network's record to the model folder that its weights are copied to."""
+    storage.write_bytes(_uri(target_uri, name), storage.read_bytes(_uri(source_uri, name)))
+
+
 @dataclass(frozen=True, kw_only=True)
 class Unknown:
     """Why it cannot be said whom a network was trained on."""

@@ -8,7 +8,6 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 
-from jobs import worlds as job
 from tests.fakes.place import Place
 
 
@@ -32,17 +31,6 @@ def test_two_sizes_in_one_world_and_again(place: Place, tmp_path: Path) -> None:
     pd.testing.assert_frame_equal(
         again, before
     )  # for it a NaN equals a NaN: so few have no interval
-
-
-def test_each_recipe_is_trained_by_its_own_jobs() -> None:
-    """In their order."""
-    names = {
-        recipe: [step.__module__.removeprefix("jobs.") for step in job._trainings(made)]
-        for recipe, made in ((name, job.recipes.recipe(name)) for name in job.recipes.RECIPES)
-    }
-    assert names["best"] == names["regional"] == ["train"]
-    assert names["small"] == ["train_localizer", "train_regressor"]
-    assert names["small_vgg19"] == ["train_regressor"]
 
 
 def test_wrong_uses_are_sentences(place: Place, tmp_path: Path) -> None:
