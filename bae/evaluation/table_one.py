@@ -50,7 +50,7 @@ def table_one(
     size = {"scans": test.num_rows, "patients": len(set(keys))}
 
     def line(method: str, sex: bool, model_id: str | None, found: Mapping[str, Estimate]) -> Row:
-        head = {"method": method, "sex": "with" if sex else "without"} | size
+        head = {"method": method, "sex": _with(sex)} | size
         return head | {"model_id": model_id} | pages.flat(found)
 
     years = scorecard.floats(test, "age_years")
@@ -63,6 +63,10 @@ def table_one(
         limit = {"method": LIMIT, "sex": "with", "mae_years": about["limit_mae_years"]}
         rows.append(dict.fromkeys(rows[0]) | size | limit)
     return rows
+
+
+def _with(sex: bool) -> str:
+    return "with" if sex else "without"
 
 
 def paired_tests(
@@ -96,11 +100,11 @@ def with_costs(
         costs: model folder to a row of ``costs.costs``.
         proposed: ``Method.folder`` of the one that the others are compared with.
     """
-    own = {m.card.model_id: m for m in methods}
+    own = {(m.name, _with(m.sex)): m for m in methods}
     nothing: Row = dict.fromkeys(next(iter(costs.values()), {}))
     rows = []
     for row in table:
-        method = own.get(row["model_id"])
+        method = own.get((row["method"], row["sex"]))
         name = row["method"] if method is None else method.folder
         cost = nothing if method is None else costs[method.uri]
         rows.append(row | _against(tests, name, proposed) | cost)

@@ -56,6 +56,24 @@ def test_every_two_methods_are_compared_on_the_same_patients() -> None:
     assert first["wilcoxon_p"] < 0.01
 
 
+def test_costs_and_the_difference_from_the_proposed_method_stand_beside_the_errors() -> None:
+    """The same numbers whichever of a pair was named first; nothing of what is no model."""
+    table = table_one.table_one([GOOD, BAD], PLAIN, TEST, {})
+    tests = table_one.paired_tests([GOOD, BAD], PLAIN, TEST)
+    spent = {"": {"numbers": 10, "gflop": 0.5, "cpu_ms": 3.0, "training_minutes": 2.0}}
+    for proposed, other in (("good", "bad"), ("bad", "good")):
+        rows = table_one.with_costs(table, tests, [GOOD, BAD], spent, proposed)
+        by_name = {row["method"]: row for row in rows}
+        more = by_name[other]["mae_years"] - by_name[proposed]["mae_years"]
+        low, high = (by_name[other][f"mae_difference_years_{end}"] for end in ("low", "high"))
+        assert by_name[other]["mae_difference_years"] == pytest.approx(more)
+        assert low < more < high and by_name[other]["wilcoxon_p"] < 0.01
+        assert by_name[proposed]["mae_difference_years"] is None
+        assert by_name[other]["numbers"] == 10 and by_name[MEAN]["numbers"] is None
+    page = pages.table_one_page(rows, pages.COSTS)
+    assert "| 10 |" in page and "GFLOP a scan" in page
+
+
 def test_phantom_archive_is_found_above_its_objects(tmp_path: Path) -> None:
     """At any depth, with each phantom's number; nothing for an archive of patients."""
     root = tmp_path / "archive"
