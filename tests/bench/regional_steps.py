@@ -22,7 +22,6 @@ from bae.pipeline import reread
 from bae.scan import ANTERIOR, SEX_CODE, SEX_SINGULAR, Scan
 from tests.bench.regions_sheet import chosen
 
-
 OLDEST_YEARS = 80.0
 
 
