@@ -173,6 +173,31 @@ def _baseline(trunk: str, multiple_inputs: bool, full: bool) -> Recipe:
     )
 
 
+def _beside(trunk: str, parts: str, changes: dict[str, Any], full: bool) -> Recipe:
+    """Return a method that the paper names beside its own (``bae/method/PAPER.md``).
+
+    Args:
+        trunk: at full size; the small one is named after it.
+        parts: ``whole`` views or the ``body`` alone.
+        changes: fields of the regressor, at both sizes.
+        full: see ``_baseline``.
+    """
+    base = _baseline(trunk if full else f"small_{trunk}", False, full)
+    return replace(base, region=Region(parts=parts), regressor=replace(base.regressor, **changes))
+
+
+_LENET5 = {"trunk": "lenet5", "weights": "none", "width": 32, "height": 32, "hidden_neurons": 84}
+_BESIDE: dict[str, tuple[str, str, dict[str, Any]]] = {
+    "lenet5": ("lenet5", "whole", _LENET5),
+    "googlenet": ("googlenet", "whole", {"network": "auxiliary"}),
+    "bonet": ("bonet", "whole", {"weights": "none"}),
+    "caffenet": ("alexnet", "whole", {}),
+    "caffenet_regions": ("alexnet", "body", {"network": "by_region"}),
+    "lee": ("googlenet", "body", {"network": "auxiliary", "loss": "classes"}),
+}
+"""Methods named beside the paper's own: trunk, region and changes, see ``_beside``."""
+
+
 def small_pretrained() -> Recipe:
     """Return a whole-view network that starts from ImageNet, at a size for two CPU cores.
 
@@ -194,7 +219,7 @@ def _without_sex(build: Callable[[], Recipe]) -> Recipe:
 
 
 def _named() -> dict[str, Callable[[], Recipe]]:
-    """Return Table 1's methods, each also at the small size, each also without sex."""
+    """Return the methods by name: those of papers also at the small size, and without sex."""
     methods: dict[str, Callable[[], Recipe]] = {"paper": paper, "small": small}
     for name, trunk, multiple_inputs in (
         ("vgg19", "vgg19", False),
@@ -204,6 +229,9 @@ def _named() -> dict[str, Callable[[], Recipe]]:
     ):
         methods[name] = partial(_baseline, trunk, multiple_inputs, True)
         methods[f"small_{name}"] = partial(_baseline, f"small_{trunk}", multiple_inputs, False)
+    for name, choices in _BESIDE.items():
+        methods[name] = partial(_beside, *choices, True)
+        methods[f"small_{name}"] = partial(_beside, *choices, False)
     without = {f"{name}_without_sex": partial(_without_sex, m) for name, m in methods.items()}
     bodies = {"regional": regional, "regions": regions, "small_regions": small_regions}
     return methods | without | {"small_pretrained": small_pretrained} | bodies | {"best": best}

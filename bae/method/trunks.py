@@ -20,6 +20,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torchvision import models
 from torchvision.models import (
+    AlexNet_Weights,
+    GoogLeNet_Weights,
     Inception_V3_Weights,
     ResNet50_Weights,
     VGG16_Weights,
@@ -30,6 +32,7 @@ from torchvision.models.vgg import make_layers
 
 from bae import overrides
 from bae.errors import RecipeError
+from bae.method import named_trunks
 
 
 def _small_vgg(convolutions: tuple[int, ...]) -> nn.Module:
@@ -107,6 +110,8 @@ class TrunkKind:
             the file's SHA-256 in its name; None where there are none, or where a package
             carries them (``bae.method.weights.PACKAGED``).
         mean, std: what the weights expect the grey values to be normalised by.
+        taps: names and channels of the children whose maps an auxiliary head reads in training
+            (``bae.method.baselines.auxiliary``).
     """
 
     build: Callable[[], nn.Module]
@@ -115,10 +120,12 @@ class TrunkKind:
     weights_url: str | None = None
     mean: tuple[float, float, float] = IMAGENET_MEAN
     std: tuple[float, float, float] = IMAGENET_STD
+    taps: tuple[tuple[str, int], ...] = ()
 
 
 _HALVES = (0.5, 0.5, 0.5)
-"""Weights that come from TensorFlow expect greys scaled to [-1, 1]."""
+"""Weights that come from TensorFlow (and, through torchvision's ``transform_input``, GoogLeNet's)
+expect greys scaled to [-1, 1]."""
 
 TRUNKS: dict[str, TrunkKind] = {
     "resnet50": TrunkKind(
@@ -153,6 +160,20 @@ TRUNKS: dict[str, TrunkKind] = {
     "efficientnet_lite0": TrunkKind(
         tf_efficientnet_lite0, ("global_pool", "classifier"), 1280, mean=_HALVES, std=_HALVES
     ),
+    "alexnet": TrunkKind(
+        models.alexnet, ("avgpool", "classifier"), 256, AlexNet_Weights.IMAGENET1K_V1.url
+    ),
+    "googlenet": TrunkKind(
+        partial(models.googlenet, aux_logits=False, init_weights=False),
+        ("avgpool", "dropout", "fc"),
+        1024,
+        GoogLeNet_Weights.IMAGENET1K_V1.url,
+        mean=_HALVES,
+        std=_HALVES,
+        taps=(("inception4a", 512), ("inception4d", 528)),
+    ),
+    "lenet5": TrunkKind(named_trunks.lenet5, (), 120),
+    "bonet": TrunkKind(lambda: named_trunks.bonet((96, 256, 512, 1024, 1024)), (), 1024),
     "small_vgg16": TrunkKind(lambda: _small_vgg((1, 1, 1, 1, 1)), (), 128),
     "small_vgg19": TrunkKind(lambda: _small_vgg((1, 1, 2, 2, 2)), (), 128),
     # ResNet50's four stages with one bottleneck block each, a quarter as wide inside
@@ -161,6 +182,16 @@ TRUNKS: dict[str, TrunkKind] = {
     ),
     "small_xception": TrunkKind(_small_xception, (), 256),
     "small_resnet10": TrunkKind(_small_resnet10, (), 128),
+    "small_alexnet": TrunkKind(named_trunks.small_alexnet, (), 64),
+    "small_googlenet": TrunkKind(
+        named_trunks.small_googlenet,
+        (),
+        256,
+        mean=_HALVES,
+        std=_HALVES,
+        taps=(("inception4a", 128), ("inception4d", 132)),
+    ),
+    "small_bonet": TrunkKind(lambda: named_trunks.bonet((24, 64, 128, 128, 128), 2), (), 128),
 }
 
 

@@ -81,13 +81,17 @@ def imagenet(name: str, wanted: str, mirror_uri: str | None = None) -> dict[str,
     return _loaded(file_name, _of_torchvision(file_name, url, mirror_uri), sha256_begins)
 
 
+_AUXILIARY = ("AuxLogits", "aux1", "aux2")
+"""Auxiliary classifiers of Inception v3 and GoogLeNet, as torchvision's files name them."""
+
+
 def fill(trunk: trunks.Trunk, name: str, state: dict[str, Tensor]) -> None:
-    """Put ImageNet weights into a trunk; the classifier's tensors are left out.
+    """Put ImageNet weights into a trunk; those of the classifiers, auxiliary too, are left out.
 
     Raises:
         ModelError: a tensor of the trunk is missing, or one is not known.
     """
-    cut = tuple(f"{child}." for child in (*trunks.TRUNKS[name].cut, "AuxLogits"))
+    cut = tuple(f"{child}." for child in (*trunks.TRUNKS[name].cut, *_AUXILIARY))
     kept = {f"body.{key}": value for key, value in state.items() if not key.startswith(cut)}
     missing, unexpected = trunk.load_state_dict(kept, strict=False)
     if missing or unexpected:

@@ -225,7 +225,8 @@ def _network(assignment: Assignment, device: str) -> nn.Module:
         for trunk in network.modules():
             if isinstance(trunk, Trunk):
                 weights.fill(trunk, task.section.trunk, assignment.imagenet)
-    if isinstance(network, networks.Regressor | Attention):
-        network.mean_years.fill_(assignment.ages[0])
-        network.spread_years.fill_(assignment.ages[1])
+    for regressor in network.modules():  # one may be made of several
+        if isinstance(regressor, networks.Regressor | Attention):
+            regressor.mean_years.fill_(assignment.ages[0])
+            regressor.spread_years.fill_(assignment.ages[1])
     return hardware.onto(network, device)

@@ -19,6 +19,7 @@ LITE = "efficientnet_lite0"
 BUILD = {
     "resnet50": lambda: torchvision.models.resnet50(weights=None),
     "inception_v3": lambda: torchvision.models.inception_v3(weights=None, init_weights=False),
+    "googlenet": lambda: torchvision.models.googlenet(aux_logits=True, init_weights=False),
     "xception": lambda: timm.create_model("legacy_xception", pretrained=False),
 }
 
@@ -47,7 +48,8 @@ def test_every_tensor_is_loaded_except_those_of_the_replaced_heads(
     assert read is not None
     weights.fill(trunk, name, read)
     got = trunk.state_dict()
-    expected = {k: v for k, v in state.items() if not k.startswith(("fc.", "AuxLogits."))}
+    heads = ("fc.", "AuxLogits.", "aux1.", "aux2.")
+    expected = {k: v for k, v in state.items() if not k.startswith(heads)}
     assert {f"body.{k}" for k in expected} == set(got)
     assert all(torch.equal(got[f"body.{k}"], v) for k, v in expected.items())
 

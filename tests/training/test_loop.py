@@ -306,3 +306,18 @@ def test_every_member_of_several_regions_starts_from_imagenet() -> None:
         assert torch.equal(value, state[name])
         assert all(torch.equal(value, one.trunk.body.state_dict()[name]) for one in others)
     assert not any(torch.equal(first.mixed[0].weight, one.mixed[0].weight) for one in others)
+
+
+def test_every_reader_of_regions_of_the_body_starts_from_the_cohort() -> None:
+    """An answer of its own lies near the mean age from the first step."""
+    from bae import recipes
+    from bae.training import loop, tasks
+
+    task = tasks.regressor(recipes.recipe("small_caffenet_regions"))
+    ages = (50.0, 5.0)
+    network = loop._network(
+        loop.Assignment(task=task, rows=1, checkpoints_uri="", run_name="", ages=ages), "cpu"
+    )
+    readers = [network, *network.readers]
+    assert [(float(r.mean_years), float(r.spread_years)) for r in readers] == [ages] * 4
+    assert not torch.equal(*(r.head[0].weight for r in readers[1:3]))

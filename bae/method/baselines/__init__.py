@@ -9,9 +9,15 @@ proposed method's. Which line stands for which publication, and where we depart 
 from collections.abc import Callable
 
 from bae import recipes
+from bae.method.baselines.auxiliary import Auxiliary
+from bae.method.baselines.by_region import ByRegion
 from bae.method.networks import Regressor
 
-NETWORKS: dict[str, Callable[[recipes.Regressor], Regressor]] = {"plain": Regressor}
+NETWORKS: dict[str, Callable[[recipes.Regressor], Regressor]] = {
+    "plain": Regressor,
+    "auxiliary": Auxiliary,
+    "by_region": ByRegion,
+}
 """What ``regressor.network`` may name."""
 
 
