@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from bae import recipes
+from bae.method import baselines
 from bae.method.networks import Regressor
 from bae.method.predictor import Predictor, localize, regressor_inputs
 from bae.method.trunks import TRUNKS
@@ -43,7 +44,7 @@ def test_each_small_variant_answers_in_years(name: str) -> None:
     """One age for each scan, near the cohort's mean before training."""
     recipe = recipes.recipe(name)
     assert recipe.name == name
-    network = Regressor(recipe.regressor).eval()
+    network = baselines.build(recipe.regressor).eval()
     config = recipe.regressor
     with torch.inference_mode():
         pictures = torch.rand(3, 2 if config.pair else 1, config.height, config.width)
@@ -53,10 +54,11 @@ def test_each_small_variant_answers_in_years(name: str) -> None:
 
 
 def test_every_method_of_table_1_has_both_columns_and_both_sizes() -> None:
-    """Five methods of networks, with and without sex, full and small; one beside the table."""
+    """Five methods of networks, and three named beside them, each with and without sex, full and
+    small; one beside the table."""
     networks = {name: build for name, build in RECIPES.items() if build().method == "networks"}
     assert networks.pop("small_pretrained")().regressor.use_sex
-    assert len(networks) == 20
+    assert len(networks) == 32
     for name, build in networks.items():
         assert build().regressor.use_sex is not name.endswith("_without_sex")
 

@@ -9,9 +9,17 @@ proposed method's. Which line stands for which publication, and where we depart 
 from collections.abc import Callable
 
 from bae import recipes
+from bae.method.baselines.instances import Instances
+from bae.method.baselines.iterated import Iterated
+from bae.method.baselines.zooming import Zooming
 from bae.method.networks import Regressor
 
-NETWORKS: dict[str, Callable[[recipes.Regressor], Regressor]] = {"plain": Regressor}
+NETWORKS: dict[str, Callable[[recipes.Regressor], Regressor]] = {
+    "plain": Regressor,
+    "instances": Instances,
+    "zooming": Zooming,
+    "iterated": Iterated,
+}
 """What ``regressor.network`` may name."""
 
 
