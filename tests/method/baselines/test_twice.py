@@ -14,6 +14,7 @@ from bae.method import baselines, fused, model
 from bae.method.baselines import crops, instances, iterated, zooming
 from bae.method.networks import Regressor
 from bae.method.predictor import Predictor
+from bae.method.trunks import Trunk
 from bae.scan import Identity, Scan, View
 from bae.training import tasks
 
@@ -114,7 +115,8 @@ def test_fast_form_gives_the_same_ages_and_boxes(name: str) -> None:
         assert (quick.answer(sooner.pooled_NF, batch.male_N) - ages).abs().max() < 1e-3
     assert plain.boxes_NR4 is not None and sooner.boxes_NR4 is not None
     assert (plain.boxes_NR4 - sooner.boxes_NR4).abs().max() < 1e-4
-    assert not [m for m in quick.modules() if type(m).__name__ == "Trunk"]
+    trunks = [type(m) for m in quick.modules() if isinstance(m, Trunk | fused.FusedTrunk)]
+    assert trunks == [fused.FusedTrunk] * (3 if name == "small_ra_cnn" else 2)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -253,6 +255,15 @@ def test_a_zoom_moves_to_what_lowers_the_error() -> None:
         optimizer.step()
     last = proposal(features).detach()
     assert (last[:, 1] < first[:, 1] - 0.05).all()
+
+
+def test_no_zoom_leaves_the_picture_whatever_is_proposed() -> None:
+    proposal = zooming.Proposal(8)
+    proposal.layers[2].weight.data *= 1000
+    low, high = proposal(torch.randn(200, 8, 12, 4)).detach().chunk(2, dim=1)
+    assert low.min() > -1e-5 and high.max() < 1 + 1e-5
+    assert (high - low).min() > 1 / 3 - 1e-5 and (high - low).max() < 2 / 3 + 1e-5
+    assert low.min() < 0.01 and high.max() > 0.99, "but each place can be reached"
 
 
 def test_a_zoom_of_a_zoom_is_a_share_of_it() -> None:
