@@ -198,6 +198,16 @@ _BESIDE: dict[str, tuple[str, str, dict[str, Any]]] = {
 """Methods named beside the paper's own: trunk, region and changes, see ``_beside``."""
 
 
+def _twice(network: str, trunk: str, width: int, full: bool, loss: str) -> Recipe:
+    """Return a method that looks at a view twice (``bae.method.baselines``), no localizer.
+
+    The finer look has so many columns and thrice the rows; the coarse one half of each.
+    """
+    base = _baseline(trunk, False, full)
+    changed = replace(base.regressor, network=network, loss=loss, width=width, height=3 * width)
+    return replace(base, regressor=changed)
+
+
 def small_pretrained() -> Recipe:
     """Return a whole-view network that starts from ImageNet, at a size for two CPU cores.
 
@@ -232,6 +242,14 @@ def _named() -> dict[str, Callable[[], Recipe]]:
     for name, choices in _BESIDE.items():
         methods[name] = partial(_beside, *choices, True)
         methods[f"small_{name}"] = partial(_beside, *choices, False)
+    for name, network, loss, trunk, size, small_trunk, small_size in (
+        # references [21] and [22] of the paper; Chen et al. 2020
+        ("attention_mil", "instances", "squared", "resnet50", 512, "small_resnet10", 192),
+        ("ra_cnn", "zooming", "squared", "vgg19", 448, "small_vgg19", 128),
+        ("chen", "iterated", "distribution", "xception", 384, "small_resnet10", 128),
+    ):
+        methods[name] = partial(_twice, network, trunk, size, True, loss)
+        methods[f"small_{name}"] = partial(_twice, network, small_trunk, small_size, False, loss)
     without = {f"{name}_without_sex": partial(_without_sex, m) for name, m in methods.items()}
     bodies = {"regional": regional, "regions": regions, "small_regions": small_regions}
     return methods | without | {"small_pretrained": small_pretrained} | bodies | {"best": best}

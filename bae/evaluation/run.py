@@ -215,7 +215,7 @@ def describe(method: Method, edges: Sequence[float], out: Output) -> Row:
 def show_regions(tables_uri: str, method: Method, out: Output) -> list[str]:
     """Write Figure 3, the atlas and the checks of one model's regions; return the figures' names.
 
-    A model that reads whole views has none.
+    A model that does not say where it looks has none.
     """
     seen = examine.examine(tables_uri, Predictor.load(method.uri), method.outcomes)
     if seen is None:

@@ -182,6 +182,21 @@ def for_sex(ask: Callable[[Tensor], Tensor], male_N: Tensor) -> Tensor:
     return torch.where(unknown_N.view(-1, *[1] * (known.ndim - 1)), both, known)
 
 
+def gated_attention(
+    mixed_NCD: Tensor, there_NC: Tensor, signal: nn.Linear, gate: nn.Linear, attention: nn.Linear
+) -> Tensor:
+    """Return the share (N, C) of each of C instances (Ilse, Tomczak and Welling 2018, Eq. 9).
+
+    Args:
+        mixed_NCD: what is known of each.
+        there_NC: whether it takes part; where none does, all have equal shares, not NaN.
+        signal, gate, attention: V, U and w of the equation.
+    """
+    gated_NCD = signal(mixed_NCD).tanh() * gate(mixed_NCD).sigmoid()
+    score_NC: Tensor = attention(gated_NCD)[..., 0]
+    return score_NC.masked_fill(~there_NC, -1e4).softmax(dim=1)
+
+
 def pool(features_NFVU: Tensor) -> Tensor:
     """Average over the map, in float32: bf16 sums would cost a tenth of a year."""
     return features_NFVU.float().mean(dim=(2, 3))

@@ -198,7 +198,8 @@ def _age_loss(loss: YearLoss, network: nn.Module, batch: Batch) -> Tensor:
     total = torch.stack([s * loss(regressor, last_NB, batch.age_N) for s, last_NB in taught]).sum()
     if regressor.ranked:
         error_AN = (regressor.years(lessons_ANB[-regressor.ranked :]) - batch.age_N).abs()
-        closer_AN = (error_AN[1:] - error_AN[:-1]) / regressor.spread_years
+        # the one before is a mark to beat: nobody shall learn to err more there
+        closer_AN = (error_AN[1:] - error_AN[:-1].detach()) / regressor.spread_years
         total = total + (closer_AN + RANK_MARGIN).relu().mean(dim=1).sum()
     return total
 

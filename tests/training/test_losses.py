@@ -77,3 +77,24 @@ def test_an_answer_that_errs_more_than_the_one_before_is_ranked() -> None:
     lessons = np.concatenate([np.zeros((1, 3, 1)), answers])  # the first is taught: always 60
     closer = np.maximum((errors[1] - errors[0]) / 10 + tasks.RANK_MARGIN, 0).mean()
     assert loss_of("squared", lessons, ranked=2) == pytest.approx(squared + closer, rel=1e-5)
+
+
+def test_the_answer_before_is_a_mark_to_beat_and_learns_nothing_from_it() -> None:
+    """Else a finer answer would come out closer because the coarse one errs more."""
+    recipe = recipes.recipe("small_vgg19", ["regressor.hidden_neurons=4"])
+    network = Fixed(recipe.regressor, np.zeros((3, 3, 1), np.float32), ranked=2)
+    network.shares = (0.0,)
+    network.given.requires_grad_()
+    ages = torch.tensor(AGES, dtype=torch.float32)
+    batch = tasks.Batch(
+        grey_N1HW=torch.zeros(3, 1, 2, 2),
+        male_N=torch.zeros(3),
+        age_N=ages,
+        group_N=torch.zeros(3, dtype=torch.int64),
+        scan_ids=["a", "b", "c"],
+    )
+    tasks.regressor(recipe).loss(network, batch).backward()
+    assert network.given.grad is not None
+    assert torch.equal(network.given.grad[:2], torch.zeros(2, 3, 1))
+    # towards the age: the answer is 60 for all
+    assert torch.equal(network.given.grad[2, :, 0].sign(), (60 - ages).sign())

@@ -9,6 +9,7 @@ from itertools import pairwise
 from typing import Any
 
 import pyarrow as pa
+import torch
 from matplotlib.figure import Figure
 
 from bae.evaluation import figure3
@@ -53,11 +54,11 @@ def examine(tables_uri: str, predictor: Predictor, outcomes: pa.Table) -> Region
             the held-out scans.
 
     Returns:
-        None for a model that reads whole views, or where no scan can be read any more.
+        None for a model that does not say where it looks, or where no scan can be read any more.
     """
     recipe = predictor.recipe
     several = recipe.region.parts == "several"
-    if not outcomes.num_rows or not (several or predictor.localizer):
+    if not outcomes.num_rows or not (several or predictor.localizer or _shows_heat(predictor)):
         return None
     rows = {row["scan_id"]: row for row in outcomes.to_pylist()}
     # pseudonyms are hashes: their order is chance, and the same for every model
@@ -80,9 +81,17 @@ def examine(tables_uri: str, predictor: Predictor, outcomes: pa.Table) -> Region
     )
 
 
-def _found(predictor: Predictor, scan: Scan, several: bool) -> Sequence[LocalizedView]:
+@torch.inference_mode()
+def _shows_heat(predictor: Predictor) -> bool:
+    """Say whether a regressor of whole views tells where it looks; a black picture is enough."""
+    config = predictor.recipe.regressor
+    size = (1, 2 if config.pair else 1, config.height, config.width)
+    return predictor.regressor.look(torch.zeros(size, device=predictor.device)).heat_NVU is not None
+
+
+def _found(predictor: Predictor, scan: Scan) -> Sequence[LocalizedView]:
     """Return what the method finds in each view."""
-    if several:
+    if predictor.localizer is None:
         return predictor.predict([scan])[0].views
     views = chosen_views(scan, predictor.recipe)
     return localize(predictor.localizer, predictor.recipe, views, predictor.device)
@@ -101,7 +110,7 @@ def panels(
     region = predictor.recipe.region
     several = region.parts == "several"
     for scan_id, scan in reread.scans(tables_uri, scan_ids):
-        found = _found(predictor, scan, several)
+        found = _found(predictor, scan)
         yield (
             scan_id,
             [
@@ -110,9 +119,10 @@ def panels(
                     view=view.name,
                     counts=view.counts,
                     heat=own.heat,
-                    boxes=read_from(own.boxes),
+                    # without a localizer all boxes were read; they need not have weights
+                    boxes=own.boxes if region.whole else read_from(own.boxes),
                     pixel_mm=scan.pixel_mm,
-                    gamma=None if several else region.gamma,
+                    gamma=None if several or region.whole else region.gamma,
                 )
                 for view, own in zip(chosen_views(scan, predictor.recipe), found, strict=True)
             ],

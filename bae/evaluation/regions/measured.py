@@ -49,11 +49,16 @@ def checks(
         few: the scans to check, one of each patient.
         rows: scan_id to patient_key, sex, age_years and object_uri.
         several: whether it is a method of several regions.
+
+    A model of whole views that says where it looks has no part that chooses what it reads:
+    nothing of it is made random, and nothing hidden from it.
     """
+    chooses = several or predictor.localizer is not None
+    more = any(len(panel.boxes) > 1 for name in few for panel in seen[name])
     return [
-        *_randomised(predictor, seen, few, rows, several),
-        *_occluded(predictor, seen, few, rows, several),
-        *_evidence(seen, few, rows, several),
+        *(_randomised(predictor, seen, few, rows, several) if chooses else ()),
+        *(_occluded(predictor, seen, few, rows, several) if chooses else ()),
+        *_evidence(seen, few, rows, several or more),
         *_visits(seen, rows),
     ]
 

@@ -11,12 +11,18 @@ from collections.abc import Callable
 from bae import recipes
 from bae.method.baselines.auxiliary import Auxiliary
 from bae.method.baselines.by_region import ByRegion
+from bae.method.baselines.instances import Instances
+from bae.method.baselines.iterated import Iterated
+from bae.method.baselines.zooming import Zooming
 from bae.method.networks import Regressor
 
 NETWORKS: dict[str, Callable[[recipes.Regressor], Regressor]] = {
     "plain": Regressor,
     "auxiliary": Auxiliary,
     "by_region": ByRegion,
+    "instances": Instances,
+    "zooming": Zooming,
+    "iterated": Iterated,
 }
 """What ``regressor.network`` may name."""
 

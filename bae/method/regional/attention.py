@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from bae import recipes
-from bae.method.networks import for_sex, full_precision, pool
+from bae.method.networks import for_sex, full_precision, gated_attention, pool
 from bae.method.regional.bag import PLACE, fill, own_of, squares_of
 from bae.method.regional.reader import Seen
 from bae.method.trunks import Trunk
@@ -77,10 +77,8 @@ class Member(nn.Module):
         if self.sex is not None:
             inputs.append(self.sex(male_N[:, None, None].float().expand(-1, len(there_NC[0]), 1)))
         mixed_NCD = self.mixed(torch.cat(inputs, dim=2))
-        gated_NCD = self.signal(mixed_NCD).tanh() * self.gate(mixed_NCD).sigmoid()
-        # a scan without any picture: equal weights, not NaN
-        score_NC = self.attention(gated_NCD)[..., 0].masked_fill(~there_NC, -1e4)
-        return torch.stack([score_NC.softmax(dim=1), self.value(mixed_NCD)[..., 0]], dim=1)
+        weight_NC = gated_attention(mixed_NCD, there_NC, self.signal, self.gate, self.attention)
+        return torch.stack([weight_NC, self.value(mixed_NCD)[..., 0]], dim=1)
 
 
 class Attention(nn.Module):

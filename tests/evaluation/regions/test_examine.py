@@ -17,7 +17,7 @@ from bae.archive.sandbox import Decoder
 from bae.evaluation import pages, panels, run
 from bae.evaluation.regions import atlas, controls, examine, measured, truth
 from bae.evaluation.table_one import Method
-from bae.method import model
+from bae.method import baselines, model
 from bae.method.networks import Localizer, Regressor
 from bae.method.predictor import Predictor
 from bae.phantom import PhantomConfig, evidence, make, objects
@@ -135,6 +135,26 @@ def test_without_localizer_or_scans_there_is_nothing_to_show(
     assert examine.examine(indexed[0], predictor, indexed[1].slice(0, 0)) is None
     blind = Predictor(None, predictor.regressor, predictor.card)
     assert examine.examine(indexed[0], blind, indexed[1]) is None
+
+
+@pytest.mark.slow
+def test_a_network_of_whole_views_that_says_where_it_looks_is_shown(
+    indexed: tuple[str, pa.Table], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Figures with all boxes, and what they keep; nothing is made random or hidden."""
+    monkeypatch.setattr(examine, "MOST_CHECKS", 2)
+    torch.manual_seed(0)
+    recipe = recipes.recipe("small_chen", ["regressor.width=64", "regressor.height=192"])
+    card = model.Card(recipe=recipe, parts={"regressor": model.Part(sha256="")})
+    looking = Predictor(None, baselines.build(recipe.regressor), card)
+    rows = {row["scan_id"]: row for row in indexed[1].to_pylist()}
+    for _, own in examine.panels(indexed[0], looking, sorted(rows)[:1], rows):
+        assert [len(panel.boxes) for panel in own] == [3, 3]
+        assert all(np.ptp(panel.heat) == 255 and panel.gamma is None for panel in own)
+    found = examine.examine(indexed[0], looking, indexed[1])
+    assert found is not None
+    assert {"figure3_worst", "atlas"} <= set(found.figures)
+    assert {row["check"] for row in found.checks.to_pylist()} == {"evidence kept"}
 
 
 @pytest.mark.slow
