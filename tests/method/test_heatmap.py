@@ -26,6 +26,25 @@ def test_heatmap_equals_autograd_gradcam(trunk: str) -> None:
     assert (got < 0).any(), "without a ReLU some heat is negative"
 
 
+def test_cam_is_gradcam_up_to_a_factor_and_relu_takes_what_is_negative() -> None:
+    """Zhou et al. 2016 and Selvaraju et al. 2017 on a pooled linear head, by plain loops."""
+    rng = np.random.default_rng(4)
+    features, weight = rng.normal(size=(2, 5, 4, 3)), rng.normal(size=(4, 5))
+    groups = [2, 0]
+    cam = np.array(
+        [
+            [(weight[g] * features[n, :, v, u]).sum() for v in range(4) for u in range(3)]
+            for n, g in enumerate(groups)
+        ]
+    ).reshape(2, 4, 3)
+    asked = (torch.tensor(features), torch.tensor(weight), torch.tensor(groups))
+    for kind, wanted in (("cam", cam), ("gradcam", cam / 12), ("gradcam_relu", cam.clip(0) / 12)):
+        got = class_heatmap(*asked, kind)
+        np.testing.assert_allclose(got, wanted, rtol=1e-5, atol=1e-6, err_msg=kind)
+    same = [to_byte_scale(class_heatmap(*asked, kind)) for kind in ("cam", "gradcam")]
+    assert torch.equal(*same), "so boxes and tables are the same"
+
+
 def test_heatmap_refuses_groups_of_another_count() -> None:
     """A mismatch is an error, not a broadcast."""
     with pytest.raises(ValueError, match="2 feature maps"):
