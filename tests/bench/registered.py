@@ -3,7 +3,7 @@
 ``python -m tests.bench.registered --worlds 1,4,5 --scans 400`` simulates people of each world,
 keeps every fourth patient to be tested on, and prints a table: the mean absolute error in years
 on these, in brackets how much more that is than the linear model's, with its standard error over
-patients. First a network on each input, all of as many pixels; then the best input with each loss;
+patients. First a network on each input, all of as many pixels; then the best way with each loss;
 then the best of these in a stack with the linear model, weighted by what both say of training
 patients that they did not see. What is best is chosen on the test scans: that flatters networks.
 
@@ -34,7 +34,7 @@ from bae.training import tasks
 from bae.training.fit import Training, train_epoch
 from bae.training.stack import share
 from tests.bench.choosing import Floats, some
-from tests.bench.registered_inputs import COLUMNS, INPUTS, SIZE, WHOLE, World, simulated
+from tests.bench.registered_inputs import COLUMNS, INPUTS, SIZE, World, simulated
 
 PLACES = (6, 3)
 """Parts of the last feature map, each averaged by itself: the head knows where it is."""
@@ -171,7 +171,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     print("|---" * (1 + len(numbers)) + "|")
     row("scans to learn from, to test on", [f"{w.seen}, {len(w.linear)}" for w in worlds])
     row("linear model", [f"{w.off(w.linear).mean():.2f}" for w in worlds])
-    first = best([Way(WHOLE, (1, 1)), *(Way(source) for source in INPUTS)])
+    every = ((source, places) for places in ((1, 1), PLACES) for source in INPUTS)
+    first = best([Way(*one) for one in every])
     last = best([first._replace(loss=loss) for loss in LOSSES])
     found = [stacked(last, w, options.folds, steps) for w in worlds]
     row(
