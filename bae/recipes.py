@@ -23,6 +23,7 @@ __all__ = [
     "Regressor",
     "Windowing",
     "age_group",
+    "atlas_nn",
     "best",
     "compared",
     "from_json",
@@ -46,7 +47,7 @@ class Recipe:
     method: str = "networks"
     """Fixed by the recipe: ``networks``, the two of Fig. 1; ``regional``, the linear model;
     ``regions``, a network that reads the squares which that model chooses; ``stack``, the
-    weighted mean of both."""
+    weighted mean of both; ``nearest``, the training scans that a scan looks most like."""
     windowing: Windowing = field(default_factory=Windowing)
     localizer: Localizer = field(default_factory=Localizer)
     region: Region = field(default_factory=Region)
@@ -55,8 +56,11 @@ class Recipe:
     fit_regressor: Fit = field(default_factory=Fit)
 
     def __post_init__(self) -> None:
-        fits = (self.region.parts == "several") == (self.method != "networks")
+        linear = self.method in ("regional", "regions", "stack")
+        fits = (self.region.parts == "several") == linear
         check(fits, "region.parts=several is what a linear model chooses, and no other method")
+        whole = self.region.parts == "whole" and self.regressor.use_sex
+        check(self.method != "nearest" or whole, "recipe atlas_nn compares whole views of one sex")
         members = self.regressor.members
         check(
             self.reads_squares or members == 1, "regressor.members is for recipes regions and best"
@@ -100,6 +104,11 @@ def small() -> Recipe:
 def regional() -> Recipe:
     """Return the linear model on log uptake of registered bodies; it has no network."""
     return Recipe(name="regional", method="regional", region=Region(parts="several"))
+
+
+def atlas_nn() -> Recipe:
+    """Return the mean age of the training scans that a scan looks most like; no network."""
+    return Recipe(name="atlas_nn", method="nearest", region=Region(parts="whole"))
 
 
 def regions() -> Recipe:
@@ -206,6 +215,7 @@ def _named() -> dict[str, Callable[[], Recipe]]:
         methods[f"small_{name}"] = partial(_baseline, f"small_{trunk}", multiple_inputs, False)
     without = {f"{name}_without_sex": partial(_without_sex, m) for name, m in methods.items()}
     bodies = {"regional": regional, "regions": regions, "small_regions": small_regions}
+    bodies |= {"atlas_nn": atlas_nn}
     return methods | without | {"small_pretrained": small_pretrained} | bodies | {"best": best}
 
 
@@ -229,7 +239,7 @@ def compared(small: bool) -> list[str]:
     ]
 
 
-ONE_SIZE = ("regional", "best")
+ONE_SIZE = ("atlas_nn", "regional", "best")
 """Recipes that have no small form, since two cores train them as they are."""
 
 

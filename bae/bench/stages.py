@@ -7,11 +7,12 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import pyarrow.parquet as pq
 import torch
+from numpy.typing import NDArray
 from pydicom.uid import UID, ExplicitVRLittleEndian
 from torch import Tensor
 
@@ -19,6 +20,7 @@ from bae import recipes, storage
 from bae.archive import objects as archive_objects
 from bae.archive.intake import Decoded
 from bae.method import boxes, image, model
+from bae.method.baselines import nearest
 from bae.method.heatmap import class_heatmap, to_byte_scale
 from bae.method.networks import Localizer, Regressor
 from bae.method.prediction import Prediction
@@ -96,6 +98,8 @@ def untrained(folder: Path, recipe: recipes.Recipe) -> str:
         parts["localizer"] = Localizer(recipe.localizer).state_dict()
     if recipe.method == "networks":
         parts["regressor"] = Regressor(recipe.regressor).state_dict()
+    elif recipe.method == "nearest":
+        parts["nearest"] = _fitted(nearest.fit, 12).tensors()
     else:
         parts["regional"] = fitted_reader().tensors()
     if recipe.reads_squares:
@@ -108,6 +112,13 @@ def untrained(folder: Path, recipe: recipes.Recipe) -> str:
 
 def fitted_reader(scans: int = 12) -> Reader:
     """Fit the linear model to a few small phantoms: its size is that of any."""
+    return _fitted(fit, scans)
+
+
+B = TypeVar("B")
+
+
+def _fitted(learn: Callable[..., tuple[B, NDArray[np.float64]]], scans: int) -> B:
     made = [_simulated(k, 128, 512) for k in range(scans)]
     sheets = {
         kind: [
@@ -120,7 +131,7 @@ def fitted_reader(scans: int = 12) -> Reader:
     }
     male = np.array([SEX_CODE[scan.sex] for scan in made])
     ages = np.array([scan.age_years for scan in made])
-    return fit(sheets, male, ages, [str(scan.patient) for scan in made])[0]
+    return learn(sheets, male, ages, [str(scan.patient) for scan in made])[0]
 
 
 def read(data: bytes) -> Scan:

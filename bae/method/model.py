@@ -6,6 +6,7 @@
     <model>/localizer.safetensors
     <model>/regressor.safetensors
     <model>/regional.safetensors   the linear model: all of recipe ``regional``
+    <model>/nearest.safetensors    all of recipe ``atlas_nn``; it holds features of training scans
     <model>/regions.safetensors    the network that reads its squares
     <model>/*_patients.parquet     whom each was trained on, see evaluation.trained_on
 
@@ -27,13 +28,15 @@ from torch import Tensor, nn
 from bae import recipes, storage
 from bae.errors import ModelError, RecipeError
 from bae.method import baselines
+from bae.method.baselines.nearest import Atlas
 from bae.method.calibration import Calibration, Shape
 from bae.method.networks import Localizer, Regressor
 from bae.method.regional.attention import Attention
+from bae.method.regional.bodies import B
 from bae.method.regional.reader import Reader
 
 CARD = "card.json"
-PARTS = {"localizer", "regressor", "regional", "regions"}
+PARTS = {"localizer", "regressor", "regional", "regions", "nearest"}
 VERSIONED = ("bae", "torch", "torchvision", "ray", "pydicom", "pyarrow", "numpy")
 
 
@@ -62,7 +65,7 @@ class Card:
         recipe: how it was made.
         parts: ``localizer`` and, once trained, ``regressor``; the latter alone where whole
             views are taken; ``regional`` for the linear model, and ``regions`` for a network on
-            its squares.
+            its squares; ``nearest`` for an atlas of people.
         versions: of what decides the numbers.
         calibration: of its intervals and probabilities; None before it was calibrated.
         validation: figures on the validation patients, see ``scorecard.summary``.
@@ -237,6 +240,9 @@ def check(uri: str) -> Card:
         ModelError: a part is missing or does not match the card.
     """
     card = load_card(uri)
+    if card.recipe.method == "nearest":
+        load_nearest(uri, card)
+        return card
     if card.recipe.method != "networks":
         load_regional(uri, card)
         load_regions(uri, card)
@@ -263,10 +269,19 @@ def load_regressor(uri: str, card: Card) -> Regressor:
 
 def load_regional(uri: str, card: Card) -> Reader:
     """Load the linear model; see ``_tensors`` for what is checked."""
+    return _bodies(uri, card, "regional", Reader)
+
+
+def load_nearest(uri: str, card: Card) -> Atlas:
+    """Load the atlas of people; see ``_tensors`` for what is checked."""
+    return _bodies(uri, card, "nearest", Atlas)
+
+
+def _bodies(uri: str, card: Card, name: str, kind: type[B]) -> B:
     try:
-        return Reader.from_tensors(_tensors(uri, card, "regional"))
+        return kind.from_tensors(_tensors(uri, card, name))
     except (KeyError, RuntimeError, ValueError) as error:
-        raise ModelError(f"regional.safetensors in {uri} is not whole: {error}") from error
+        raise ModelError(f"{name}.safetensors in {uri} is not whole: {error}") from error
 
 
 def load_regions(uri: str, card: Card) -> Attention | None:
@@ -300,7 +315,7 @@ def _tensors(uri: str, card: Card, name: str) -> dict[str, Tensor]:
         ModelError: the part is missing, or is not the file the card names.
     """
     if name not in card.parts:
-        job = "train" if name in ("regional", "regions") else f"train_{name}"
+        job = f"train_{name}" if name in ("localizer", "regressor") else "train"
         raise ModelError(f"the model at {uri} has no {name}; run jobs.{job} first")
     weights_uri = storage.join(uri, f"{name}.safetensors")
     if not storage.exists(weights_uri):

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -22,7 +23,8 @@ from bae.method.heatmap import class_heatmap, to_byte_scale
 from bae.method.networks import Localizer, Look, Regressor
 from bae.method.prediction import LocalizedView, Prediction
 from bae.method.regional.attention import Attention, weigh
-from bae.method.regional.reader import Reader, Seen, read
+from bae.method.regional.bodies import Bodies, Seen
+from bae.method.regional.reader import Reader
 from bae.recipes import Recipe, with_margin
 from bae.scan import SEX_CODE, Box, Scan, View
 
@@ -201,6 +203,8 @@ class Predictor:
             ModelError: a part is missing or does not match the card.
         """
         card = model.load_card(uri)
+        if card.recipe.method == "nearest":
+            return Regional(model.load_nearest(uri, card), card)
         if card.recipe.method != "networks":
             return Regional(model.load_regional(uri, card), card, model.load_regions(uri, card))
         return cls(
@@ -295,12 +299,12 @@ class Predictor:
 class Regional(Predictor):
     """The linear model on registered uptake, and the network that reads the squares it chooses.
 
-    See ``bae.method.regional``. Recipe ``regional`` has no network.
+    See ``bae.method.regional``. Recipe ``regional`` has no network, nor has an atlas of people.
     """
 
     def __init__(
         self,
-        reader: Reader,
+        reader: Bodies[Any],
         card: model.Card,
         network: Attention | None = None,
         precision: str | None = None,
@@ -321,7 +325,7 @@ class Regional(Predictor):
             views = [chosen_views(scan, self.recipe) for scan in scans]
             region = self.recipe.region
             seen = [
-                read(self.reader, scan, own, region) for scan, own in zip(scans, views, strict=True)
+                self.reader.read(scan, own, region) for scan, own in zip(scans, views, strict=True)
             ]
             if self.fast_network is not None:
                 seen = weigh(self.fast_network, self.recipe, scans, views, seen)
@@ -334,6 +338,7 @@ class Regional(Predictor):
 
     def randomised(self, seed: int) -> Iterator[tuple[str, Regional]]:
         """Yield a model of the same templates whose slopes are random: it has learned nothing."""
+        assert isinstance(self.reader, Reader)
         yield "slopes", Regional(self.reader.randomised(seed), self.card, self.network)
 
     def _said(self, scan: Scan, seen: Seen) -> Prediction:
