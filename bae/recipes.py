@@ -34,6 +34,8 @@ __all__ = [
     "small",
     "small_pretrained",
     "small_regions",
+    "small_svr",
+    "svr",
     "to_json",
     "with_margin",
 ]
@@ -47,7 +49,8 @@ class Recipe:
     method: str = "networks"
     """Fixed by the recipe: ``networks``, the two of Fig. 1; ``regional``, the linear model;
     ``regions``, a network that reads the squares which that model chooses; ``stack``, the
-    weighted mean of both; ``nearest``, the training scans that a scan looks most like."""
+    weighted mean of both; ``nearest``, the training scans that a scan looks most like; ``svr``,
+    support vector regression on the localizer's features of whole views."""
     windowing: Windowing = field(default_factory=Windowing)
     localizer: Localizer = field(default_factory=Localizer)
     region: Region = field(default_factory=Region)
@@ -61,11 +64,18 @@ class Recipe:
         check(fits, "region.parts=several is what a linear model chooses, and no other method")
         whole = self.region.parts == "whole" and self.regressor.use_sex
         check(self.method != "nearest" or whole, "recipe atlas_nn compares whole views of one sex")
+        seen = not self.region.whole
+        check(self.method != "svr" or seen, "recipe svr reads the localizer's features")
         members = self.regressor.members
         check(
             self.reads_squares or members == 1, "regressor.members is for recipes regions and best"
         )
         check(self.method != "stack" or members > 1, "recipe best needs two members or more")
+
+    @property
+    def in_two_steps(self) -> bool:
+        """Return whether two jobs train it: the localizer first, then what reads the age."""
+        return self.method in ("networks", "svr")
 
     @property
     def reads_squares(self) -> bool:
@@ -99,6 +109,16 @@ def small() -> Recipe:
         fit_localizer=fit,
         fit_regressor=replace(fit, epochs=16, box_jitter=0.05),
     )
+
+
+def svr() -> Recipe:
+    """Return support vector regression on features of ``paper``'s localizer."""
+    return replace(paper(), name="svr", method="svr")
+
+
+def small_svr() -> Recipe:
+    """Return ``svr`` with ``small``'s localizer."""
+    return replace(small(), name="small_svr", method="svr")
 
 
 def regional() -> Recipe:
@@ -205,6 +225,7 @@ def _without_sex(build: Callable[[], Recipe]) -> Recipe:
 def _named() -> dict[str, Callable[[], Recipe]]:
     """Return Table 1's methods, each also at the small size, each also without sex."""
     methods: dict[str, Callable[[], Recipe]] = {"paper": paper, "small": small}
+    methods |= {"svr": svr, "small_svr": small_svr}
     for name, trunk, multiple_inputs in (
         ("vgg19", "vgg19", False),
         ("resnet50", "resnet50", False),

@@ -15,8 +15,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = command.Parser(
         "train",
         "Train a model on the scans table and write it to the model folder: recipes best, "
-        "regions, small_regions, regional and atlas_nn. The two networks of the paper's method have "
-        "two jobs: train_localizer, then train_regressor.",
+        "regions, small_regions, regional and atlas_nn. The two networks of the paper's method "
+        "have two jobs: train_localizer, then train_regressor.",
         "python -m jobs.train --tables tables --model model --recipe best",
     )
     _training.add_flags(parser, "best")

@@ -21,6 +21,7 @@ from bae.archive import objects as archive_objects
 from bae.archive.intake import Decoded
 from bae.method import boxes, image, model
 from bae.method.baselines import nearest
+from bae.method.baselines.vectors import Vectors
 from bae.method.heatmap import class_heatmap, to_byte_scale
 from bae.method.networks import Localizer, Regressor
 from bae.method.prediction import Prediction
@@ -94,10 +95,12 @@ def untrained(folder: Path, recipe: recipes.Recipe) -> str:
     """Save a model that has learned nothing of use: as fast as a trained one."""
     torch.manual_seed(0)
     parts: dict[str, Mapping[str, Tensor]] = {}
-    if recipe.method == "networks" and not recipe.region.whole:
+    if recipe.in_two_steps and not recipe.region.whole:
         parts["localizer"] = Localizer(recipe.localizer).state_dict()
     if recipe.method == "networks":
         parts["regressor"] = Regressor(recipe.regressor).state_dict()
+    elif recipe.method == "svr":
+        parts["svr"] = _vectors(Localizer(recipe.localizer).trunk.channels + 2).tensors()
     elif recipe.method == "nearest":
         parts["nearest"] = _fitted(nearest.fit, 12).tensors()
     else:
@@ -108,6 +111,19 @@ def untrained(folder: Path, recipe: recipes.Recipe) -> str:
     for name, tensors in parts.items():
         card = model.save_part(str(folder), card, name, tensors, {})
     return str(folder)
+
+
+def _vectors(columns: int, count: int = 500) -> Vectors:
+    rng = np.random.default_rng(0)
+    return Vectors(
+        mean_F=np.zeros(columns),
+        scale_F=np.ones(columns),
+        support_SF=rng.standard_normal((count, columns)).astype(np.float32),
+        dual_S=rng.standard_normal(count),
+        intercept=60.0,
+        gamma=1 / columns,
+        error_years=5.0,
+    )
 
 
 def fitted_reader(scans: int = 12) -> Reader:

@@ -7,7 +7,6 @@ input.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
@@ -35,14 +34,6 @@ def chosen_views(scan: Scan, recipe: Recipe) -> tuple[View, ...]:
     return named or scan.views
 
 
-@contextmanager
-def _inference(device: str) -> Iterator[None]:
-    """Run without gradients, matrix products in bf16 where the hardware has it."""
-    half = hardware.has_bf16(device)
-    with torch.inference_mode(), torch.autocast(device, torch.bfloat16, enabled=half):
-        yield
-
-
 def localize(
     localizer: Localizer | None, recipe: Recipe, views: Sequence[View], device: str
 ) -> list[LocalizedView]:
@@ -59,7 +50,7 @@ def localize(
     shown = [body.only_body(view.counts) if alone else view.counts for view in views]
     greys = [image.window(image.to_tensor(counts, device), recipe.windowing) for counts in shown]
     if localizer is not None:
-        with _inference(device):
+        with hardware.inference(device):
             return localize_windowed(localizer, recipe, views, greys)
     return [
         LocalizedView(
@@ -203,6 +194,11 @@ class Predictor:
             ModelError: a part is missing or does not match the card.
         """
         card = model.load_card(uri)
+        if card.recipe.method == "svr":
+            from bae.method.baselines.svr import SupportVectors  # which is a Predictor itself
+
+            parts = (model.load_localizer(uri, card), model.load_svr(uri, card))
+            return SupportVectors(*parts, card, device or hardware.best_device())
         if card.recipe.method == "nearest":
             return Regional(model.load_nearest(uri, card), card)
         if card.recipe.method != "networks":
@@ -231,7 +227,7 @@ class Predictor:
             [SEX_CODE[s.sex] for s, own in zip(scans, inputs, strict=True) for _ in own],
             device=self.device,
         )
-        with _inference(self.device):
+        with hardware.inference(self.device):
             stacked = torch.stack([picture for own in inputs for picture in own])
             seen = self.fast_regressor.look(stacked)
             ages = self.fast_regressor.answer(seen.pooled_NF, male_N).tolist()
@@ -257,9 +253,14 @@ class Predictor:
         answers: list[tuple[float, NDArray[np.float32]]],
     ) -> Prediction:
         """Make one prediction of the views' answers: each an age, and those of the ensemble."""
-        ages = [age for age, _ in answers]
-        age = float(np.mean(ages))
         spread = float(np.std(np.mean([ensemble for _, ensemble in answers], axis=0), ddof=1))
+        return self._prediction(scan, found, [age for age, _ in answers], spread)
+
+    def _prediction(
+        self, scan: Scan, found: Sequence[LocalizedView], ages: Sequence[float], spread: float
+    ) -> Prediction:
+        """Make one prediction of the views' ages."""
+        age = float(np.mean(ages))
         low, high = self._interval(age, spread, scan)
         flags = self._flags(scan, found)
         probabilities = np.mean([f.probabilities for f in found], axis=0)

@@ -80,6 +80,7 @@ TITLES = {
     "regional": "linear model",
     "regions": "network of several regions",
     "nearest": "atlas of people",
+    "svr": "support vector regression",
 }
 """What a part is called where its name does not say it."""
 

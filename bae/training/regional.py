@@ -98,9 +98,9 @@ def plan(
         UseError: the recipe has a localizer, there are no scans to train on, or ImageNet
             weights cannot be had.
     """
-    if recipe.method == "networks":
+    if recipe.in_two_steps:
         raise UseError(
-            f"recipe {recipe.name} has two networks; run jobs.train_localizer, then "
+            f"recipe {recipe.name} is trained in two steps; run jobs.train_localizer, then "
             "jobs.train_regressor"
         )
     scans = {s: kept.training_scans(tables_uri, recipe, s) for s in ("train", "validation")}
