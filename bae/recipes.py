@@ -23,6 +23,7 @@ __all__ = [
     "Regressor",
     "Windowing",
     "age_group",
+    "atlas_nn",
     "best",
     "compared",
     "from_json",
@@ -33,6 +34,8 @@ __all__ = [
     "small",
     "small_pretrained",
     "small_regions",
+    "small_svr",
+    "svr",
     "to_json",
     "with_margin",
 ]
@@ -46,7 +49,8 @@ class Recipe:
     method: str = "networks"
     """Fixed by the recipe: ``networks``, the two of Fig. 1; ``regional``, the linear model;
     ``regions``, a network that reads the squares which that model chooses; ``stack``, the
-    weighted mean of both."""
+    weighted mean of both; ``nearest``, the training scans that a scan looks most like; ``svr``,
+    support vector regression on the localizer's features of whole views."""
     windowing: Windowing = field(default_factory=Windowing)
     localizer: Localizer = field(default_factory=Localizer)
     region: Region = field(default_factory=Region)
@@ -55,13 +59,23 @@ class Recipe:
     fit_regressor: Fit = field(default_factory=Fit)
 
     def __post_init__(self) -> None:
-        fits = (self.region.parts == "several") == (self.method != "networks")
+        linear = self.method in ("regional", "regions", "stack")
+        fits = (self.region.parts == "several") == linear
         check(fits, "region.parts=several is what a linear model chooses, and no other method")
+        whole = self.region.parts == "whole" and self.regressor.use_sex
+        check(self.method != "nearest" or whole, "recipe atlas_nn compares whole views of one sex")
+        seen = not self.region.whole
+        check(self.method != "svr" or seen, "recipe svr reads the localizer's features")
         members = self.regressor.members
         check(
             self.reads_squares or members == 1, "regressor.members is for recipes regions and best"
         )
         check(self.method != "stack" or members > 1, "recipe best needs two members or more")
+
+    @property
+    def in_two_steps(self) -> bool:
+        """Return whether two jobs train it: the localizer first, then what reads the age."""
+        return self.method in ("networks", "svr")
 
     @property
     def reads_squares(self) -> bool:
@@ -97,9 +111,24 @@ def small() -> Recipe:
     )
 
 
+def svr() -> Recipe:
+    """Return support vector regression on features of ``paper``'s localizer."""
+    return replace(paper(), name="svr", method="svr")
+
+
+def small_svr() -> Recipe:
+    """Return ``svr`` with ``small``'s localizer."""
+    return replace(small(), name="small_svr", method="svr")
+
+
 def regional() -> Recipe:
     """Return the linear model on log uptake of registered bodies; it has no network."""
     return Recipe(name="regional", method="regional", region=Region(parts="several"))
+
+
+def atlas_nn() -> Recipe:
+    """Return the mean age of the training scans that a scan looks most like; no network."""
+    return Recipe(name="atlas_nn", method="nearest", region=Region(parts="whole"))
 
 
 def regions() -> Recipe:
@@ -231,6 +260,7 @@ def _without_sex(build: Callable[[], Recipe]) -> Recipe:
 def _named() -> dict[str, Callable[[], Recipe]]:
     """Return the methods by name: those of papers also at the small size, and without sex."""
     methods: dict[str, Callable[[], Recipe]] = {"paper": paper, "small": small}
+    methods |= {"svr": svr, "small_svr": small_svr}
     for name, trunk, multiple_inputs in (
         ("vgg19", "vgg19", False),
         ("resnet50", "resnet50", False),
@@ -252,6 +282,7 @@ def _named() -> dict[str, Callable[[], Recipe]]:
         methods[f"small_{name}"] = partial(_twice, network, small_trunk, small_size, False, loss)
     without = {f"{name}_without_sex": partial(_without_sex, m) for name, m in methods.items()}
     bodies = {"regional": regional, "regions": regions, "small_regions": small_regions}
+    bodies |= {"atlas_nn": atlas_nn}
     return methods | without | {"small_pretrained": small_pretrained} | bodies | {"best": best}
 
 
@@ -275,7 +306,7 @@ def compared(small: bool) -> list[str]:
     ]
 
 
-ONE_SIZE = ("regional", "best")
+ONE_SIZE = ("atlas_nn", "regional", "best")
 """Recipes that have no small form, since two cores train them as they are."""
 
 

@@ -55,7 +55,7 @@ def trained(name: str, tables: str, home: str, folder: str, most: int | None = N
     return uri
 
 
-TWO_STEPS = ("networks",)
+TWO_STEPS = ("networks", "svr")
 """Methods of ``jobs.train_localizer`` and ``jobs.train_regressor``; ``jobs.train`` has the rest."""
 
 

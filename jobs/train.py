@@ -14,9 +14,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the job; see ``--help``."""
     parser = command.Parser(
         "train",
-        "Train a model on the scans table and write it to the model folder: recipes best, regions, "
-        "small_regions and regional. The two networks of the paper's method have two jobs: "
-        "train_localizer, then train_regressor.",
+        "Train a model on the scans table and write it to the model folder: recipes best, "
+        "regions, small_regions, regional and atlas_nn. The two networks of the paper's method "
+        "have two jobs: train_localizer, then train_regressor.",
         "python -m jobs.train --tables tables --model model --recipe best",
     )
     _training.add_flags(parser, "best")

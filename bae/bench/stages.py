@@ -7,11 +7,12 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import pyarrow.parquet as pq
 import torch
+from numpy.typing import NDArray
 from pydicom.uid import UID, ExplicitVRLittleEndian
 from torch import Tensor
 
@@ -19,6 +20,8 @@ from bae import recipes, storage
 from bae.archive import objects as archive_objects
 from bae.archive.intake import Decoded
 from bae.method import boxes, image, model
+from bae.method.baselines import nearest
+from bae.method.baselines.vectors import Vectors
 from bae.method.heatmap import class_heatmap, to_byte_scale
 from bae.method.networks import Localizer, Regressor
 from bae.method.prediction import Prediction
@@ -92,10 +95,14 @@ def untrained(folder: Path, recipe: recipes.Recipe) -> str:
     """Save a model that has learned nothing of use: as fast as a trained one."""
     torch.manual_seed(0)
     parts: dict[str, Mapping[str, Tensor]] = {}
-    if recipe.method == "networks" and not recipe.region.whole:
+    if recipe.in_two_steps and not recipe.region.whole:
         parts["localizer"] = Localizer(recipe.localizer).state_dict()
     if recipe.method == "networks":
         parts["regressor"] = Regressor(recipe.regressor).state_dict()
+    elif recipe.method == "svr":
+        parts["svr"] = _vectors(Localizer(recipe.localizer).trunk.channels + 2).tensors()
+    elif recipe.method == "nearest":
+        parts["nearest"] = _fitted(nearest.fit, 12).tensors()
     else:
         parts["regional"] = fitted_reader().tensors()
     if recipe.reads_squares:
@@ -106,8 +113,28 @@ def untrained(folder: Path, recipe: recipes.Recipe) -> str:
     return str(folder)
 
 
+def _vectors(columns: int, count: int = 500) -> Vectors:
+    rng = np.random.default_rng(0)
+    return Vectors(
+        mean_F=np.zeros(columns),
+        scale_F=np.ones(columns),
+        support_SF=rng.standard_normal((count, columns)).astype(np.float32),
+        dual_S=rng.standard_normal(count),
+        intercept=60.0,
+        gamma=1 / columns,
+        error_years=5.0,
+    )
+
+
 def fitted_reader(scans: int = 12) -> Reader:
     """Fit the linear model to a few small phantoms: its size is that of any."""
+    return _fitted(fit, scans)
+
+
+B = TypeVar("B")
+
+
+def _fitted(learn: Callable[..., tuple[B, NDArray[np.float64]]], scans: int) -> B:
     made = [_simulated(k, 128, 512) for k in range(scans)]
     sheets = {
         kind: [
@@ -120,7 +147,7 @@ def fitted_reader(scans: int = 12) -> Reader:
     }
     male = np.array([SEX_CODE[scan.sex] for scan in made])
     ages = np.array([scan.age_years for scan in made])
-    return fit(sheets, male, ages, [str(scan.patient) for scan in made])[0]
+    return learn(sheets, male, ages, [str(scan.patient) for scan in made])[0]
 
 
 def read(data: bytes) -> Scan:

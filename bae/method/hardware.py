@@ -1,6 +1,8 @@
 """What there is to compute on, and how networks are moved onto it."""
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TypeVar
 
 import torch
@@ -33,3 +35,11 @@ def has_bf16(device_type: str) -> bool:
 def best_device() -> str:
     """Return ``cuda`` where there is one, else ``cpu``."""
     return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+@contextmanager
+def inference(device: str) -> Iterator[None]:
+    """Run without gradients, matrix products in bf16 where the hardware has it."""
+    half = has_bf16(device)
+    with torch.inference_mode(), torch.autocast(device, torch.bfloat16, enabled=half):
+        yield

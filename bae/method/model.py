@@ -6,7 +6,9 @@
     <model>/localizer.safetensors
     <model>/regressor.safetensors
     <model>/regional.safetensors   the linear model: all of recipe ``regional``
+    <model>/nearest.safetensors    all of recipe ``atlas_nn``; it holds features of training scans
     <model>/regions.safetensors    the network that reads its squares
+    <model>/svr.safetensors        support vectors, features of training scans too
     <model>/*_patients.parquet     whom each was trained on, see evaluation.trained_on
 
 ``card.json`` is written last, so a folder whose card fits its files is whole.
@@ -15,11 +17,11 @@
 import hashlib
 import json
 import platform
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from importlib import metadata
 from types import NoneType
-from typing import Any
+from typing import Any, TypeVar
 
 import safetensors.torch
 from torch import Tensor, nn
@@ -27,13 +29,19 @@ from torch import Tensor, nn
 from bae import recipes, storage
 from bae.errors import ModelError, RecipeError
 from bae.method import baselines
+from bae.method.baselines.nearest import Atlas
+from bae.method.baselines.vectors import Vectors
 from bae.method.calibration import Calibration, Shape
 from bae.method.networks import Localizer, Regressor
 from bae.method.regional.attention import Attention
 from bae.method.regional.reader import Reader
 
+P = TypeVar("P")
+
 CARD = "card.json"
-PARTS = {"localizer", "regressor", "regional", "regions"}
+PARTS = {"localizer", "regressor", "regional", "regions", "nearest", "svr"}
+JOBS = {"localizer": "train_localizer", "regressor": "train_regressor", "svr": "train_regressor"}
+"""Where a part is made; ``jobs.train`` makes the others."""
 VERSIONED = ("bae", "torch", "torchvision", "ray", "pydicom", "pyarrow", "numpy")
 
 
@@ -62,7 +70,7 @@ class Card:
         recipe: how it was made.
         parts: ``localizer`` and, once trained, ``regressor``; the latter alone where whole
             views are taken; ``regional`` for the linear model, and ``regions`` for a network on
-            its squares.
+            its squares; ``nearest`` for an atlas of people; ``localizer`` and ``svr``.
         versions: of what decides the numbers.
         calibration: of its intervals and probabilities; None before it was calibrated.
         validation: figures on the validation patients, see ``scorecard.summary``.
@@ -237,13 +245,14 @@ def check(uri: str) -> Card:
         ModelError: a part is missing or does not match the card.
     """
     card = load_card(uri)
-    if card.recipe.method != "networks":
-        load_regional(uri, card)
-        load_regions(uri, card)
-        return card
-    if not card.recipe.region.whole:
-        load_localizer(uri, card)
-    load_regressor(uri, card)
+    cuts: list[Callable[[str, Card], object]] = [] if card.recipe.region.whole else [load_localizer]
+    loads: dict[str, list[Callable[[str, Card], object]]] = {
+        "networks": [*cuts, load_regressor],
+        "svr": [load_localizer, load_svr],
+        "nearest": [load_nearest],
+    }
+    for load in loads.get(card.recipe.method, [load_regional, load_regions]):
+        load(uri, card)
     return card
 
 
@@ -263,10 +272,24 @@ def load_regressor(uri: str, card: Card) -> Regressor:
 
 def load_regional(uri: str, card: Card) -> Reader:
     """Load the linear model; see ``_tensors`` for what is checked."""
+    return _whole(uri, card, "regional", Reader.from_tensors)
+
+
+def load_nearest(uri: str, card: Card) -> Atlas:
+    """Load the atlas of people; see ``_tensors`` for what is checked."""
+    return _whole(uri, card, "nearest", Atlas.from_tensors)
+
+
+def load_svr(uri: str, card: Card) -> Vectors:
+    """Load the support vectors; see ``_tensors`` for what is checked."""
+    return _whole(uri, card, "svr", Vectors.from_tensors)
+
+
+def _whole(uri: str, card: Card, name: str, build: Callable[[dict[str, Tensor]], P]) -> P:
     try:
-        return Reader.from_tensors(_tensors(uri, card, "regional"))
+        return build(_tensors(uri, card, name))
     except (KeyError, RuntimeError, ValueError) as error:
-        raise ModelError(f"regional.safetensors in {uri} is not whole: {error}") from error
+        raise ModelError(f"{name}.safetensors in {uri} is not whole: {error}") from error
 
 
 def load_regions(uri: str, card: Card) -> Attention | None:
@@ -300,7 +323,7 @@ def _tensors(uri: str, card: Card, name: str) -> dict[str, Tensor]:
         ModelError: the part is missing, or is not the file the card names.
     """
     if name not in card.parts:
-        job = "train" if name in ("regional", "regions") else f"train_{name}"
+        job = JOBS.get(name, "train")
         raise ModelError(f"the model at {uri} has no {name}; run jobs.{job} first")
     weights_uri = storage.join(uri, f"{name}.safetensors")
     if not storage.exists(weights_uri):

@@ -7,7 +7,7 @@ input.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from typing import Any
 
 import numpy as np
 import torch
@@ -22,7 +22,8 @@ from bae.method.heatmap import class_heatmap, to_byte_scale
 from bae.method.networks import Localizer, Regressor
 from bae.method.prediction import LocalizedView, Prediction
 from bae.method.regional.attention import Attention, weigh
-from bae.method.regional.reader import Reader, Seen, read
+from bae.method.regional.bodies import Bodies, Seen
+from bae.method.regional.reader import Reader
 from bae.recipes import Recipe, with_margin
 from bae.scan import SEX_CODE, Box, Scan, View
 
@@ -31,14 +32,6 @@ def chosen_views(scan: Scan, recipe: Recipe) -> tuple[View, ...]:
     """Return the views that the recipe asks for; all of them where none has that name."""
     named = tuple(v for v in scan.views if recipe.region.views in ("both", v.name))
     return named or scan.views
-
-
-@contextmanager
-def _inference(device: str) -> Iterator[None]:
-    """Run without gradients, matrix products in bf16 where the hardware has it."""
-    half = hardware.has_bf16(device)
-    with torch.inference_mode(), torch.autocast(device, torch.bfloat16, enabled=half):
-        yield
 
 
 def localize(
@@ -57,7 +50,7 @@ def localize(
     shown = [body.only_body(view.counts) if alone else view.counts for view in views]
     greys = [image.window(image.to_tensor(counts, device), recipe.windowing) for counts in shown]
     if localizer is not None:
-        with _inference(device):
+        with hardware.inference(device):
             return localize_windowed(localizer, recipe, views, greys)
     return [
         LocalizedView(
@@ -173,6 +166,13 @@ class Predictor:
             ModelError: a part is missing or does not match the card.
         """
         card = model.load_card(uri)
+        if card.recipe.method == "svr":
+            from bae.method.baselines.svr import SupportVectors  # which is a Predictor itself
+
+            parts = (model.load_localizer(uri, card), model.load_svr(uri, card))
+            return SupportVectors(*parts, card, device or hardware.best_device())
+        if card.recipe.method == "nearest":
+            return Regional(model.load_nearest(uri, card), card)
         if card.recipe.method != "networks":
             return Regional(model.load_regional(uri, card), card, model.load_regions(uri, card))
         return cls(
@@ -199,7 +199,7 @@ class Predictor:
             [SEX_CODE[s.sex] for s, own in zip(scans, inputs, strict=True) for _ in own],
             device=self.device,
         )
-        with _inference(self.device):
+        with hardware.inference(self.device):
             stacked = torch.stack([picture for own in inputs for picture in own])
             seen = self.fast_regressor.look(stacked)
             ages = self.fast_regressor.answer(seen.pooled_NF, male_N).tolist()
@@ -225,9 +225,14 @@ class Predictor:
         answers: list[tuple[float, NDArray[np.float32]]],
     ) -> Prediction:
         """Make one prediction of the views' answers: each an age, and those of the ensemble."""
-        ages = [age for age, _ in answers]
-        age = float(np.mean(ages))
         spread = float(np.std(np.mean([ensemble for _, ensemble in answers], axis=0), ddof=1))
+        return self._prediction(scan, found, [age for age, _ in answers], spread)
+
+    def _prediction(
+        self, scan: Scan, found: Sequence[LocalizedView], ages: Sequence[float], spread: float
+    ) -> Prediction:
+        """Make one prediction of the views' ages."""
+        age = float(np.mean(ages))
         low, high = self._interval(age, spread, scan)
         flags = self._flags(scan, found)
         probabilities = np.mean([f.probabilities for f in found], axis=0)
@@ -267,12 +272,12 @@ class Predictor:
 class Regional(Predictor):
     """The linear model on registered uptake, and the network that reads the squares it chooses.
 
-    See ``bae.method.regional``. Recipe ``regional`` has no network.
+    See ``bae.method.regional``. Recipe ``regional`` has no network, nor has an atlas of people.
     """
 
     def __init__(
         self,
-        reader: Reader,
+        reader: Bodies[Any],
         card: model.Card,
         network: Attention | None = None,
         precision: str | None = None,
@@ -293,7 +298,7 @@ class Regional(Predictor):
             views = [chosen_views(scan, self.recipe) for scan in scans]
             region = self.recipe.region
             seen = [
-                read(self.reader, scan, own, region) for scan, own in zip(scans, views, strict=True)
+                self.reader.read(scan, own, region) for scan, own in zip(scans, views, strict=True)
             ]
             if self.fast_network is not None:
                 seen = weigh(self.fast_network, self.recipe, scans, views, seen)
@@ -306,6 +311,7 @@ class Regional(Predictor):
 
     def randomised(self, seed: int) -> Iterator[tuple[str, Regional]]:
         """Yield a model of the same templates whose slopes are random: it has learned nothing."""
+        assert isinstance(self.reader, Reader)
         yield "slopes", Regional(self.reader.randomised(seed), self.card, self.network)
 
     def _said(self, scan: Scan, seen: Seen) -> Prediction:

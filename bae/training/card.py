@@ -76,14 +76,19 @@ def _told(value: object) -> object:
     return FEW if value is None else value
 
 
-TITLES = {"regional": "linear model", "regions": "network of several regions"}
+TITLES = {
+    "regional": "linear model",
+    "regions": "network of several regions",
+    "nearest": "atlas of people",
+    "svr": "support vector regression",
+}
 """What a part is called where its name does not say it."""
 
 
 def _validation(card: Card) -> str:
     found, recipe = card.validation, card.recipe
-    # a linear model has no epochs
-    chose = recipe.method != "regional" and recipe.fit_regressor.keep == "best"
+    # what is no network has no epochs
+    chose = recipe.method not in ("regional", "nearest") and recipe.fit_regressor.keep == "best"
     measures = {name: Estimate(**value) for name, value in found["metrics"].items()}
     rows = [(METRICS[name], value.text()) for name, value in measures.items()]
     always = "always saying the training mean: mean absolute error, years"

@@ -25,13 +25,15 @@ def seconds(recipe: recipes.Recipe, scans: int, cores: int) -> float:
     """
     own = _tasks(recipe)
     reading = scans * READ_SECONDS * (len(own) + 1)
-    linear = scans * LINEAR_SECONDS if recipe.method != "networks" else 0.0
+    linear = 0.0 if recipe.in_two_steps else scans * LINEAR_SECONDS
     return reading + linear + sum(_network(task, scans, cores) for task in own)
 
 
 def _tasks(recipe: recipes.Recipe) -> list[tasks.Task]:
     if recipe.reads_squares:
         return [tasks.regions(recipe)]
+    if recipe.method == "svr":
+        return [tasks.localizer(recipe)]
     if recipe.method != "networks":
         return []
     last = tasks.regressor(recipe)

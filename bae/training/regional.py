@@ -1,5 +1,7 @@
 """Train the linear model, then the network on its squares: scans table in, a model out.
 
+The atlas of people is made of the same sheets.
+
 The linear model has no epochs: what takes time is reading the archive, and its sheets are kept
 beside the tables as samples of networks are. What follows the fit, the calibration and the card,
 is ``run``'s.
@@ -8,7 +10,7 @@ is ``run``'s.
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import pyarrow as pa
@@ -20,7 +22,9 @@ from bae.archive.intake import Decoded
 from bae.errors import UseError, after_writing
 from bae.evaluation import scorecard
 from bae.method import hardware, model, weights
+from bae.method.baselines import nearest
 from bae.method.regional import reader
+from bae.method.regional.bodies import Bodies
 from bae.method.regional.frame import FRAME, MARGIN, SHEET, lay
 from bae.pipeline import kept, resources
 from bae.pipeline.parts import OnPart
@@ -94,9 +98,9 @@ def plan(
         UseError: the recipe has a localizer, there are no scans to train on, or ImageNet
             weights cannot be had.
     """
-    if recipe.method == "networks":
+    if recipe.in_two_steps:
         raise UseError(
-            f"recipe {recipe.name} has two networks; run jobs.train_localizer, then "
+            f"recipe {recipe.name} is trained in two steps; run jobs.train_localizer, then "
             "jobs.train_regressor"
         )
     scans = {s: kept.training_scans(tables_uri, recipe, s) for s in ("train", "validation")}
@@ -129,7 +133,7 @@ def train(
     if planned.recipe.reads_squares:
         resources.gpus_for_training(workers, gpus)
     with after_writing():
-        card, linear = _linear(planned, on_samples, on_scored)
+        card, linear = _bodies(planned, on_samples, on_scored)
         if not planned.recipe.reads_squares:
             return card
         network = run.Plan(
@@ -145,7 +149,7 @@ def train(
         return run.train(network, workers, gpus, on_samples, on_epoch, on_scored)
 
 
-def _linear(
+def _bodies(
     planned: Plan, on_samples: OnPart, on_scored: OnPart
 ) -> tuple[model.Card, dict[str, float]]:
     """Read the scans' sheets and learn; return the card, and answers out of fold by scan."""
@@ -161,7 +165,10 @@ def _linear(
     ages = np.array(rows["age_years"].to_pylist(), float)
     male = np.array([SEX_CODE[sex] for sex in rows["sex"].to_pylist()])
     hardware.use_cores(1)  # small matrices: two threads wait for each other more than they help
-    learned, held_out = reader.fit(sheets, male, ages, rows["patient_key"].to_pylist())
+    atlas = planned.recipe.method == "nearest"
+    fit: Callable[..., tuple[Bodies[Any], NDArray[np.float64]]]
+    fit = nearest.fit if atlas else reader.fit
+    learned, held_out = fit(sheets, male, ages, rows["patient_key"].to_pylist())
     facts = {
         "metrics": {"held_out_mae_years": float(np.abs(held_out - ages).mean())},
         "fit": {"seconds": round(time.monotonic() - start, 1), "device": "cpu"},
@@ -169,7 +176,7 @@ def _linear(
     alone = not planned.recipe.reads_squares
     answers = dict(zip(rows["scan_id"].to_pylist(), held_out.tolist(), strict=True))
     made = run.Made(
-        name="regional",
+        name="nearest" if atlas else "regional",
         tensors=learned.tensors(),
         facts=facts,
         completes=alone,

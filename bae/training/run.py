@@ -84,9 +84,17 @@ def plan(
 
 
 def _card(task: Task, model_uri: str) -> model.Card:
-    recipe = task.recipe
     if not task.needs:
-        return model.Card(recipe=recipe, parts={})
+        return model.Card(recipe=task.recipe, parts={})
+    return with_localizer(task.recipe, model_uri)
+
+
+def with_localizer(recipe: recipes.Recipe, model_uri: str) -> model.Card:
+    """Return a card of the recipe with the localizer of a model folder, and nothing else.
+
+    Raises:
+        ModelError: there is no localizer, or one of another recipe.
+    """
     card = model.load_card(model_uri)
     model.load_localizer(model_uri, card)  # hash checked before hours of work
     for section in ("windowing", "localizer", "region"):

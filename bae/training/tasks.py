@@ -91,8 +91,8 @@ class Task:
         return (self.pictures, *recipes.with_margin(self.size, self.fit.box_jitter))
 
 
-def _require_networks(recipe: recipes.Recipe) -> None:
-    if recipe.method != "networks":
+def _require_two_steps(recipe: recipes.Recipe) -> None:
+    if not recipe.in_two_steps:
         raise UseError(f"recipe {recipe.name} is trained by one command; run jobs.train")
 
 
@@ -102,7 +102,7 @@ def localizer(recipe: recipes.Recipe) -> Task:
     Raises:
         UseError: the recipe has no localizer.
     """
-    _require_networks(recipe)
+    _require_two_steps(recipe)
     if recipe.region.whole:
         raise UseError(
             f"recipe {recipe.name} takes whole views and has no localizer; run "
@@ -129,7 +129,7 @@ def regressor(recipe: recipes.Recipe) -> Task:
     Raises:
         UseError: the recipe has no regressor.
     """
-    _require_networks(recipe)
+    _require_two_steps(recipe)
     return Task(
         name="regressor",
         recipe=recipe,

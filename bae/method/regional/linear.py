@@ -33,32 +33,22 @@ SEX_SLOPE = 1.0
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Linear:
-    """A fitted model; all arrays are float32.
+class Columns:
+    """What one view's log uptake is in a cohort; all arrays are float32.
 
     Attributes:
         mean_J, spread_J: of the columns in the cohort; the spread makes their variances sum to 1.
         trust_J: 0 to 1; columns of noise weigh little, see ``uptake.agreement``.
-        slope_J: years per unit of a standardised column.
-        by_sex_J: what is added to the slope for men, and taken away for women.
         components_QJ: principal directions of the standardised columns, of the length of
             their standard deviation.
         rest: variance of a column that they leave, mean.
-        sex_years: added for men, taken away for women.
-        years: the answer for a mean scan of unknown sex.
-        error_years: root mean square error on patients left out.
     """
 
     mean_J: Floats32
     spread_J: Floats32
     trust_J: Floats32
-    slope_J: Floats32
-    by_sex_J: Floats32
     components_QJ: Floats32
     rest: float
-    sex_years: float
-    years: float
-    error_years: float
 
     def standard(self, columns_NJ: Floats32) -> Floats32:
         """Return standardised columns, times their trust, what is NaN filled in."""
@@ -84,16 +74,40 @@ class Linear:
             standard_NJ[np.ix_(rows_M[some], missing_J)] = scores_MQ @ missing_QJ
         return standard_NJ
 
-    def account(self, columns_NJ: Floats32, male_N: Floats) -> Floats32:
-        """Return (N, J) years that each column adds to ``years``, without sex's own part."""
-        sign_N1 = _sign(male_N)[:, None].astype(np.float32)
-        return self.standard(columns_NJ) * (self.slope_J + sign_N1 * self.by_sex_J)
-
     def unlike(self, columns_1J: Floats32) -> float:
         """Return how unlike the cohort a scan is, unitless: about 1 for a usual one."""
         scale = len(self.mean_J) / np.mean(self.trust_J**2)
         away = float(np.sqrt(np.mean(self.standard(columns_1J) ** 2) * scale))
         return away + float(np.isnan(columns_1J).mean())
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Linear(Columns):
+    """A fitted model; all arrays are float32.
+
+    Attributes:
+        slope_J: years per unit of a standardised column.
+        by_sex_J: what is added to the slope for men, and taken away for women.
+        sex_years: added for men, taken away for women.
+        years: the answer for a mean scan of unknown sex.
+        error_years: root mean square error on patients left out.
+    """
+
+    slope_J: Floats32
+    by_sex_J: Floats32
+    sex_years: float
+    years: float
+    error_years: float
+
+    @property
+    def mean_years(self) -> float:
+        """Return the answer where nothing is known of a scan."""
+        return self.years
+
+    def account(self, columns_NJ: Floats32, male_N: Floats) -> Floats32:
+        """Return (N, J) years that each column adds to ``years``, without sex's own part."""
+        sign_N1 = _sign(male_N)[:, None].astype(np.float32)
+        return self.standard(columns_NJ) * (self.slope_J + sign_N1 * self.by_sex_J)
 
     def predict(self, columns_NJ: Floats32, male_N: Floats) -> Floats:
         """Return (N,) years.
@@ -120,10 +134,36 @@ def fit(
         male_N: 0 women, 1 men, NaN unknown.
         years_N: ages.
         patients: of the scans; those of one patient are never on both sides of a fold.
-        trust_J: see ``Linear``; all alike by default.
+        trust_J: see ``Columns``; all alike by default.
 
     Returns:
         The model, and the (N,) answers of models that did not see the scan's patient.
+    """
+    own, filled_NJ, inner_NN = describe(columns_NJ, trust_J)
+    sign_N = _sign(male_N)
+    both_NN = np.outer(sign_N, sign_N)
+    size = float(inner_NN.diagonal().mean())
+    products_NN = inner_NN * (1 + SEX_PRODUCTS * both_NN) + SEX_SLOPE * size * both_NN
+    penalty, held_out_N = _chosen(products_NN, years_N, patients)
+    weight_N, years = _solved(products_NN, years_N, penalty)
+    model = Linear(
+        **vars(own),
+        slope_J=(weight_N @ filled_NJ).astype(np.float32),
+        by_sex_J=(SEX_PRODUCTS * (weight_N * sign_N) @ filled_NJ).astype(np.float32),
+        sex_years=float(SEX_SLOPE * size * (weight_N @ sign_N)),
+        years=years,
+        error_years=float(np.sqrt(np.mean((held_out_N - years_N) ** 2))),
+    )
+    return model, held_out_N
+
+
+def describe(
+    columns_NJ: Floats32, trust_J: Floats32 | None = None
+) -> tuple[Columns, Floats32, Floats]:
+    """Learn what a cohort's columns are; see ``fit`` for the arguments.
+
+    Returns:
+        That, the (N, J) columns standardised and filled in, and the (N, N) products of scans.
     """
     mean_J, spread_J = _moments(columns_NJ)
     trust_J = np.ones_like(mean_J) if trust_J is None else np.maximum(trust_J, LEAST_TRUST)
@@ -136,33 +176,14 @@ def fit(
     share_N = holes_NJ.mean(axis=1)
     whole_N = share_N <= np.median(share_N)
     components_QJ, rest = _components(filled_NJ[whole_N], inner_NN[np.ix_(whole_N, whole_N)])
-    if holes_NJ.any():
-        filler = Linear(
-            mean_J=mean_J, spread_J=spread_J, trust_J=trust_J, slope_J=mean_J, by_sex_J=mean_J,
-            components_QJ=components_QJ, rest=rest, sex_years=0.0, years=0.0, error_years=0.0,
-        )  # fmt: skip
-        # these components stay the model's: it is fitted to what it will itself fill in
-        filled_NJ = filler.standard(columns_NJ)
-        inner_NN = (filled_NJ @ filled_NJ.T).astype(float)
-    sign_N = _sign(male_N)
-    both_NN = np.outer(sign_N, sign_N)
-    size = float(inner_NN.diagonal().mean())
-    products_NN = inner_NN * (1 + SEX_PRODUCTS * both_NN) + SEX_SLOPE * size * both_NN
-    penalty, held_out_N = _chosen(products_NN, years_N, patients)
-    weight_N, years = _solved(products_NN, years_N, penalty)
-    model = Linear(
-        mean_J=mean_J,
-        spread_J=spread_J,
-        trust_J=trust_J,
-        slope_J=(weight_N @ filled_NJ).astype(np.float32),
-        by_sex_J=(SEX_PRODUCTS * (weight_N * sign_N) @ filled_NJ).astype(np.float32),
-        components_QJ=components_QJ,
-        rest=rest,
-        sex_years=float(SEX_SLOPE * size * (weight_N @ sign_N)),
-        years=years,
-        error_years=float(np.sqrt(np.mean((held_out_N - years_N) ** 2))),
+    found = Columns(
+        mean_J=mean_J, spread_J=spread_J, trust_J=trust_J, components_QJ=components_QJ, rest=rest
     )
-    return model, held_out_N
+    if holes_NJ.any():
+        # these components stay the model's: it is fitted to what it will itself fill in
+        filled_NJ = found.standard(columns_NJ)
+        inner_NN = (filled_NJ @ filled_NJ.T).astype(float)
+    return found, filled_NJ, inner_NN
 
 
 def _sign(male_N: Floats) -> Floats:

@@ -10,11 +10,8 @@ view, V, U rows and columns of a sheet or of a view's map.
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, fields, replace
-from itertools import compress
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -23,29 +20,29 @@ from torch import Tensor
 
 from bae.method.heatmap import to_byte_scale
 from bae.method.prediction import LocalizedView
-from bae.method.regional import choose, linear, uptake
-from bae.method.regional.frame import Sheet, blurred, body_coordinates, lay, size_mm, stack
+from bae.method.regional import bodies, choose, linear, uptake
+from bae.method.regional.bodies import KINDS, Bodies, Seen, Sheets, whole
+from bae.method.regional.frame import Sheet, blurred, body_coordinates, lay, size_mm
 from bae.method.regional.places import place_name
-from bae.method.regional.template import Registered, Template, learn, onto_view, to_frame
+from bae.method.regional.template import Registered, onto_view, to_frame
 from bae.recipes import Region
-from bae.scan import ANTERIOR, POSTERIOR, SEX_CODE, UNKNOWN, Box, Scan, View
+from bae.scan import ANTERIOR, SEX_CODE, Box, Scan, View
 
-KINDS = (ANTERIOR, POSTERIOR)
-TEMPLATE_VIEWS = 200
-"""A mean body needs no more of each kind."""
+__all__ = ["KINDS", "Reader", "Seen", "fit", "read"]
+
 RANDOM_CELLS = 4.0
 """Blur of random slopes: independent ones would average to the same heat everywhere."""
 MAP = (128, 32)
 """Rows and columns of a view's heat map."""
+COLD = np.zeros((1, 1), np.uint8)
+"""Of a second view of a kind, which has no part in the answer."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Reader:
+class Reader(Bodies[linear.Linear]):
     """Of each kind of view that it knows: a template, and what log uptake on it says about age."""
 
-    templates: Mapping[str, Template]
-    bodies: Mapping[str, Tensor]
-    models: Mapping[str, linear.Linear]
+    model_type = linear.Linear
 
     def importance(self, kind: str, male: float) -> Tensor:
         """Return (Y, X) of a view: how much a usual change of uptake there moves the answer."""
@@ -66,121 +63,19 @@ class Reader:
             models[kind] = replace(model, slope_J=slope_J, by_sex_J=0 * slope_J, trust_J=every)
         return replace(self, models=models)
 
-    def tensors(self) -> dict[str, Tensor]:
-        """Return all that the model is, for a safetensors file."""
-        found = {}
-        for kind, model in self.models.items():
-            found[f"{kind}_mean"] = self.templates[kind].mean_PYX
-            found[f"{kind}_body"] = self.bodies[kind].to(torch.uint8)
-            for each in fields(linear.Linear):
-                found[f"{kind}_{each.name}"] = torch.as_tensor(getattr(model, each.name))
-        return found
-
-    @classmethod
-    def from_tensors(cls, tensors: Mapping[str, Tensor]) -> Reader:
-        """Rebuild a reader.
-
-        Raises:
-            KeyError, RuntimeError: a tensor is missing or of another shape.
-        """
-        kinds = [kind for kind in KINDS if f"{kind}_mean" in tensors]
-        if not kinds:
-            raise KeyError("no view's template")
-        return cls(
-            templates={kind: Template(tensors[f"{kind}_mean"]) for kind in kinds},
-            bodies={kind: tensors[f"{kind}_body"].bool() for kind in kinds},
-            models={kind: _linear(tensors, kind) for kind in kinds},
-        )
-
-    def weights(self, kinds: Collection[str]) -> dict[str, float]:
-        """Return the share of each view's answer in a scan's: the surer view has the larger."""
-        trust = {kind: 1.0 / max(self.models[kind].error_years, 0.1) ** 2 for kind in kinds}
-        return {kind: one / sum(trust.values()) for kind, one in trust.items()}
-
-
-def _linear(tensors: Mapping[str, Tensor], kind: str) -> linear.Linear:
-    plain = {each.name: tensors[f"{kind}_{each.name}"].numpy() for each in fields(linear.Linear)}
-    numbers: dict[str, Any] = {n: v if v.ndim else float(v) for n, v in plain.items()}
-    return linear.Linear(**numbers)
+    def read(self, scan: Scan, views: Sequence[View], region: Region) -> Seen:
+        """Read the age from a scan; see the function ``read``."""
+        return read(self, scan, views, region)
 
 
 def fit(
-    sheets: Mapping[str, Sequence[NDArray[np.float32] | None]],
+    sheets: Sheets,
     male_N: NDArray[np.float64],
     years_N: NDArray[np.float64],
     patients: Sequence[str],
 ) -> tuple[Reader, NDArray[np.float64]]:
-    """Learn templates and the model.
-
-    Args:
-        sheets: of each kind, one ``Sheet.density_VU`` a scan, None where there is no such view.
-        male_N: 0 women, 1 men, NaN unknown.
-        years_N: ages.
-        patients: of the scans.
-
-    Returns:
-        The reader, and the (N,) answers of models that did not see the scan's patient.
-    """
-    templates: dict[str, Template] = {}
-    bodies: dict[str, Tensor] = {}
-    models: dict[str, linear.Linear] = {}
-    answers: dict[str, NDArray[np.float64]] = {}
-    for kind in KINDS:
-        there = np.array([sheet is not None for sheet in sheets[kind]])
-        own = [sheet for sheet in sheets[kind] if sheet is not None]
-        if not own:
-            continue
-        step = -(-len(own) // TEMPLATE_VIEWS)
-        template = learn(torch.from_numpy(np.stack(own[::step])))[0]
-        templates[kind], bodies[kind] = template, uptake.body_half(template.mean_PYX[0])
-        sides_2NJ = _all_sides(template, bodies[kind], own)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # a mean of nothing is what NaN stands for
-            columns_NJ = np.nanmean(sides_2NJ, axis=0)
-        models[kind], held_out = linear.fit(
-            columns_NJ,
-            male_N[there],
-            years_N[there],
-            list(compress(patients, there)),
-            uptake.agreement(*sides_2NJ),
-        )
-        answers[kind] = np.full(len(years_N), np.nan)
-        answers[kind][there] = held_out
-    reader = Reader(templates=templates, bodies=bodies, models=models)
-    share = reader.weights(answers)
-    weight_KN = np.stack([share[kind] * ~np.isnan(own) for kind, own in answers.items()])
-    years_KN = np.nan_to_num(np.stack(list(answers.values())))
-    return reader, (weight_KN * years_KN).sum(axis=0) / weight_KN.sum(axis=0)
-
-
-def _all_sides(
-    template: Template, body_YH: Tensor, sheets: Sequence[NDArray[np.float32]]
-) -> NDArray[np.float32]:
-    """Return (2, N, J) of one kind of view."""
-    sides = []
-    for at in range(0, len(sheets), 64):
-        stacked = torch.from_numpy(np.stack(sheets[at : at + 64]))
-        sides.append(uptake.sides(template.register(stacked).density_NYX, body_YH).numpy())
-    return np.concatenate(sides, axis=1)
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Seen:
-    """What the reader says of one scan; see ``Prediction``.
-
-    Attributes:
-        years: the answer.
-        spread: how unlike the cohort the scan is, unitless: about 1 for a usual one.
-        view_years: what each view says alone.
-        views: one for each view that was asked about.
-        kinds: of each view, what it was read as; None for a second one of its kind.
-    """
-
-    years: float
-    spread: float
-    view_years: tuple[float, ...]
-    views: tuple[LocalizedView, ...]
-    kinds: tuple[str | None, ...]
+    """Learn templates and the model; see ``bodies.fit``."""
+    return bodies.fit(Reader, linear.fit, sheets, male_N, years_N, patients)
 
 
 def read(reader: Reader, scan: Scan, views: Sequence[View], region: Region) -> Seen:
@@ -193,7 +88,7 @@ def read(reader: Reader, scan: Scan, views: Sequence[View], region: Region) -> S
         region: how many regions of what size to name.
     """
     sheets = [lay(view.counts, scan.pixel_mm) for view in views]
-    placed = _placed(reader, views, sheets)
+    placed = reader.place(views, sheets)
     male = np.array([SEX_CODE[scan.sex]])
     share = reader.weights(placed)
     alone: dict[str, float] = {}
@@ -201,7 +96,7 @@ def read(reader: Reader, scan: Scan, views: Sequence[View], region: Region) -> S
     found: list[LocalizedView | None] = [None] * len(views)
     for kind, (i, registered) in placed.items():
         model, body_YH = reader.models[kind], reader.bodies[kind]
-        columns_1J = uptake.features(registered.density_NYX, body_YH).numpy()
+        columns_1J = reader.columns(kind, registered)
         alone[kind] = float(model.predict(columns_1J, male)[0])
         spread += share[kind] * model.unlike(columns_1J)
         account_J = torch.from_numpy(model.account(columns_1J, male)[0])
@@ -209,33 +104,17 @@ def read(reader: Reader, scan: Scan, views: Sequence[View], region: Region) -> S
         years_YX = share[kind] * uptake.onto_body(account_J, body_YH)
         found[i] = _view(views[i], kind, sheets[i], registered, heat_YX, years_YX, scan, region)
     kind_of = {i: kind for kind, (i, _) in placed.items()}
-    shown = [_none(view) if one is None else one for view, one in zip(views, found, strict=True)]
-    mean_years = float(np.mean([model.years for model in reader.models.values()]))
+    shown = [
+        replace(whole(view, 0.0), heat=COLD) if one is None else one
+        for view, one in zip(views, found, strict=True)
+    ]
     return Seen(
-        years=sum(share[kind] * own for kind, own in alone.items()) if alone else mean_years,
+        years=reader.together(alone),
         spread=spread,
         view_years=tuple(alone[kind] for kind in sorted(alone, key=lambda k: placed[k][0])),
         views=tuple(_weighed(shown)),
         kinds=tuple(kind_of.get(i) for i in range(len(views))),
     )
-
-
-Placed = dict[str, tuple[int, Registered]]
-"""Kind to the view that shows it, by number, on the frame."""
-
-
-def _placed(reader: Reader, views: Sequence[View], sheets: Sequence[Sheet]) -> Placed:
-    """Bring each view onto its template, one of unknown name onto the free one that fits best."""
-    found: Placed = {}
-    known_first = sorted(range(len(views)), key=lambda i: views[i].name == UNKNOWN)
-    for i in known_first:
-        free = [kind for kind in reader.models if kind not in found]
-        wanted = [kind for kind in free if views[i].name in (kind, UNKNOWN)]
-        tried = {kind: reader.templates[kind].register(stack([sheets[i]])) for kind in wanted}
-        if tried:
-            kind = min(tried, key=lambda k: float(tried[k].misfit_N[0]))
-            found[kind] = (i, tried[kind])
-    return found
 
 
 def _view(
@@ -295,17 +174,6 @@ def _named(
         replace(box, crown_sole=down, midline=side * right, name=place_name(down, side * right))
         for box, (down, right) in zip(boxes, places, strict=True)
     ]
-
-
-def _none(view: View) -> LocalizedView:
-    """Return what is said of a view that has no part in the answer: a second one of its kind."""
-    rows, columns = view.counts.shape
-    return LocalizedView(
-        view=view.name,
-        heat=np.zeros((1, 1), np.uint8),
-        boxes=[Box(0, 0, columns, rows, 1.0, weight=0.0)],
-        grey=torch.empty(0, 0),
-    )
 
 
 def _weighed(views: Sequence[LocalizedView]) -> list[LocalizedView]:
