@@ -176,24 +176,23 @@ def best() -> Recipe:
     return replace(small_regions(), name="best", method="stack")
 
 
-def _baseline(trunk: str, multiple_inputs: bool, full: bool) -> Recipe:
-    """Return one of Table 1's other methods: the whole view at 250 x 750, no localizer.
+def _whole_view(full: bool, parts: str = "whole", **changes: Any) -> Recipe:
+    """Return a method that reads a view, or the body in it, without a localizer.
 
-    Head and sex branch are the proposed method's, so that the trunks are compared and
-    not their heads. ``full`` is the paper's size; else the size of ``small``.
+    Head and sex branch are the proposed method's, so that what reads pictures is compared and
+    not the heads.
+
+    Args:
+        full: at the paper's size, 250 x 750; else at that of ``small``.
+        parts: ``Region.parts``.
+        changes: fields of the regressor.
     """
     base = paper() if full else small()
+    size = {"width": 250, "height": 750} if full else {"width": 80, "height": 240}
     return replace(
         base,
-        region=Region(parts="whole"),
-        regressor=replace(
-            base.regressor,
-            trunk=trunk,
-            width=250 if full else 80,
-            height=750 if full else 240,
-            pair=multiple_inputs,
-            loss="mean_variance" if multiple_inputs else "squared",
-        ),
+        region=Region(parts=parts),
+        regressor=replace(base.regressor, **(size | changes)),
         fit_regressor=replace(
             base.fit_regressor,
             box_jitter=0.0,  # there is no box
@@ -202,39 +201,43 @@ def _baseline(trunk: str, multiple_inputs: bool, full: bool) -> Recipe:
     )
 
 
-def _beside(trunk: str, parts: str, changes: dict[str, Any], full: bool) -> Recipe:
-    """Return a method that the paper names beside its own (``bae/method/PAPER.md``).
-
-    Args:
-        trunk: at full size; the small one is named after it.
-        parts: ``whole`` views or the ``body`` alone.
-        changes: fields of the regressor, at both sizes.
-        full: see ``_baseline``.
-    """
-    base = _baseline(trunk if full else f"small_{trunk}", False, full)
-    return replace(base, region=Region(parts=parts), regressor=replace(base.regressor, **changes))
-
-
-_LENET5 = {"trunk": "lenet5", "weights": "none", "width": 32, "height": 32, "hidden_neurons": 84}
-_BESIDE: dict[str, tuple[str, str, dict[str, Any]]] = {
-    "lenet5": ("lenet5", "whole", _LENET5),
-    "googlenet": ("googlenet", "whole", {"network": "auxiliary"}),
-    "bonet": ("bonet", "whole", {"weights": "none"}),
-    "caffenet": ("alexnet", "whole", {}),
-    "caffenet_regions": ("alexnet", "body", {"network": "by_region"}),
-    "lee": ("googlenet", "body", {"network": "auxiliary", "loss": "classes"}),
+_WHOLE_VIEWS: dict[str, dict[str, Any]] = {
+    # Table 1's other methods
+    "vgg19": {"trunk": "vgg19"},
+    "resnet50": {"trunk": "resnet50"},
+    "xception": {"trunk": "xception"},
+    "multi_input_vgg16": {"trunk": "vgg16", "pair": True, "loss": "mean_variance"},
+    # those of references [16] to [22], and Chen et al. 2020: see bae/method/PAPER.md
+    "lenet5": {
+        "trunk": "lenet5", "weights": "none", "width": 32, "height": 32, "hidden_neurons": 84,
+    },
+    "googlenet": {"trunk": "googlenet", "network": "auxiliary"},
+    "bonet": {"trunk": "bonet", "weights": "none"},
+    "caffenet": {"trunk": "alexnet"},
+    "caffenet_regions": {"trunk": "alexnet", "network": "by_region", "parts": "body"},
+    "lee": {"trunk": "googlenet", "network": "auxiliary", "loss": "classes", "parts": "body"},
+    "attention_mil": {"trunk": "resnet50", "network": "instances", "width": 512, "height": 1536},
+    "ra_cnn": {"trunk": "vgg19", "network": "zooming", "width": 448, "height": 1344},
+    "chen": {
+        "trunk": "xception", "network": "iterated", "loss": "distribution",
+        "width": 384, "height": 1152,
+    },
+}  # fmt: skip
+"""Name to ``Region.parts`` and fields of the regressor at full size."""
+_SMALL_SIZE: dict[str, dict[str, Any]] = {
+    "lenet5": {"trunk": "lenet5", "width": 32, "height": 32},
+    "attention_mil": {"trunk": "small_resnet10", "width": 192, "height": 576},
+    "ra_cnn": {"width": 128, "height": 384},
+    "chen": {"trunk": "small_resnet10", "width": 128, "height": 384},
 }
-"""Methods named beside the paper's own: trunk, region and changes, see ``_beside``."""
+"""Where the small form is not the full one with the trunk's small form at 80 x 240."""
 
 
-def _twice(network: str, trunk: str, width: int, full: bool, loss: str) -> Recipe:
-    """Return a method that looks at a view twice (``bae.method.baselines``), no localizer.
-
-    The finer look has so many columns and thrice the rows; the coarse one half of each.
-    """
-    base = _baseline(trunk, False, full)
-    changed = replace(base.regressor, network=network, loss=loss, width=width, height=3 * width)
-    return replace(base, regressor=changed)
+def _smaller(name: str) -> dict[str, Any]:
+    """Return the same fields of a method's small form."""
+    full = _WHOLE_VIEWS[name]
+    usual = {"trunk": f"small_{full['trunk']}", "width": 80, "height": 240}
+    return full | usual | _SMALL_SIZE.get(name, {})
 
 
 def small_pretrained() -> Recipe:
@@ -242,11 +245,10 @@ def small_pretrained() -> Recipe:
 
     Its input is a multiple of 32 each way: EfficientNet-lite0 halves it five times.
     """
-    base = _baseline("efficientnet_lite0", False, False)
+    base = _whole_view(False, trunk="efficientnet_lite0", weights="imagenet", width=64, height=192)
     return replace(
         base,
         name="small_pretrained",
-        regressor=replace(base.regressor, weights="imagenet", width=64, height=192),
         fit_regressor=replace(base.fit_regressor, epochs=6, least_steps=300),
     )
 
@@ -259,31 +261,15 @@ def _without_sex(build: Callable[[], Recipe]) -> Recipe:
 
 def _named() -> dict[str, Callable[[], Recipe]]:
     """Return the methods by name: those of papers also at the small size, and without sex."""
-    methods: dict[str, Callable[[], Recipe]] = {"paper": paper, "small": small}
-    methods |= {"svr": svr, "small_svr": small_svr}
-    for name, trunk, multiple_inputs in (
-        ("vgg19", "vgg19", False),
-        ("resnet50", "resnet50", False),
-        ("xception", "xception", False),
-        ("multi_input_vgg16", "vgg16", True),
-    ):
-        methods[name] = partial(_baseline, trunk, multiple_inputs, True)
-        methods[f"small_{name}"] = partial(_baseline, f"small_{trunk}", multiple_inputs, False)
-    for name, choices in _BESIDE.items():
-        methods[name] = partial(_beside, *choices, True)
-        methods[f"small_{name}"] = partial(_beside, *choices, False)
-    for name, network, loss, trunk, size, small_trunk, small_size in (
-        # references [21] and [22] of the paper; Chen et al. 2020
-        ("attention_mil", "instances", "squared", "resnet50", 512, "small_resnet10", 192),
-        ("ra_cnn", "zooming", "squared", "vgg19", 448, "small_vgg19", 128),
-        ("chen", "iterated", "distribution", "xception", 384, "small_resnet10", 128),
-    ):
-        methods[name] = partial(_twice, network, trunk, size, True, loss)
-        methods[f"small_{name}"] = partial(_twice, network, small_trunk, small_size, False, loss)
+    methods: dict[str, Callable[[], Recipe]]
+    methods = {"paper": paper, "small": small, "svr": svr, "small_svr": small_svr}
+    for name, fields in _WHOLE_VIEWS.items():
+        methods[name] = partial(_whole_view, True, **fields)
+        methods[f"small_{name}"] = partial(_whole_view, False, **_smaller(name))
     without = {f"{name}_without_sex": partial(_without_sex, m) for name, m in methods.items()}
     bodies = {"regional": regional, "regions": regions, "small_regions": small_regions}
-    bodies |= {"atlas_nn": atlas_nn}
-    return methods | without | {"small_pretrained": small_pretrained} | bodies | {"best": best}
+    others = {"atlas_nn": atlas_nn, "small_pretrained": small_pretrained, "best": best}
+    return methods | without | bodies | others
 
 
 RECIPES: dict[str, Callable[[], Recipe]] = _named()
@@ -291,19 +277,11 @@ RECIPES: dict[str, Callable[[], Recipe]] = _named()
 
 
 def compared(small: bool) -> list[str]:
-    """Return the recipes of ``jobs.table_one``, the proposed method first.
-
-    Args:
-        small: the forms for two CPU cores; those of one size are among both.
-    """
-    first = "small" if small else "paper"
-    own = [n for n in RECIPES if n.startswith("small_") == small and n not in ("small", "paper")]
-    both = [n for n in ONE_SIZE if n not in own]
+    """Return the recipes of ``jobs.table_one`` at one size, the proposed method first."""
+    own = [name for name in RECIPES if name.startswith("small") == small and name not in ONE_SIZE]
     left_out = ("small_pretrained",)  # its weights are an extra
-    return [
-        first,
-        *(n for n in own + both if not n.endswith("_without_sex") and n not in left_out),
-    ]
+    with_sex = [n for n in own if not n.endswith("_without_sex") and n not in left_out]
+    return [*with_sex, *ONE_SIZE]
 
 
 ONE_SIZE = ("atlas_nn", "regional", "best")

@@ -42,7 +42,7 @@ def trained(name: str, tables: str, home: str, folder: str, most: int | None = N
         return uri
     flags = ["--tables", tables, "--recipe", name]
     flags += [] if most is None else ["--most", str(most)]
-    if recipe.method in TWO_STEPS and not recipe.region.whole:
+    if recipe.in_two_steps and not recipe.region.whole:
         shared = storage.join(home, f"localizer-{_digest(recipe, most)}")
         if not _done(shared):
             step(train_localizer.main, *flags, "--model", shared)
@@ -50,18 +50,10 @@ def trained(name: str, tables: str, home: str, folder: str, most: int | None = N
         if not storage.exists(storage.join(uri, model.CARD)):
             trained_on.copy(shared, uri, "localizer")
             model.copy(shared, uri, model.load_card(shared))
-    step(last_job(recipe), *flags, "--model", uri)
+    last = train_regressor.main if recipe.in_two_steps else train.main
+    step(last, *flags, "--model", uri)
     _mark(uri)
     return uri
-
-
-TWO_STEPS = ("networks", "svr")
-"""Methods of ``jobs.train_localizer`` and ``jobs.train_regressor``; ``jobs.train`` has the rest."""
-
-
-def last_job(recipe: recipes.Recipe) -> Callable[[Sequence[str]], int]:
-    """Return the job that makes a model of a recipe whole."""
-    return train_regressor.main if recipe.method in TWO_STEPS else train.main
 
 
 def _digest(recipe: recipes.Recipe, most: int | None) -> str:
