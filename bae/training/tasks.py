@@ -206,7 +206,7 @@ def _age_loss(loss: YearLoss, network: nn.Module, batch: Batch) -> Tensor:
 
 RANK_MARGIN = 0.05
 """By so much, in standard deviations of age, an answer shall err less than the one before it
-(Fu, Zheng and Mei 2017, Eq. 5, who rank probabilities of the right class by 0.05)."""
+(the pairwise ranking loss of Fu, Zheng and Mei 2017, there of the right class's probabilities)."""
 
 
 def _regressor(network: nn.Module) -> Regressor:
