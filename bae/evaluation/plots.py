@@ -200,8 +200,11 @@ def _ages(outcomes: pa.Table) -> tuple[Floats, Floats]:
 
 
 def _public(scans: pa.Table) -> Floats:
+    return public_ages(scorecard.floats(scans, "age_years"))
+
+
+def public_ages(ages: Floats) -> Floats:
     """Return ages as ``cohort/`` has them: to a tenth of a year, over 89 as 90."""
-    ages = scorecard.floats(scans, "age_years")
     told = np.where(ages > settings.OLDEST_YEARS, settings.TOP_CODED_YEARS, ages)
     return np.asarray(np.round(told, 1), dtype=np.float64)
 

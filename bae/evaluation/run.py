@@ -20,7 +20,7 @@ from bae.errors import UseError
 from bae.evaluation import metrics, pages, plots, repeatability, ridge, scorecard, trained_on
 from bae.evaluation.metrics import Estimate
 from bae.evaluation.pages import Output, Row
-from bae.evaluation.regions import examine
+from bae.evaluation.regions import examine, uptake_by_age
 from bae.evaluation.table_one import MEAN, RIDGE, Method, paired_tests, table_one
 from bae.method import model
 from bae.method.predictor import Predictor
@@ -121,6 +121,7 @@ def evaluate(planned: Plan, on_part: OnPart) -> list[Row]:
         facts = describe(method, planned.edges, out)
         facts["regions"] = show_regions(planned.tables_uri, method, out)
         facts["figures"] += facts["regions"]
+        facts["figures"] += show_uptake(planned, method, out, on_part)
         per_model.append((method, facts))
     out.page("evaluation.md", _summary(planned, table, tests, repeated, per_model))
     return table
@@ -233,6 +234,25 @@ def show_regions(tables_uri: str, method: Method, out: Output) -> list[str]:
     return list(seen.figures)
 
 
+def show_uptake(planned: Plan, method: Method, out: Output, on_part: OnPart) -> list[str]:
+    """Write how uptake follows age on the mean bodies of a model; return the figure's name.
+
+    It is of all splits: no answer of the model is in it. A model without a linear part has none.
+    """
+    if "regional" not in method.card.parts:
+        return []
+    everyone = pa.concat_tables(planned.scans.values(), promote_options="default")
+    some = kept.at_most(everyone, uptake_by_age.MOST_SCANS)
+    found = uptake_by_age.of_cohort(planned.tables_uri, method.uri, some, on_part)
+    trends = uptake_by_age.trends(some, found)
+    figure, rows = uptake_by_age.figure(trends), uptake_by_age.table(trends)
+    if figure is None:
+        return []
+    out.figure(f"{method.folder}/uptake_by_age", figure)
+    out.table(f"{method.folder}/uptake_by_age", rows, pages.page_of(rows))
+    return ["uptake_by_age"]
+
+
 def _summary(
     planned: Plan,
     table: Sequence[Row],
@@ -293,6 +313,9 @@ def _model_page(method: Method, facts: Row) -> str:
         lines.append(f"- [Is the region right?]({method.folder}/regions.md)")
     if "atlas_by_region" in facts["regions"]:
         lines.append(f"- [What each place weighs]({method.folder}/by_region.md)")
+    if "uptake_by_age" in facts["figures"]:
+        link = f"[How uptake follows age]({method.folder}/uptake_by_age.md)"
+        lines.append(f"- {link}, % in ten years, over soft tissue, in all splits.")
     shown = [
         f"![{name.replace('_', ' ')}]({method.folder}/{name}.png)\n"
         f"[PDF]({method.folder}/{name}.pdf)"

@@ -7,6 +7,7 @@ Shape suffixes: N scans, Y, X rows and columns of the frame, H half the columns,
 of a view.
 """
 
+from collections.abc import Sequence
 from itertools import pairwise
 
 import numpy as np
@@ -51,16 +52,25 @@ def sides(density_NYX: Tensor, body_YH: Tensor) -> Tensor:
         density_NYX: views of one kind on the frame.
         body_YH: see ``body_half``; J is three times its cells.
     """
-    held_NYX = (~density_NYX.isnan()).float()
-    relative_NYX = density_NYX.nan_to_num().clamp_min(0) / body_level(density_NYX)[:, None, None]
-    logs = []
-    for scale in SCALES:
-        share_NYX = blurred(held_NYX, scale)
-        log_NYX = (blurred(relative_NYX, scale) / share_NYX.clamp_min(0.5) + FAINTEST).log()
-        logs.append(log_NYX.masked_fill(share_NYX < 0.5, torch.nan))
+    logs = log_uptake(density_NYX, SCALES)
     bands = [(fine - coarse) for fine, coarse in pairwise(logs)]
     both = [torch.stack([band[..., :HALF], band.flip(-1)[..., :HALF]]) for band in bands]
     return torch.cat([band_2NYH[:, :, body_YH] for band_2NYH in both], dim=2)
+
+
+def log_uptake(density_NYX: Tensor, scales: Sequence[float]) -> list[Tensor]:
+    """Return (N, Y, X) for each blur in cells: logarithm of counts in units of the body's mean.
+
+    NaN where a view shows less than half of what the blur takes in.
+    """
+    held_NYX = (~density_NYX.isnan()).float()
+    relative_NYX = density_NYX.nan_to_num().clamp_min(0) / body_level(density_NYX)[:, None, None]
+    logs = []
+    for scale in scales:
+        share_NYX = blurred(held_NYX, scale)
+        log_NYX = (blurred(relative_NYX, scale) / share_NYX.clamp_min(0.5) + FAINTEST).log()
+        logs.append(log_NYX.masked_fill(share_NYX < 0.5, torch.nan))
+    return logs
 
 
 def agreement(one_NJ: NDArray[np.float32], two_NJ: NDArray[np.float32]) -> NDArray[np.float32]:
