@@ -25,7 +25,7 @@ def few_draws(monkeypatch: pytest.MonkeyPatch) -> None:
 def _body() -> torch.Tensor:
     """Half a body: a broad band down the frame."""
     body_YH = torch.zeros(FRAME[0], HALF, dtype=torch.bool)
-    body_YH[12:220, 12:] = True
+    body_YH[12:220, 22:] = True  # narrower than its hands would lie
     return body_YH
 
 
@@ -54,7 +54,7 @@ def test_a_planted_slope_is_found_in_its_place_and_sex() -> None:
         view[place] *= 3 * np.exp(-0.012 * (age - 55) * sex + 0.03 * rng.standard_normal())
         views.append(view * rng.uniform(0.5, 2.0))  # dose and camera are no uptake
     log_NP = uptake_by_age.measured(torch.stack(views), body_YH)
-    assert log_NP[:, KNEES] == pytest.approx(np.zeros(len(ages)), abs=0.02)  # its edge
+    assert log_NP[:, KNEES] == pytest.approx(np.zeros(len(ages)), abs=0.03)  # its edge
     assert np.isnan(log_NP[:, NAMES.index("hands")]).all()  # this body has none
     found = uptake_by_age.trends(scans, {ANTERIOR: log_NP})
     rows = {(row["region"], row["sex"]): row for row in uptake_by_age.table(found)}
