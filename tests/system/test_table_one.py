@@ -29,7 +29,7 @@ def test_one_command_trains_tests_and_goes_on(
         monkeypatch.setitem(recipes.RECIPES, name, build)
     archive, out = tmp_path / "phantoms", tmp_path / "out"
     code, said = place.job(
-        "phantom", "--archive", str(archive), "--scans", "90", "--matrix", "32x128"
+        "phantom", "--archive", str(archive), "--scans", "90", "--matrix", "64x256"
     )
     assert code == 0, said
     flags = ["--archive", str(archive), "--out", str(out), "--methods"]
