@@ -28,7 +28,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--archive", required=True, metavar="URI", help="where the objects are")
     parser.add_argument("--out", required=True, metavar="URI", help="of everything that is made")
     parser.add_argument(
-        "--methods", metavar="NAME,NAME", help="recipes; all of the size without this flag"
+        "--methods",
+        metavar="NAME,NAME",
+        help="recipes (default: all of the size); the others are compared with the first",
     )
     parser.add_argument(
         "--small", action="store_true", help="the forms that two CPU cores train, not the full size"
@@ -96,7 +98,7 @@ def _write(out: str, tables: str, models: Sequence[str], proposed: str) -> None:
     spent = {method.uri: costs.costs(method.uri, few) for method in methods}
     rows = table_one.with_costs(rows, tests, methods, spent, proposed)
     output = pages.Output(out)
-    page = pages.table_one_page(rows, pages.COSTS)
+    page = pages.table_one_page(rows, pages.costs_of(proposed))
     output.table("table_one", rows, page)
     output.table("tests", tests, pages.page_of(tests))
     print(
