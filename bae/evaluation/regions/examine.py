@@ -84,6 +84,8 @@ def examine(tables_uri: str, predictor: Predictor, outcomes: pa.Table) -> Region
 @torch.inference_mode()
 def _shows_heat(predictor: Predictor) -> bool:
     """Say whether a regressor of whole views tells where it looks; a black picture is enough."""
+    if predictor.recipe.method != "networks":
+        return False
     config = predictor.recipe.regressor
     size = (1, 2 if config.pair else 1, config.height, config.width)
     return predictor.regressor.look(torch.zeros(size, device=predictor.device)).heat_NVU is not None
