@@ -36,7 +36,7 @@ Floats32 = NDArray[np.float32]
 
 MOST_SCANS = 2000
 """Learned from at most: products of all views with all others are kept in memory, thrice."""
-COSTS = (1.0, 3.0, 10.0, 30.0, 100.0)
+COSTS = (1.0, 3.0, 10.0, 30.0, 100.0, 300.0)
 """Tried: C, the most years that one support vector may add."""
 GAMMAS = (0.1, 0.3, 1.0, 3.0)
 """Tried, over the number of columns: 1 is a width of the views' usual distance, about."""
