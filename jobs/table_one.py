@@ -1,13 +1,14 @@
 """Every method that the paper stands on, trained and tested on the same scans, in one table."""
 
 import argparse
-import os
 import sys
 from collections.abc import Sequence
 
 from bae import environment, recipes, storage
 from bae.errors import BaeError, RunError
 from bae.evaluation import costs, pages, run, table_one
+from bae.method import hardware
+from bae.phantom.archive import cohort_of
 from bae.pipeline import kept, reread, session
 from bae.training import estimate
 from jobs import _training, command, index
@@ -74,7 +75,7 @@ def job(options: argparse.Namespace) -> None:
 
 def _estimate(names: Sequence[str], scans: int) -> None:
     """Say how long it will take, before hours of it."""
-    cores = len(os.sched_getaffinity(0))
+    cores = hardware.cores()
     total = 0.0
     print(f"\nabout so many minutes of training, {scans} scans to learn from, {cores} cores:")
     for name in names:
@@ -91,8 +92,8 @@ def _write(out: str, tables: str, models: Sequence[str], proposed: str) -> None:
     methods = run.score(planned, say)
     plain = run.plain_methods(planned, say)
     test = planned.scans["test"]
-    about = run.about_phantoms(test)
-    rows = table_one.table_one(methods, plain, test, about)
+    cohort = cohort_of(test["object_uri"].to_pylist())
+    rows = table_one.table_one(methods, plain, test, cohort.about if cohort else {})
     tests = table_one.paired_tests(methods, plain, test)
     few = [scan for _, scan in reread.scans(tables, test["scan_id"].to_pylist()[:TIMED])]
     spent = {method.uri: costs.costs(method.uri, few) for method in methods}

@@ -15,10 +15,10 @@ from numpy.typing import NDArray
 from bae import recipes
 from bae.archive.intake import Decoded
 from bae.method import image
-from bae.pipeline.kept import KeptStep, answers, cache, digest
+from bae.pipeline.kept import KeptStep, among, answers, cache, digest
 from bae.pipeline.outcomes import FLOATS
 from bae.pipeline.parts import OnPart
-from bae.scan import POSTERIOR, SEX_CODE, Scan
+from bae.scan import POSTERIOR, SEX_CODE
 
 ROWS, COLUMNS = 64, 16
 """Size of a thumbnail, pixels."""
@@ -105,14 +105,12 @@ class Thumbnails(KeptStep):
     def rows(self, items: Sequence[Decoded]) -> pa.Table:
         """Return rows of ``THUMBNAILS``: anterior, then posterior; NaN where a view is missing."""
         rows = []
-        for item in items:
-            if not isinstance(item.outcome, Scan) or item.scan_id not in self.wanted:
-                continue
+        for scan_id, scan in among(items, self.wanted):
             pixels = np.full((2, ROWS, COLUMNS), np.nan)
-            for view in item.outcome.views:
+            for view in scan.views:
                 grey = image.window(image.to_tensor(view.counts), self.windowing)
                 # a view of unknown name counts as anterior, which most single views are
                 place = int(view.name == POSTERIOR)
                 pixels[place] = image.resize(grey, ROWS, COLUMNS).numpy()
-            rows.append({"scan_id": item.scan_id, "pixels": pixels.ravel().tolist()})
+            rows.append({"scan_id": scan_id, "pixels": pixels.ravel().tolist()})
         return pa.Table.from_pylist(rows, schema=THUMBNAILS)

@@ -107,7 +107,7 @@ def evaluate(planned: Plan, on_part: OnPart) -> list[Row]:
     methods = score(planned, on_part)
     plain = plain_methods(planned, on_part)
     cohort = cohort_of(test["object_uri"].to_pylist())
-    table = table_one(methods, plain, test, about_phantoms(test))
+    table = table_one(methods, plain, test, cohort.about if cohort else {})
     out = Output(planned.out_uri)
     out.table("table1", table, pages.table_one_page(table))
     tests = paired_tests(methods, plain, test)
@@ -125,12 +125,6 @@ def evaluate(planned: Plan, on_part: OnPart) -> list[Row]:
         per_model.append((method, facts))
     out.page("evaluation.md", _summary(planned, table, tests, repeated, per_model))
     return table
-
-
-def about_phantoms(test: pa.Table) -> Row:
-    """Return what an archive of phantoms says of itself; nothing for patients."""
-    cohort = cohort_of(test["object_uri"].to_pylist())
-    return cohort.about if cohort else {}
 
 
 def plain_methods(planned: Plan, on_part: OnPart) -> dict[str, Sequence[float]]:

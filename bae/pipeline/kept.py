@@ -14,7 +14,7 @@ import functools
 import hashlib
 import io
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NoReturn
 
@@ -23,11 +23,13 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from bae import recipes, storage
+from bae.archive.intake import Decoded
 from bae.archive.refusals import DECODER_VERSION
 from bae.errors import RunError, UseError
 from bae.pipeline import deaths
 from bae.pipeline.parts import OnPart, PartDone, Reading, Step, run_parts
 from bae.pipeline.rows import killer
+from bae.scan import Scan
 from bae.tables import contract, current, delta, lease, publish
 from bae.tables.runs import divided, open_run
 
@@ -265,6 +267,13 @@ class Cache:
         for folder in old:
             storage.delete(storage.join(root, folder))
         return len(old)
+
+
+def among(items: Sequence[Decoded], wanted: Container[str]) -> Iterator[tuple[str, Scan]]:
+    """Yield scan_id and scan of those wanted; a zip file may hold other scans beside them."""
+    for item in items:
+        if isinstance(item.outcome, Scan) and item.scan_id in wanted:
+            yield item.scan_id, item.outcome
 
 
 @dataclass(kw_only=True, eq=False)

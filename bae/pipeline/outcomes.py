@@ -13,10 +13,9 @@ import pyarrow as pa
 from bae.archive.intake import Decoded
 from bae.method import model
 from bae.method.prediction import Prediction
-from bae.pipeline.kept import KeptStep, answers, cache, digest
+from bae.pipeline.kept import KeptStep, among, answers, cache, digest
 from bae.pipeline.parts import OnPart
 from bae.pipeline.score import Lanes
-from bae.scan import Scan
 
 SCANS = ("scan_id", "patient_key", "sex", "age_years", "manufacturer", "object_uri", "split")
 """What an outcome keeps of the scans table."""
@@ -86,9 +85,8 @@ class Outcomes(KeptStep):
     def rows(self, items: Sequence[Decoded]) -> pa.Table:
         """Return rows of ``OUTCOMES``; a zip file may hold other scans beside those wanted."""
         scans = {
-            item.scan_id: replace(item.outcome, sex=self.sexes[item.scan_id])
-            for item in items
-            if isinstance(item.outcome, Scan) and item.scan_id in self.sexes
+            scan_id: replace(scan, sex=self.sexes[scan_id])
+            for scan_id, scan in among(items, self.sexes)
         }
         found = self.lanes.predict(list(scans.values()))
         rows = [_outcome(*pair) for pair in zip(scans, found, strict=True)]

@@ -28,7 +28,7 @@ from bae.method.regional.bodies import Bodies
 from bae.method.regional.frame import FRAME, MARGIN, SHEET, lay
 from bae.pipeline import kept, resources
 from bae.pipeline.parts import OnPart
-from bae.scan import SEX_CODE, UNKNOWN, Scan
+from bae.scan import SEX_CODE, UNKNOWN
 from bae.training import run, tasks
 
 MOST_SCANS = 3000
@@ -55,15 +55,13 @@ class Sheets(kept.KeptStep):
     def rows(self, items: Sequence[Decoded]) -> pa.Table:
         """Return rows of ``SHEETS``; a view of unknown name counts as anterior, if that is free."""
         rows = []
-        for item in items:
-            if not isinstance(item.outcome, Scan) or item.scan_id not in self.wanted:
-                continue
-            row: dict[str, object] = {"scan_id": item.scan_id}
-            for view in sorted(item.outcome.views, key=lambda v: v.name == UNKNOWN):
+        for scan_id, scan in kept.among(items, self.wanted):
+            row: dict[str, object] = {"scan_id": scan_id}
+            for view in sorted(scan.views, key=lambda v: v.name == UNKNOWN):
                 free = [kind for kind in reader.KINDS if kind not in row]
                 kind = view.name if view.name != UNKNOWN else next(iter(free), "")
                 if kind in free:
-                    density = lay(view.counts, item.outcome.pixel_mm).density_VU
+                    density = lay(view.counts, scan.pixel_mm).density_VU
                     row[kind] = density.astype(np.float16).tobytes()
             rows.append(row)
         return pa.Table.from_pylist(rows, schema=SHEETS)

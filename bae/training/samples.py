@@ -145,13 +145,11 @@ class Samples(kept.KeptStep):
     def rows(self, items: Sequence[Decoded]) -> pa.Table:
         """Return rows of ``SCHEMA``; a zip file may hold other scans beside those wanted."""
         rows = []
-        for item in items:
-            if item.scan_id not in self.known or not isinstance(item.outcome, Scan):
-                continue
-            age, male, fold = self.known[item.scan_id]
+        for scan_id, scan in kept.among(items, self.known):
+            age, male, fold = self.known[scan_id]
             rows += [
                 {
-                    "scan_id": item.scan_id,
+                    "scan_id": scan_id,
                     "view": name,
                     "male": male,
                     "age_years": age,
@@ -159,7 +157,7 @@ class Samples(kept.KeptStep):
                     "places": places.numpy().tobytes(),
                     "fold": fold,
                 }
-                for name, grey, places in self._inputs(item.outcome)
+                for name, grey, places in self._inputs(scan)
             ]
         return pa.Table.from_pylist(rows, schema=SCHEMA)
 

@@ -28,7 +28,7 @@ from bae.method.networks import Localizer
 from bae.method.predictor import chosen_views
 from bae.pipeline import kept
 from bae.pipeline.parts import OnPart
-from bae.scan import SEX_CODE, Scan
+from bae.scan import SEX_CODE
 from bae.training import run
 
 Floats = NDArray[np.float64]
@@ -77,13 +77,11 @@ class Features(kept.KeptStep):
         """Return rows of ``FEATURES``; a zip file may hold other scans beside those wanted."""
         assert self.network is not None
         rows = []
-        for item in items:
-            if not isinstance(item.outcome, Scan) or item.scan_id not in self.wanted:
-                continue
-            views = chosen_views(item.outcome, self.recipe)
+        for scan_id, scan in kept.among(items, self.wanted):
+            views = chosen_views(scan, self.recipe)
             seen_NF, _ = look(self.network, self.recipe, views, self.device)
             names = [view.name for view in views]
-            rows.append({"scan_id": item.scan_id, "views": names, "features": seen_NF.tobytes()})
+            rows.append({"scan_id": scan_id, "views": names, "features": seen_NF.tobytes()})
         return pa.Table.from_pylist(rows, schema=FEATURES)
 
 

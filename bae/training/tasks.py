@@ -192,7 +192,8 @@ YearLoss = Callable[[Regressor, Tensor, Tensor], Tensor]
 
 def _age_loss(loss: YearLoss, network: nn.Module, batch: Batch) -> Tensor:
     """Add up the losses of all that a network teaches itself, by its shares."""
-    regressor = _regressor(network)
+    regressor = _inner(network)
+    assert isinstance(regressor, Regressor)
     lessons_ANB = network(batch.grey_N1HW, batch.male_N, scores=True).float()
     taught = zip(regressor.shares, lessons_ANB, strict=False)
     total = torch.stack([s * loss(regressor, last_NB, batch.age_N) for s, last_NB in taught]).sum()
@@ -209,9 +210,12 @@ RANK_MARGIN = 0.05
 (the pairwise ranking loss of Fu, Zheng and Mei 2017, there of the right class's probabilities)."""
 
 
-def _regressor(network: nn.Module) -> Regressor:
-    inner = network.module if isinstance(network, nn.parallel.DistributedDataParallel) else network
-    assert isinstance(inner, Regressor)
+def _inner(network: nn.Module) -> nn.Module:
+    """Return the network itself, also where data-parallel training is wrapped round it."""
+    if not isinstance(network, nn.parallel.DistributedDataParallel):
+        return network
+    inner = network.module
+    assert isinstance(inner, nn.Module)
     return inner
 
 
@@ -269,9 +273,7 @@ def _members_loss(network: nn.Module, batch: Batch) -> Tensor:
     """Huber's loss of each member over the scans that it may see, in standard deviations."""
     ages_MN = network(batch.grey_N1HW, batch.places_NCP, batch.male_N, batch.fold_N)
     seen_MN = ~ages_MN.isnan() | batch.age_N.isnan()  # an age that is not finite must be seen
-    # DistributedDataParallel prefixes the names of buffers
-    prefix = "module." if isinstance(network, nn.parallel.DistributedDataParallel) else ""
-    away_MN = (ages_MN - batch.age_N) / network.get_buffer(f"{prefix}spread_years")
+    away_MN = (ages_MN - batch.age_N) / _inner(network).get_buffer("spread_years")
     loss: Tensor = F.smooth_l1_loss(
         away_MN[seen_MN], torch.zeros_like(away_MN[seen_MN]), beta=HUBER
     )

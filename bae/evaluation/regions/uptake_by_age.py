@@ -34,7 +34,7 @@ from bae.method.regional.reader import Reader
 from bae.pipeline import kept
 from bae.pipeline.outcomes import FLOATS
 from bae.pipeline.parts import OnPart
-from bae.scan import FEMALE, MALE, SEX_PLURAL, Scan
+from bae.scan import FEMALE, MALE, SEX_PLURAL
 
 Floats = NDArray[np.float64]
 
@@ -110,13 +110,10 @@ class Uptake(kept.KeptStep):
         """Return rows of ``UPTAKE``; a zip file may hold other scans beside those wanted."""
         assert self.reader is not None
         rows = []
-        for item in items:
-            if not isinstance(item.outcome, Scan) or item.scan_id not in self.wanted:
-                continue
-            views = item.outcome.views
-            sheets = [lay(view.counts, item.outcome.pixel_mm) for view in views]
-            row: dict[str, object] = {"scan_id": item.scan_id}
-            for kind, (_, shown) in self.reader.place(views, sheets).items():
+        for scan_id, scan in kept.among(items, self.wanted):
+            sheets = [lay(view.counts, scan.pixel_mm) for view in scan.views]
+            row: dict[str, object] = {"scan_id": scan_id}
+            for kind, (_, shown) in self.reader.place(scan.views, sheets).items():
                 row[kind] = measured(shown.density_NYX, self.reader.bodies[kind])[0].tolist()
             rows.append(row)
         return pa.Table.from_pylist(rows, schema=UPTAKE)

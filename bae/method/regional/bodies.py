@@ -9,6 +9,7 @@ Shape suffixes: N scans, J columns of a view.
 from __future__ import annotations
 
 import warnings
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, fields
 from itertools import compress
@@ -54,7 +55,7 @@ M = TypeVar("M", bound=Sure)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Bodies(Generic[M]):
+class Bodies(ABC, Generic[M]):
     """Of each kind of view that is known: a template, where its body is, and a model."""
 
     model_type: ClassVar[type]
@@ -120,9 +121,9 @@ class Bodies(Generic[M]):
         found = uptake.features(registered.density_NYX, self.bodies[kind])
         return np.asarray(found.numpy(), np.float32)
 
+    @abstractmethod
     def read(self, scan: Scan, views: Sequence[View], region: Region) -> Seen:
         """Read the age from those views of a scan that count; each reader in its own way."""
-        raise NotImplementedError
 
     def together(self, answers: Mapping[str, float]) -> float:
         """Return a scan's years: the mean of what each kind of view says, by ``weights``."""
