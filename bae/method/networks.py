@@ -18,7 +18,7 @@ class Localizer(nn.Module):
     """Which age group, and the feature maps that say where (Fig. 1 (a), section III)."""
 
     def __init__(self, config: recipes.Localizer) -> None:
-        """Build with random weights; ``bae.method.weights`` brings ImageNet's."""
+        """Build with random weights; ``bae.method.trunks.weights`` brings ImageNet's."""
         super().__init__()
         self.trunk = Trunk(config.trunk)
         self.head = nn.Linear(self.trunk.channels, config.groups)

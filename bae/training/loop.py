@@ -24,9 +24,9 @@ from torch import nn
 
 from bae import storage
 from bae.errors import RunError
-from bae.method import hardware, networks, weights
+from bae.method import hardware, networks
 from bae.method.regional.attention import Attention
-from bae.method.trunks import Trunk
+from bae.method.trunks import Trunk, weights
 from bae.pipeline import resources, session
 from bae.training import fit, samples
 from bae.training.tasks import Task
@@ -43,7 +43,7 @@ class Assignment:
         workers: training processes; the least and the most make it elastic.
         use_gpu: one GPU for each worker.
         max_failures: how often lost workers are replaced before training fails.
-        imagenet: what the trunk starts from, see ``bae.method.weights``; None: random.
+        imagenet: what the trunk starts from, see ``bae.method.trunks.weights``; None: random.
         ages: mean and standard deviation of the training ages in years.
     """
 

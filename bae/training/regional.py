@@ -21,11 +21,12 @@ from bae import recipes, storage
 from bae.archive.intake import Decoded
 from bae.errors import UseError, after_writing
 from bae.evaluation import scorecard
-from bae.method import hardware, model, weights
+from bae.method import hardware, model
 from bae.method.baselines import nearest
 from bae.method.regional import reader
 from bae.method.regional.bodies import Bodies
 from bae.method.regional.frame import FRAME, MARGIN, SHEET, lay
+from bae.method.trunks import weights
 from bae.pipeline import kept, resources
 from bae.pipeline.parts import OnPart
 from bae.scan import SEX_CODE, UNKNOWN
@@ -89,7 +90,7 @@ def plan(
     """Check what is asked for; writes nothing.
 
     Args:
-        weights_uri: see ``bae.method.weights.imagenet``.
+        weights_uri: see ``bae.method.trunks.weights.imagenet``.
         most: scans to learn from at most; no more than ``MOST_SCANS`` in any case.
 
     Raises:

@@ -18,8 +18,9 @@ import torch
 from bae import recipes, storage
 from bae.errors import ModelError, after_writing
 from bae.evaluation import metrics, plots, scorecard, trained_on
-from bae.method import model, weights
+from bae.method import model
 from bae.method.regional.attention import Attention
+from bae.method.trunks import weights
 from bae.pipeline import kept, outcomes, resources
 from bae.pipeline.parts import OnPart, Reading
 from bae.training import loop, samples, stack, trackers
@@ -34,7 +35,7 @@ class Plan:
     Attributes:
         task: which network of which recipe.
         model_uri: the model folder; it holds the part that the task needs.
-        weights_uri: see ``bae.method.weights.imagenet``.
+        weights_uri: see ``bae.method.trunks.weights.imagenet``.
         card: the card to extend: empty, or with the part that the task needs.
         imagenet: what the trunk starts from, None for a random start.
         scans: rows of the scans table for ``train`` and ``validation``.

@@ -19,9 +19,9 @@ from numpy.typing import NDArray
 
 from bae.evaluation import figure3, plots
 from bae.evaluation.panels import RegionPanel
-from bae.method.named_trunks import Deformation, affine
 from bae.method.networks import Regressor
 from bae.method.predictor import Predictor, localize, regressor_inputs
+from bae.method.trunks.named import Deformation, affine
 from bae.phantom import people, scan
 from bae.phantom.limits import PhantomConfig
 from bae.scan import FEMALE, MALE, Box

@@ -12,7 +12,8 @@ import torchvision
 from torch.nn import functional as F
 
 from bae.errors import ModelError
-from bae.method import trunks, weights
+from bae.method import trunks
+from bae.method.trunks import weights
 
 LITE = "efficientnet_lite0"
 

@@ -18,7 +18,8 @@ import torch
 from bae import recipes
 from bae.archive import labels, privacy
 from bae.errors import ModelError
-from bae.method import model, networks, trunks, weights
+from bae.method import model, networks, trunks
+from bae.method.trunks import weights
 from bae.scan import Identity, Scan, View
 from bae.tables import delta, query
 from tests.fakes import rows

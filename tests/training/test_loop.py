@@ -291,7 +291,7 @@ def test_a_store_that_stays_away_is_one_error_and_training_goes_on_when_it_is_ba
 def test_every_member_of_several_regions_starts_from_imagenet() -> None:
     """Each has a trunk of its own, all with the same weights; what follows them is random."""
     from bae import recipes
-    from bae.method import weights
+    from bae.method.trunks import weights
     from bae.training import loop, tasks
 
     words = ["regressor.trunk=efficientnet_lite0", "regressor.weights=imagenet"]

@@ -85,7 +85,7 @@ class Attention(nn.Module):
     """Bags to years: the mean of members that each learned without some of the patients."""
 
     def __init__(self, config: recipes.Regressor) -> None:
-        """Build with random weights; ``bae.method.weights`` brings ImageNet's."""
+        """Build with random weights; ``bae.method.trunks.weights`` brings ImageNet's."""
         super().__init__()
         self.members = nn.ModuleList(Member(config) for _ in range(config.members))
         self.register_buffer("mean_years", torch.tensor(60.0))

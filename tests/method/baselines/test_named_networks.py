@@ -8,9 +8,10 @@ from torch import Tensor, nn
 
 from bae import recipes
 from bae.errors import RecipeError
-from bae.method import baselines, fused, model, named_trunks
+from bae.method import baselines, fused, model
 from bae.method.baselines.by_region import BANDS
 from bae.method.networks import Regressor
+from bae.method.trunks import named
 from bae.training import tasks
 from tests.method.test_fused import _lived_in
 
@@ -61,7 +62,7 @@ def _build(name: str, *changes: str) -> Regressor:
     network = baselines.build(recipes.recipe(name, changes).regressor).eval()
     _lived_in(network)
     for layer in network.modules():
-        if isinstance(layer, named_trunks.Deformation):  # no longer the identity
+        if isinstance(layer, named.Deformation):  # no longer the identity
             nn.init.normal_(layer.change[-1].weight, std=0.1)
         if isinstance(layer, Regressor) and hasattr(layer, "head"):  # ages that lie apart
             nn.init.normal_(layer.head[-1].weight)
@@ -168,7 +169,7 @@ def test_each_reader_sees_its_band_alone_and_the_answer_is_their_mean() -> None:
 
 def test_a_deformation_starts_as_nothing_and_reads_where_it_says() -> None:
     """Half as long an axis reads the middle half, at twice the scale."""
-    layer = named_trunks.Deformation(2)
+    layer = named.Deformation(2)
     rows, columns = torch.arange(8.0), torch.arange(4.0)
     features = torch.stack([rows[:, None].expand(8, 4), columns.expand(8, 4)])[None]
     with torch.inference_mode():

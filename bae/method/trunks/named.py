@@ -1,7 +1,7 @@
 """Trunks of the methods that the paper names beside its own, where no package has them.
 
 Full size: LeNet-5 and BoNet. At a size for CPUs: AlexNet's and GoogLeNet's plans at a quarter of
-the width, with batch norm where the plan has none (see ``trunks``). Sources and departures:
+the width, with batch norm where the plan has none (see ``kinds``). Sources and departures:
 ``bae/method/PAPER.md``.
 
 Shape suffixes: N views or crops, F channels, V rows, U columns of a feature map.

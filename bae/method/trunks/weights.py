@@ -21,7 +21,7 @@ from torch import Tensor
 
 from bae import storage
 from bae.errors import ModelError
-from bae.method import trunks
+from bae.method.trunks.kinds import TRUNKS, Trunk
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,7 +73,7 @@ def imagenet(name: str, wanted: str, mirror_uri: str | None = None) -> dict[str,
         data = _of_package(packaged, mirror_uri)
         state = _loaded(Path(packaged.file).name, data, packaged.sha256)
         return dict(_in_timms_names(state.items()))
-    url = trunks.TRUNKS[name].weights_url
+    url = TRUNKS[name].weights_url
     if url is None:
         raise ModelError(f"trunk {name} has no ImageNet weights; set its weights to none")
     file_name = Path(urlparse(url).path).name
@@ -85,13 +85,13 @@ _AUXILIARY = ("AuxLogits", "aux1", "aux2")
 """Auxiliary classifiers of Inception v3 and GoogLeNet, as torchvision's files name them."""
 
 
-def fill(trunk: trunks.Trunk, name: str, state: dict[str, Tensor]) -> None:
+def fill(trunk: Trunk, name: str, state: dict[str, Tensor]) -> None:
     """Put ImageNet weights into a trunk; those of the classifiers, auxiliary too, are left out.
 
     Raises:
         ModelError: a tensor of the trunk is missing, or one is not known.
     """
-    cut = tuple(f"{child}." for child in (*trunks.TRUNKS[name].cut, *_AUXILIARY))
+    cut = tuple(f"{child}." for child in (*TRUNKS[name].cut, *_AUXILIARY))
     kept = {f"body.{key}": value for key, value in state.items() if not key.startswith(cut)}
     missing, unexpected = trunk.load_state_dict(kept, strict=False)
     if missing or unexpected:

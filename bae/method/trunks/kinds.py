@@ -32,7 +32,7 @@ from torchvision.models.vgg import make_layers
 
 from bae import overrides
 from bae.errors import RecipeError
-from bae.method import named_trunks
+from bae.method.trunks import named
 
 
 def _small_vgg(convolutions: tuple[int, ...]) -> nn.Module:
@@ -108,7 +108,7 @@ class TrunkKind:
         channels: F of the last feature map.
         weights_url: ImageNet weights as torchvision (for Xception: timm) names them,
             the file's SHA-256 in its name; None where there are none, or where a package
-            carries them (``bae.method.weights.PACKAGED``).
+            carries them (``bae.method.trunks.weights.PACKAGED``).
         mean, std: what the weights expect the grey values to be normalised by.
         taps: names and channels of the children whose maps an auxiliary head reads in training
             (``bae.method.baselines.auxiliary``).
@@ -172,8 +172,8 @@ TRUNKS: dict[str, TrunkKind] = {
         std=_HALVES,
         taps=(("inception4a", 512), ("inception4d", 528)),
     ),
-    "lenet5": TrunkKind(named_trunks.lenet5, (), 120),
-    "bonet": TrunkKind(lambda: named_trunks.bonet((96, 256, 512, 1024, 1024)), (), 1024),
+    "lenet5": TrunkKind(named.lenet5, (), 120),
+    "bonet": TrunkKind(lambda: named.bonet((96, 256, 512, 1024, 1024)), (), 1024),
     "small_vgg16": TrunkKind(lambda: _small_vgg((1, 1, 1, 1, 1)), (), 128),
     "small_vgg19": TrunkKind(lambda: _small_vgg((1, 1, 2, 2, 2)), (), 128),
     # ResNet50's four stages with one bottleneck block each, a quarter as wide inside
@@ -182,16 +182,16 @@ TRUNKS: dict[str, TrunkKind] = {
     ),
     "small_xception": TrunkKind(_small_xception, (), 256),
     "small_resnet10": TrunkKind(_small_resnet10, (), 128),
-    "small_alexnet": TrunkKind(named_trunks.small_alexnet, (), 64),
+    "small_alexnet": TrunkKind(named.small_alexnet, (), 64),
     "small_googlenet": TrunkKind(
-        named_trunks.small_googlenet,
+        named.small_googlenet,
         (),
         256,
         mean=_HALVES,
         std=_HALVES,
         taps=(("inception4a", 128), ("inception4d", 132)),
     ),
-    "small_bonet": TrunkKind(lambda: named_trunks.bonet((24, 64, 128, 128, 128), 2), (), 128),
+    "small_bonet": TrunkKind(lambda: named.bonet((24, 64, 128, 128, 128), 2), (), 128),
 }
 
 
