@@ -4,12 +4,16 @@ import argparse
 import contextlib
 import difflib
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 from bae import environment
 from bae.archive import refusals
-from bae.pipeline import monitoring, night, resources, session
-from bae.pipeline.parts import PATIENCE_S, PartDone
+from bae.pipeline import monitoring
+from bae.pipeline.step import PART_GB, PATIENCE_S, PartDone, Resources
 from jobs import command
+
+if TYPE_CHECKING:
+    from bae.pipeline import night
 
 
 def main(
@@ -57,8 +61,8 @@ def main(
         "--object-store-gb",
         type=float,
         metavar="GB",
-        help=f"how much of Ray's object store to use (default: {resources.PART_GB:g} for each "
-        f"CPU, {4 * resources.PART_GB:g} for each model process, and no more than half of it)",
+        help=f"how much of Ray's object store to use (default: {PART_GB:g} for each "
+        f"CPU, {4 * PART_GB:g} for each model process, and no more than half of it)",
     )
     parser.add_argument(
         "--patience",
@@ -69,6 +73,8 @@ def main(
     )
 
     def job(options: argparse.Namespace) -> None:
+        from bae.pipeline import night
+
         request = night.Request(
             archive_uri=options.archive,
             tables_uri=options.tables,
@@ -78,7 +84,7 @@ def main(
             age_decimals=0 if options.whole_years else None,
             max_rejected=options.max_rejected,
             retry_rejected=tuple(options.retry_rejected),
-            resources=resources.Resources(
+            resources=Resources(
                 actors=getattr(options, "actors", 1),
                 gpus=getattr(options, "gpus", 0.0),
                 decode_cpus=options.decode_cpus,
@@ -101,6 +107,8 @@ def main(
             asked = request.resources
             if asked.gpus or asked.decode_cpus or (asked.actors or 1) > 1:
                 # more than any cluster has: whether it is there must be known before all else
+                from bae.pipeline import resources, session
+
                 held.enter_context(session.session())
                 resources.fitted(asked)
             summary = night.run(request, on_start, on_part)
@@ -122,7 +130,7 @@ def _codes(text: str) -> list[str]:
     return codes
 
 
-def _print(request: night.Request, summary: night.Summary) -> None:
+def _print(request: "night.Request", summary: "night.Summary") -> None:
     print(
         f"archive    {request.archive_uri}: {summary.listed} objects, "
         f"{summary.done_before} done before"

@@ -7,8 +7,7 @@ from collections.abc import Callable, Sequence
 
 from bae import recipes, storage
 from bae.errors import RunError
-from bae.evaluation import trained_on
-from bae.method import model
+from bae.method import card
 from jobs import train, train_localizer, train_regressor
 
 DONE = "trained"
@@ -47,7 +46,10 @@ def trained(name: str, tables: str, home: str, folder: str, most: int | None = N
         if not _done(shared):
             step(train_localizer.main, *flags, "--model", shared)
             _mark(shared)
-        if not storage.exists(storage.join(uri, model.CARD)):
+        if not storage.exists(storage.join(uri, card.CARD)):
+            from bae.evaluation import trained_on
+            from bae.method import model
+
             trained_on.copy(shared, uri, "localizer")
             model.copy(shared, uri, model.load_card(shared))
     last = train_regressor.main if recipe.in_two_steps else train.main

@@ -1,19 +1,17 @@
-"""What ``train_localizer`` and ``train_regressor`` share: they differ in the task."""
+"""What ``train_localizer`` and ``train_regressor`` share: they differ in the network."""
 
 import argparse
 from collections.abc import Callable, Sequence
 
 from bae import environment, recipes, storage
-from bae.method import model
-from bae.pipeline import monitoring, session
-from bae.pipeline.parts import PartDone
-from bae.training import run
-from bae.training.tasks import Task
+from bae.method import card
+from bae.pipeline import monitoring
+from bae.pipeline.step import PartDone
 from jobs import command
 
 
-def main(name: str, task: Callable[[recipes.Recipe], Task], argv: Sequence[str] | None) -> int:
-    """Train the network of that name, as the task that a recipe makes says."""
+def main(name: str, argv: Sequence[str] | None) -> int:
+    """Train the network of that name: ``localizer`` or ``regressor``."""
     parser = command.Parser(
         f"train_{name}",
         f"Train the {name} on the scans table and write it to the model folder.",
@@ -23,17 +21,19 @@ def main(name: str, task: Callable[[recipes.Recipe], Task], argv: Sequence[str] 
     add_network_flags(parser)
 
     def job(options: argparse.Namespace) -> None:
+        from bae.pipeline import session
+        from bae.training import run, tasks
+
         environment.check()
         storage.check_writable(options.model)
         recipe = recipes.recipe(options.recipe, options.changes)
         if recipe.method == "svr" and name == "regressor":
             _support_vectors(recipe, options)
             return
-        plan = run.plan(
-            task(recipe), options.tables, options.model, options.weights, most=options.most
-        )
+        task = {"localizer": tasks.localizer, "regressor": tasks.regressor}[name](recipe)
+        plan = run.plan(task, options.tables, options.model, options.weights, most=options.most)
         with session.session():
-            card = run.train(
+            trained = run.train(
                 plan,
                 options.workers,
                 options.gpus,
@@ -41,8 +41,8 @@ def main(name: str, task: Callable[[recipes.Recipe], Task], argv: Sequence[str] 
                 report_epoch,
                 counter("scored", "the validation scans"),
             )
-        done = card.parts[name]
-        print(f"trained the {name} of model {card.model_id}, recipe {recipe.name}")
+        done = trained.parts[name]
+        print(f"trained the {name} of model {trained.model_id}, recipe {recipe.name}")
         print(learned_from(done))
         print(
             f"  {done.fit['epochs']} epochs in {done.fit['seconds']:.0f} s with "
@@ -54,16 +54,17 @@ def main(name: str, task: Callable[[recipes.Recipe], Task], argv: Sequence[str] 
 
 def _support_vectors(recipe: recipes.Recipe, options: argparse.Namespace) -> None:
     """Train what stands in a regressor's place."""
-    from bae.training import svr  # scikit-learn, for this alone
+    from bae.pipeline import session
+    from bae.training import svr
 
     plan = svr.plan(recipe, options.tables, options.model, options.most)
     with session.session():
-        card = svr.train(
+        trained = svr.train(
             plan, counter("prepared", "the archive"), counter("scored", "the validation scans")
         )
-    print(f"trained the support vectors of model {card.model_id}, recipe {recipe.name}")
-    print(learned_from(card.parts["svr"]))
-    print(f"  in {card.parts['svr'].fit['seconds']:.0f} s; written to {options.model}")
+    print(f"trained the support vectors of model {trained.model_id}, recipe {recipe.name}")
+    print(learned_from(trained.parts["svr"]))
+    print(f"  in {trained.parts['svr'].fit['seconds']:.0f} s; written to {options.model}")
 
 
 def add_flags(parser: argparse.ArgumentParser, recipe: str) -> None:
@@ -110,7 +111,7 @@ def add_network_flags(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def learned_from(part: model.Part) -> str:
+def learned_from(part: card.Part) -> str:
     """Return lines that say on how many scans a part learned, and how well."""
     lines = [
         f"  scans      {part.data['train']['scans']} to train on, "

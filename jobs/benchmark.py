@@ -12,11 +12,8 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-import torch
-
 from bae import recipes
 from bae.errors import UseError
-from bae.method import hardware
 from jobs import command
 
 if TYPE_CHECKING:
@@ -95,6 +92,10 @@ def _values(result: night.Result) -> dict[str, Any]:
 
 
 def _device(result: night.Result) -> str:
+    import torch
+
+    from bae.method import hardware
+
     if result.device == "cuda":
         return torch.cuda.get_device_name()
     vectors = torch.backends.cpu.get_cpu_capability()

@@ -9,16 +9,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-import pyarrow.compute as pc
-from pydicom.data import get_testdata_file
-
 from bae import storage
 from bae.archive import privacy
 from bae.errors import RunError, UseError
-from bae.evaluation import figure3
-from bae.evaluation.panels import region_panels, title
-from bae.pipeline import reread, session
-from bae.tables import connect, delta
 from jobs import command, index, phantom, predict, train, train_localizer, train_regressor
 
 
@@ -37,6 +30,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def job(options: argparse.Namespace) -> None:
     """Chain the jobs as a user would on a command line."""
+    from bae.pipeline import session
+
     # phantoms need no secret, and one key gives one split: every demo tells the same story
     os.environ.setdefault(privacy.KEY_VARIABLE, privacy.DEMO)
     storage.check_writable(options.folder)
@@ -96,6 +91,8 @@ def real_scans() -> dict[str, Path]:
     Raises:
         UseError: a package that carries them is not installed.
     """
+    from pydicom.data import get_testdata_file
+
     found = {name: get_testdata_file(name, download=False) for name in REAL_SCANS}
     for name, path in found.items():
         if path is None:
@@ -111,6 +108,13 @@ def add_real_scans(archive_uri: str) -> None:
 
 def draw_real_scan(archive_uri: str, tables_uri: str, target: Path) -> None:
     """Draw the sharp real scan as the paper's Figure 3, from the tables alone."""
+    import pyarrow.compute as pc
+
+    from bae.evaluation import figure3
+    from bae.evaluation.panels import region_panels, title
+    from bae.pipeline import reread
+    from bae.tables import connect, delta
+
     uri = storage.join(storage.normal(archive_uri), "real", REAL_SCANS[0])
     scans = delta.read(tables_uri, "restricted/scans", ["object_uri", "scan_id"])
     found = scans.filter(pc.equal(scans["object_uri"], uri))["scan_id"]
@@ -139,6 +143,8 @@ SHOWN = {
 
 def first_rows(tables_uri: str, rows: int = 3) -> str:
     """Return the first rows of each table as text."""
+    from bae.tables import connect
+
     asked, texts = connect(tables_uri, restricted=True), []
     for name, columns in SHOWN.items():
         # analysts are shown the newest model's rows

@@ -4,7 +4,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from bae.tables import contract, erase, lease
+from bae.tables import contract
 from jobs import command
 
 
@@ -24,6 +24,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _job(options: argparse.Namespace) -> None:
+    from bae.tables import erase, lease
+
     erase.require(options.tables, options.patient)
     with lease.hold(options.tables, "erase") as held:
         erased = erase.erase(options.tables, options.patient, held.check)

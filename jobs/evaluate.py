@@ -6,9 +6,7 @@ from collections.abc import Sequence
 
 from bae import environment, storage
 from bae.errors import after_writing
-from bae.evaluation import run
-from bae.pipeline import session
-from bae.pipeline.parts import PartDone
+from bae.pipeline.step import PartDone
 from jobs import command
 
 
@@ -34,6 +32,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _job(options: argparse.Namespace) -> None:
+    from bae.evaluation import run
+    from bae.pipeline import session
+
     environment.check()
     storage.check_writable(options.out)
     planned = run.plan(options.tables, options.models, options.out)

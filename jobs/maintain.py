@@ -5,7 +5,7 @@ import sys
 from collections.abc import Sequence
 
 from bae.errors import UseError, after_writing
-from bae.tables import contract, delta, lease, maintain, runs
+from bae.tables import contract
 from jobs import command
 
 
@@ -20,9 +20,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--keep-days",
         type=int,
-        default=maintain.KEEP_DAYS,
+        default=contract.KEEP_DAYS,
         metavar="DAYS",
-        help=f"days for which old versions stay readable (default {maintain.KEEP_DAYS}, "
+        help=f"days for which old versions stay readable (default {contract.KEEP_DAYS}, "
         "at least 1)",
     )
     parser.add_argument(
@@ -34,6 +34,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _job(options: argparse.Namespace) -> None:
+    from bae.tables import delta, lease, maintain, runs
+
     if options.keep_days < 1:
         raise UseError("--keep-days must be at least 1: readers of today need today's files")
     if not any(delta.delta(options.tables, name) for name in contract.SCHEMAS):

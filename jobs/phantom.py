@@ -5,9 +5,7 @@ import sys
 import time
 from collections.abc import Sequence
 
-from bae.phantom import PhantomConfig, limits, write
-from bae.phantom.people import OF_WORLD
-from bae.pipeline import monitoring, session
+from bae.pipeline import monitoring
 from jobs import command
 
 
@@ -51,6 +49,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _write(options: argparse.Namespace) -> None:
+    from bae.phantom import PhantomConfig, limits, write
+    from bae.phantom.people import OF_WORLD
+    from bae.pipeline import session
+
     config = PhantomConfig(
         ages=tuple(options.ages) if options.ages else OF_WORLD,
         columns=options.matrix[0] if options.matrix else OF_WORLD,

@@ -5,7 +5,6 @@ import sys
 from collections.abc import Sequence
 
 from bae import storage
-from bae.report.page import build
 from jobs import command
 
 
@@ -27,6 +26,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _job(options: argparse.Namespace) -> None:
+    from bae.report.page import build
+
     storage.check_writable(options.out)
     page = build(options.tables, options.model, options.run).encode()
     storage.write_bytes(options.out, page)

@@ -6,11 +6,6 @@ from collections.abc import Sequence
 
 from bae import environment, recipes, storage
 from bae.errors import BaeError, RunError
-from bae.evaluation import costs, pages, run, table_one
-from bae.method import hardware
-from bae.phantom.archive import cohort_of
-from bae.pipeline import kept, reread, session
-from bae.training import estimate
 from jobs import _training, command, index
 from jobs._trained import step, trained
 
@@ -46,6 +41,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def job(options: argparse.Namespace) -> None:
     """Go through the methods."""
+    from bae.pipeline import kept, session
+
     names = options.methods.split(",") if options.methods else recipes.compared(options.small)
     if options.without_sex:
         names = [twin for name in names for twin in (name, f"{name}_without_sex")]
@@ -75,6 +72,9 @@ def job(options: argparse.Namespace) -> None:
 
 def _estimate(names: Sequence[str], scans: int) -> None:
     """Say how long it will take, before hours of it."""
+    from bae.method import hardware
+    from bae.training import estimate
+
     cores = hardware.cores()
     total = 0.0
     print(f"\nabout so many minutes of training, {scans} scans to learn from, {cores} cores:")
@@ -87,6 +87,10 @@ def _estimate(names: Sequence[str], scans: int) -> None:
 
 def _write(out: str, tables: str, models: Sequence[str], proposed: str) -> None:
     """Evaluate and write the table."""
+    from bae.evaluation import costs, pages, run, table_one
+    from bae.phantom.archive import cohort_of
+    from bae.pipeline import reread
+
     planned = run.plan(tables, models, out)
     say = _training.counter("scored", "the held-out scans")
     methods = run.score(planned, say)

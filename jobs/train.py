@@ -5,8 +5,7 @@ import sys
 from collections.abc import Sequence
 
 from bae import environment, recipes, storage
-from bae.pipeline import monitoring, session
-from bae.training import regional
+from bae.pipeline import monitoring
 from jobs import _training, command
 
 
@@ -23,6 +22,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     _training.add_network_flags(parser)
 
     def job(options: argparse.Namespace) -> None:
+        from bae.pipeline import session
+        from bae.training import regional
+
         environment.check()
         storage.check_writable(options.model)
         recipe = recipes.recipe(options.recipe, options.changes)

@@ -3,13 +3,12 @@
 import sys
 from collections.abc import Sequence
 
-from bae.training import tasks
 from jobs import _training
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the job; see ``--help``."""
-    return _training.main("regressor", tasks.regressor, argv)
+    return _training.main("regressor", argv)
 
 
 if __name__ == "__main__":

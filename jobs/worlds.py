@@ -5,16 +5,16 @@ import json
 import os
 import sys
 from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
 
 from bae import recipes, storage
 from bae.archive import privacy
 from bae.errors import UseError
-from bae.evaluation import run, worlds
-from bae.evaluation.pages import Output, Row
-from bae.phantom.archive import cohort_of
-from bae.pipeline import kept, session
 from jobs import _training, command, index, phantom
 from jobs._trained import step, trained
+
+if TYPE_CHECKING:
+    from bae.evaluation.pages import Row
 
 SPLIT = 0.55
 """At least this share of a world's scans is there to learn from; so many more are made. Seven
@@ -52,6 +52,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def job(options: argparse.Namespace) -> None:
     """Go through worlds, sizes and recipes."""
+    from bae.evaluation import worlds
+    from bae.pipeline import session
+
     names = options.recipes.split(",")
     for name in names:
         recipes.recipe(name)
@@ -74,7 +77,10 @@ def job(options: argparse.Namespace) -> None:
     print(f"written to {options.out}: worlds.md .csv .parquet .png .pdf")
 
 
-def _write(out: str, rows: Sequence[Row]) -> None:
+def _write(out: str, rows: "Sequence[Row]") -> None:
+    from bae.evaluation import worlds
+    from bae.evaluation.pages import Output
+
     output = Output(out)
     output.table("worlds", rows, worlds.page(rows))
     output.figure("worlds", worlds.learning_curves(rows))
@@ -82,8 +88,12 @@ def _write(out: str, rows: Sequence[Row]) -> None:
 
 def _measured(
     options: argparse.Namespace, home: str, world: int, size: int, names: Iterable[str]
-) -> list[Row]:
+) -> "list[Row]":
     """Make the world's archive if it is not there, train what is not trained, and evaluate."""
+    from bae.evaluation import run, worlds
+    from bae.phantom.archive import cohort_of
+    from bae.pipeline import kept
+
     archive, tables = storage.join(home, "archive"), storage.join(home, "tables")
     if not storage.exists(storage.join(tables, "indexed")):
         scans = str(options.scans or round(max(options.sizes) / SPLIT))

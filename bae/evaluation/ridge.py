@@ -17,7 +17,7 @@ from bae.archive.intake import Decoded
 from bae.method import image
 from bae.pipeline.kept import KeptStep, among, answers, cache, digest
 from bae.pipeline.outcomes import FLOATS
-from bae.pipeline.parts import OnPart
+from bae.pipeline.step import OnPart
 from bae.scan import POSTERIOR, SEX_CODE
 
 ROWS, COLUMNS = 64, 16

@@ -26,7 +26,7 @@ from bae.method import model
 from bae.method.predictor import Predictor
 from bae.phantom.archive import Cohort, cohort_of
 from bae.pipeline import kept, outcomes
-from bae.pipeline.parts import OnPart, Reading
+from bae.pipeline.step import OnPart, Reading
 
 NOISE_PAIRS = 16
 """Phantoms that are counted a second time; each costs a second or two."""

@@ -14,7 +14,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy import optimize
 
 Floats = NDArray[np.float64]
 
@@ -271,6 +270,8 @@ def temperature(probabilities: ArrayLike, groups: ArrayLike | None) -> float:
         probabilities: (N, K), rows sum to 1.
         groups: (N,) the true groups.
     """
+    from scipy import optimize  # half a second, which who reads a card does without
+
     raw, true = np.asarray(probabilities, dtype=np.float64), np.asarray(groups, dtype=np.int64)
 
     def surprise(log_temperature: float) -> float:

@@ -30,7 +30,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from bae import storage
 
 if TYPE_CHECKING:
-    from bae.pipeline.parts import PartDone
+    from bae.pipeline.step import PartDone
 
 MOST_DEATHS = 2
 """Workers, or whole jobs, that may die with a part in hand before nobody takes it up again."""

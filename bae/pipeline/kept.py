@@ -27,8 +27,9 @@ from bae.archive.intake import Decoded
 from bae.archive.refusals import DECODER_VERSION
 from bae.errors import RunError, UseError
 from bae.pipeline import deaths
-from bae.pipeline.parts import OnPart, PartDone, Reading, Step, run_parts
+from bae.pipeline.parts import run_parts
 from bae.pipeline.rows import killer
+from bae.pipeline.step import OnPart, PartDone, Reading, Step
 from bae.scan import Scan
 from bae.tables import contract, current, delta, lease, publish
 from bae.tables.runs import divided, open_run

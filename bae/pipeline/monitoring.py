@@ -11,13 +11,15 @@ import os
 import threading
 import time
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import pyarrow as pa
 import pyarrow.compute as pc
-from ray.util.metrics import Counter, Gauge
 
 from bae.errors import BaeError, UseError
-from bae.pipeline import session
+
+if TYPE_CHECKING:  # --help, and a night with nothing new, do without Ray
+    from ray.util.metrics import Counter, Gauge
 
 Job = Callable[[argparse.Namespace], None]
 
@@ -42,13 +44,17 @@ PARTS_LEFT = "bae_parts_left"
 
 
 @functools.cache
-def _counter(name: str) -> Counter:
+def _counter(name: str) -> "Counter":
+    from ray.util.metrics import Counter
+
     description, tags = COUNTERS[name]
     return Counter(name, description, tag_keys=tags)
 
 
 @functools.cache
-def _parts_left() -> Gauge:
+def _parts_left() -> "Gauge":
+    from ray.util.metrics import Gauge
+
     return Gauge(PARTS_LEFT, "parts of the run that are not done")
 
 
@@ -112,6 +118,8 @@ def counted(parser: argparse.ArgumentParser, job: Job) -> Job:
     name = parser.prog.rpartition(".")[2]
 
     def counting(options: argparse.Namespace) -> None:
+        from bae.pipeline import session
+
         with session.session():
             try:
                 job(options)

@@ -1,12 +1,17 @@
-"""One run over an archive: list, compare, read, (score,) publish. Index and nightly job alike."""
+"""One run over an archive: list, compare, read, (score,) publish. Index and nightly job alike.
 
+Neither Ray nor torch is imported before there is something to read: a night with nothing new
+would take three times as long.
+"""
+
+import contextlib
 import functools
 import logging
 import multiprocessing
 import signal
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass, field, replace
@@ -17,11 +22,11 @@ import pyarrow.compute as pc
 from bae import logs, storage
 from bae.archive import inventory, labels, privacy, refusals
 from bae.errors import LabelsError, RunError, StorageError, TooManyRejectedError, after_writing
-from bae.pipeline import deaths, relabel, session
-from bae.pipeline.parts import PATIENCE_S, PartDone, Reading, run_parts
-from bae.pipeline.resources import Resources, fitted
+from bae.method import card
+from bae.pipeline import relabel
 from bae.pipeline.rows import Index, killer
 from bae.pipeline.score import Score
+from bae.pipeline.step import PATIENCE_S, PartDone, Reading, Resources
 from bae.tables import current, delta, lease, publish, runs, settings
 
 log = logging.getLogger(__name__)
@@ -98,7 +103,7 @@ def run(
         TooManyRejectedError: after publishing; the rejects table says why.
     """
     start = time.monotonic()
-    model_id = None if request.model_uri is None else _checked(request.model_uri)
+    model_id = None if request.model_uri is None else card.load_card(request.model_uri).model_id
     key = privacy.load_key()
     reading = Reading.of(request.tables_uri, request.age_decimals, key)
     known = labels.load(request.labels_uri, key) if request.labels_uri else None
@@ -110,15 +115,19 @@ def run(
     )
     if not listing.num_rows:
         raise StorageError(f"the archive {request.archive_uri} holds no objects")
-    with lease.hold(request.tables_uri, "index" if model_id is None else "predict") as held:
+    retry = runs.Retry(
+        transient=refusals.TRANSIENT,
+        asked=request.retry_rejected,
+        decoder_version=refusals.DECODER_VERSION,
+    )
+    job = "index" if model_id is None else "predict"
+    with (
+        _ready(request, listing, model_id, retry),
+        lease.hold(request.tables_uri, job) as held,
+    ):
         settings.keep(request.tables_uri, reading.settings)
         with after_writing():
             _mark(request, listing, held)
-            retry = runs.Retry(
-                transient=refusals.TRANSIENT,
-                asked=request.retry_rejected,
-                decoder_version=refusals.DECODER_VERSION,
-            )
             todo = runs.todo(request.tables_uri, listing, model_id, retry)
             begun = runs.unfinished_of(request.tables_uri, request.archive_uri, model_id)
             if todo.num_rows or begun:
@@ -162,6 +171,10 @@ def _read(
     on_part: Callable[[PartDone], None],
 ) -> runs.Run:
     """Store every part of the run that is left, or of a new one; return the run."""
+    from bae.pipeline import deaths, session
+    from bae.pipeline.parts import run_parts
+    from bae.pipeline.resources import fitted
+
     with session.session():
         taken = fitted(request.resources)
         begun = runs.open_run(
@@ -246,28 +259,46 @@ class _Objects:
         return PartDone(number=number, scans=0, refused=objects.num_rows, seconds=0.0)
 
 
-def _checked(model_uri: str) -> str:
-    """Return the model_id of a model that can be scored with.
+@contextlib.contextmanager
+def _ready(
+    request: Request, listing: pa.Table, model_id: str | None, retry: runs.Retry
+) -> Iterator[None]:
+    """Have what reading takes, where there is something to read: a Ray, and a model that loads.
 
-    It is loaded once here, so that a bad one is refused before anything is written, and in
-    a process of its own: torch would take 0.5 GB of the driver for the whole night.
+    The model is loaded once here, so that a bad one is refused before anything is written, and
+    in a process of its own: torch would take 0.5 GB of the driver for the whole night. Ray starts
+    meanwhile.
     """
-    with ProcessPoolExecutor(
-        1,
-        multiprocessing.get_context("spawn"),
-        signal.signal,
-        (signal.SIGINT, signal.SIG_IGN),  # Ctrl-C is for the driver
-    ) as pool:
-        try:
-            return pool.submit(_load, model_uri).result()
-        except BrokenProcessPool as error:
-            raise RunError("the process that checks the model was killed") from error
+    begun = runs.unfinished_of(request.tables_uri, request.archive_uri, model_id)
+    if not begun and not runs.todo(request.tables_uri, listing, model_id, retry).num_rows:
+        yield
+        return
+    with contextlib.ExitStack() as checking, contextlib.ExitStack() as reading:
+        if request.model_uri is not None:
+            loading = checking.enter_context(
+                ProcessPoolExecutor(
+                    1,
+                    multiprocessing.get_context("spawn"),
+                    signal.signal,
+                    (signal.SIGINT, signal.SIG_IGN),  # Ctrl-C is for the driver
+                )
+            ).submit(_load, request.model_uri)
+        from bae.pipeline import session
+
+        reading.enter_context(session.session())
+        if request.model_uri is not None:
+            try:
+                loading.result()
+            except BrokenProcessPool as error:
+                raise RunError("the process that checks the model was killed") from error
+            checking.close()
+        yield
 
 
-def _load(model_uri: str) -> str:
+def _load(model_uri: str) -> None:
     from bae.method import model  # torch, in the child alone
 
-    return model.check(model_uri).model_id
+    model.check(model_uri)
 
 
 def _check_refused(request: Request, summary: Summary, again: int) -> None:

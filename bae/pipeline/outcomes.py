@@ -14,8 +14,8 @@ from bae.archive.intake import Decoded
 from bae.method import model
 from bae.method.prediction import Prediction
 from bae.pipeline.kept import KeptStep, among, answers, cache, digest
-from bae.pipeline.parts import OnPart
 from bae.pipeline.score import Lanes
+from bae.pipeline.step import OnPart
 
 SCANS = ("scan_id", "patient_key", "sex", "age_years", "manufacturer", "object_uri", "split")
 """What an outcome keeps of the scans table."""

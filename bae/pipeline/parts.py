@@ -17,11 +17,10 @@ import functools
 import pickle
 import socket
 import time
-from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
-from typing import Any, ClassVar, Self
+from dataclasses import asdict
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -32,18 +31,11 @@ from bae import malloc, storage
 from bae.archive import privacy
 from bae.archive.files import bounds
 from bae.archive.intake import Decoded, decode, fetch
-from bae.archive.labels import Labels
 from bae.archive.sandbox import Decoder
-from bae.errors import RunError, UseError
+from bae.errors import RunError
 from bae.pipeline import deaths, monitoring, session
-from bae.pipeline.resources import Resources
+from bae.pipeline.step import PATIENCE_S, PartDone, Reading, Resources, Step
 from bae.scan import Scan
-from bae.tables import contract, settings
-from bae.tables.settings import Settings
-
-PATIENCE_S = 1800.0
-"""Seconds without a finished part before a run counts as stuck: a GPU node may take ten
-minutes to come, and a part takes seconds."""
 
 PARTS_AT_ONCE = 2
 """Parts in the hands of one actor: while the networks have one, another is unpacked or
@@ -51,52 +43,6 @@ stored. Steps are called from as many threads."""
 
 FETCH_THREADS = 8
 """Objects fetched at once by one decode task; S3 answers in about 30 ms, so one is slow."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Reading:
-    """What a decode task needs to know.
-
-    Attributes:
-        settings: which key the pseudonyms are made with, and how patients are told apart.
-        labels: the labels file's content, or None.
-        limit_s: seconds after which a decoder that hangs is stopped.
-    """
-
-    settings: Settings
-    labels: Labels | None = None
-    limit_s: float = 30.0
-
-    @classmethod
-    def of(cls, tables_uri: str, age_decimals: int | None = None, key: bytes | None = None) -> Self:
-        """Return it for some tables, by default with the key that this machine was given.
-
-        Raises:
-            UseError: there is no key, or the tables do not agree; see ``settings.agreed``.
-        """
-        fingerprint = privacy.fingerprint(key or privacy.load_key())
-        made = storage.join(tables_uri, contract.PSEUDONYM_FILE)
-        old = storage.read_or_none(made) if settings.read(tables_uri) is None else None
-        if old is not None and privacy.fingerprint(privacy.checked(old, made)) != fingerprint:
-            raise UseError(
-                f"an earlier version of bae made the key of these tables: set "
-                f"{privacy.KEY_VARIABLE} to the content of {made}"
-            )
-        return cls(settings=settings.agreed(tables_uri, fingerprint, age_decimals))
-
-
-@dataclass(frozen=True, kw_only=True)
-class PartDone:
-    """What one part came to: objects read and refused, and the time its step took.
-
-    ``lost``: its workers died, nothing is stored, and nobody tried it once more.
-    """
-
-    number: int
-    scans: int
-    refused: int
-    seconds: float
-    lost: bool = False
 
 
 _DONE = pa.schema(
@@ -108,32 +54,6 @@ _DONE = pa.schema(
         "lost": pa.bool_(),
     }
 )
-
-OnPart = Callable[[int, PartDone], None]
-"""Called with the number of parts to do and each that is done."""
-
-
-class Step(ABC):
-    """What is made of the decoded scans of a part, and where it is kept.
-
-    The driver builds a step of plain values, and each actor gets a copy of its own. What is
-    heavy or belongs to a process is left to ``load``: the driver needs no torch. Ray Data takes a
-    step for a key, so dataclasses of it say ``eq=False``: they are equal by identity alone.
-    """
-
-    name: ClassVar[str]
-    """Label of its metrics. Dashboards and alerts ask for it: it never changes."""
-
-    def load(self) -> None:  # noqa: B027 - most steps have nothing to load
-        """Load models and set up the process, which is this step's alone; once in an actor."""
-
-    @abstractmethod
-    def rows(self, items: Sequence[Decoded]) -> pa.Table:
-        """Return what to store of one part; called in several threads."""
-
-    @abstractmethod
-    def store(self, number: int, rows: pa.Table) -> None:
-        """Write one part's table as one whole object."""
 
 
 def run_parts(

@@ -1,30 +1,12 @@
 """What to take of a cluster: CPUs, GPUs and room for scans on their way."""
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import ray
 from ray.autoscaler.v2.utils import is_autoscaler_v2
 
 from bae.errors import UseError
-
-PART_GB = 0.08
-"""About what a decoded part takes of the object store (``runs.PART_BYTES``)."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Resources:
-    """What a run over an archive takes of its cluster; None: found from the cluster.
-
-    Attributes:
-        gpus: GPUs for each of them, 0 for the CPU; a share such as 0.5 puts two on one.
-        decode_cpus: parts decoded at once, each on one CPU.
-        object_store_gb: how much of Ray's object store scans on their way may fill.
-    """
-
-    actors: int | None = None
-    gpus: float | None = None
-    decode_cpus: int | None = None
-    object_store_gb: float | None = None
+from bae.pipeline.step import PART_GB, Resources
 
 
 def fitted(wanted: Resources) -> Resources:

@@ -11,7 +11,7 @@ import pyarrow as pa
 from bae.archive.intake import Decoded, Header
 from bae.archive.refusals import REJECT_CODES
 from bae.errors import ScanError
-from bae.pipeline.parts import Step
+from bae.pipeline.step import Step
 from bae.scan import Scan, View
 from bae.tables.contract import STAGED
 from bae.tables.runs import Run

@@ -30,6 +30,8 @@ UNMATCHED_LABELS = "restricted/unmatched-labels.csv"
 EXPORTS = "restricted/dicom"
 """DICOM exports, unless another place is named; erasure does not find them elsewhere. They
 hold names, as their sources do."""
+KEEP_DAYS = 30
+"""Days for which replaced files stay, so that old versions and slow readers still find them."""
 
 _text, _int, _float = pa.string(), pa.int32(), pa.float64()
 _texts, _floats = (pa.list_(pa.field("element", kind)) for kind in (_text, _float))

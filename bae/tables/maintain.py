@@ -18,8 +18,6 @@ from bae import storage
 from bae.errors import LockedError, UseError
 from bae.tables import contract, delta, runs
 
-KEEP_DAYS = 30
-"""Days for which replaced files stay, so that old versions and slow readers still find them."""
 _SMALL_FILES = 8
 """Files per table that are fine; above it they are put together."""
 _FILE_BYTES = 128 * 2**20
@@ -82,7 +80,7 @@ def compact(tables_uri: str, check: Callable[[], None] = no_check) -> dict[str, 
     return changed
 
 
-def vacuum(tables_uri: str, keep_days: int = KEEP_DAYS) -> int:
+def vacuum(tables_uri: str, keep_days: int = contract.KEEP_DAYS) -> int:
     """Delete files that no version of the last ``keep_days`` days needs; return how many.
 
     Also those that no version ever had, which a killed writer leaves: hold the lease.
@@ -102,7 +100,7 @@ def vacuum(tables_uri: str, keep_days: int = KEEP_DAYS) -> int:
     return deleted
 
 
-def drop_abandoned(tables_uri: str, keep_days: int = KEEP_DAYS) -> int:
+def drop_abandoned(tables_uri: str, keep_days: int = contract.KEEP_DAYS) -> int:
     """Delete staging folders that never became a run, or whose run is published; count them."""
     folder = storage.join(storage.normal(tables_uri), contract.STAGING)
     if not storage.exists(folder):

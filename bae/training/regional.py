@@ -28,7 +28,7 @@ from bae.method.regional.bodies import Bodies
 from bae.method.regional.frame import FRAME, MARGIN, SHEET, lay
 from bae.method.trunks import weights
 from bae.pipeline import kept, resources
-from bae.pipeline.parts import OnPart
+from bae.pipeline.step import OnPart
 from bae.scan import SEX_CODE, UNKNOWN
 from bae.training import run, tasks
 

@@ -22,7 +22,7 @@ from bae.method import model
 from bae.method.regional.attention import Attention
 from bae.method.trunks import weights
 from bae.pipeline import kept, outcomes, resources
-from bae.pipeline.parts import OnPart, Reading
+from bae.pipeline.step import OnPart, Reading
 from bae.training import loop, samples, stack, trackers
 from bae.training.card import learning_curve, markdown
 from bae.training.tasks import Task

@@ -28,7 +28,7 @@ from bae.method.regional import bag
 from bae.method.regional.linear import folds
 from bae.method.regional.reader import Reader, read
 from bae.pipeline import kept
-from bae.pipeline.parts import OnPart
+from bae.pipeline.step import OnPart
 from bae.recipes import age_group
 from bae.scan import SEX_CODE, Scan
 from bae.training.tasks import Batch, Task

@@ -27,7 +27,7 @@ from bae.method.baselines.vectors import Vectors, apart, codes, columns, standar
 from bae.method.networks import Localizer
 from bae.method.predictor import chosen_views
 from bae.pipeline import kept
-from bae.pipeline.parts import OnPart
+from bae.pipeline.step import OnPart
 from bae.scan import SEX_CODE
 from bae.training import run
 

@@ -301,13 +301,14 @@ def test_a_part_with_a_hanging_object_is_done_and_its_neighbours_are_read(
     """As a decode task of the job does it: a parser kept busy."""
     from bae import storage
     from bae.pipeline import parts
+    from bae.pipeline.step import Reading
 
     folder = str(tmp_path)
     contents = {"1.dcm": dicoms.scan(), "2.dcm": _endless_header(), "3.dcm": dicoms.real_bytes()}
     for name, data in contents.items():
         storage.write_bytes(storage.join(folder, "archive", name), data)
     listing = storage.list_objects(storage.join(folder, "archive"))
-    reading = replace(parts.Reading.of(storage.join(folder, "tables")), limit_s=1.0)
+    reading = replace(Reading.of(storage.join(folder, "tables")), limit_s=1.0)
     part = parts._decode_part(parts._numbered(0, listing), reading)
     parts._decoder(1.0).close()
     outcomes = [item.outcome for item in parts._unpacked(part)]

@@ -26,8 +26,9 @@ from bae import recipes, storage
 from bae.archive.intake import Decoded
 from bae.bench import meter, night, stages
 from bae.pipeline import parts as pipeline_parts
-from bae.pipeline import resources, session
+from bae.pipeline import session
 from bae.pipeline.rows import Index
+from bae.pipeline.step import Reading, Resources
 from bae.tables import runs
 from tests.fakes import ray_cluster
 
@@ -61,9 +62,9 @@ def _rate(folder: Path, actors: int, gpus_each: int, seconds: float) -> tuple[fl
         time.monotonic()
         for _ in pipeline_parts.run_parts(
             dict.fromkeys(range(parts), objects),
-            pipeline_parts.Reading.of(str(folder)),
+            Reading.of(str(folder)),
             Sleeper(run=run, seconds_per_scan=each),
-            resources=resources.Resources(actors=actors, gpus=0.0),
+            resources=Resources(actors=actors, gpus=0.0),
         )
     ]
     # model processes start one after the other, and end with a few of them idle

@@ -20,9 +20,9 @@ from bae.errors import RunError, UseError
 from bae.evaluation.ridge import Thumbnails
 from bae.pipeline import monitoring, session
 from bae.pipeline.outcomes import Outcomes
-from bae.pipeline.parts import Step
 from bae.pipeline.rows import Index
 from bae.pipeline.score import Score
+from bae.pipeline.step import Step
 from bae.tables import contract
 from bae.training import samples
 from jobs import command

@@ -12,7 +12,7 @@ import ray.data
 
 from bae.errors import RunError, UseError
 from bae.pipeline import resources, session
-from bae.pipeline.resources import Resources
+from bae.pipeline.step import Resources
 
 
 @pytest.fixture

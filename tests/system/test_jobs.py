@@ -4,6 +4,8 @@ import importlib
 import json
 import re
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -265,13 +267,17 @@ def test_tables_hold_what_the_predictor_says(chain: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.ray
-def test_second_night_does_nothing(chain: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """The same command again reads nothing and adds nothing."""
+def test_second_night_does_nothing(chain: Path) -> None:
+    """The same command again reads nothing, adds nothing, and starts neither Ray nor torch."""
     place = str(chain / "tables")
     before = {name: delta.read(place, name).num_rows for name in contract.SCHEMAS}
     flags = ["--archive", str(chain / "archive"), "--tables", place]
-    assert _job("predict", *flags, "--model", str(chain / "model")) == 0
-    assert "nothing to do" in capsys.readouterr().out
+    flags += ["--model", str(chain / "model")]
+    code = f"import sys\nfrom jobs import predict\nassert predict.main({flags}) == 0\n"
+    code += "print('heavy', {'ray', 'torch'} & set(sys.modules))"
+    said = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    assert "nothing to do" in said.stdout
+    assert "heavy set()" in said.stdout
     assert {name: delta.read(place, name).num_rows for name in contract.SCHEMAS} == before
 
 

@@ -141,6 +141,7 @@ def test_a_part_of_zip_files_is_bounded(tmp_path: Path, monkeypatch: pytest.Monk
     """As a decode task does it: what waits in memory, of one zip file and of all together."""
     from bae.archive.files import bounds
     from bae.pipeline import parts
+    from bae.pipeline.step import Reading
 
     monkeypatch.setattr(bounds, "LARGEST_DECODED_BYTES", 2 << 20)
     monkeypatch.setattr(bounds, "LARGEST_PART_BYTES", 3 << 20)
@@ -151,7 +152,7 @@ def test_a_part_of_zip_files_is_bounded(tmp_path: Path, monkeypatch: pytest.Monk
         (archive / name).write_bytes(zipped(*((f"{i}.dcm", scan) for i in range(3))))
     (archive / "3.dcm").write_bytes(scan)
     listing = storage.list_objects(str(archive))
-    reading = replace(parts.Reading.of(str(tmp_path / "tables")), limit_s=30.5)
+    reading = replace(Reading.of(str(tmp_path / "tables")), limit_s=30.5)
     part = parts._decode_part(parts._numbered(0, listing), reading)
     parts._decoder(30.5).close()
     found = {i.object_uri.removeprefix(f"{archive}/"): i.outcome for i in parts._unpacked(part)}

@@ -33,7 +33,7 @@ from bae.method.regional.places import PLACES, both_sides, place_name
 from bae.method.regional.reader import Reader
 from bae.pipeline import kept
 from bae.pipeline.outcomes import FLOATS
-from bae.pipeline.parts import OnPart
+from bae.pipeline.step import OnPart
 from bae.scan import FEMALE, MALE, SEX_PLURAL
 
 Floats = NDArray[np.float64]
