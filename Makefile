@@ -7,12 +7,13 @@ BIN := .venv/bin
 demo: .venv/installed
 	$(BIN)/python -m jobs.demo
 
+# by two processes: a third of the time goes to starting Rays and waiting for what was killed
 test: .venv/installed-test
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
 
 # for the edit loop, under three minutes: no Ray, no S3 server, nothing slow
 test-fast: .venv/installed-test
-	$(BIN)/python -m pytest -m "not (ray or cluster or s3 or slow or chaos)"
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile -m "not (ray or cluster or s3 or slow or chaos)"
 
 # kills workers, a node, the S3 server and the job at random: ten minutes
 chaos: .venv/installed-test
