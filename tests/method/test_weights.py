@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from bae.errors import ModelError
 from bae.method import trunks
-from bae.method.trunks import weights
+from bae.method.trunks import kinds, weights
 
 LITE = "efficientnet_lite0"
 
@@ -152,7 +152,7 @@ def test_pictures_are_scaled_as_the_weights_were_trained(lite: dict[str, torch.T
     Scaled by torchvision's mean and deviation it would be 0 in each channel and explain nothing.
     """
     kind = trunks.TRUNKS[LITE]
-    colour, half = torch.tensor(trunks.IMAGENET_MEAN), torch.tensor(kind.mean)
+    colour, half = torch.tensor(kinds.IMAGENET_MEAN), torch.tensor(kind.mean)
     expected = lite["conv_stem.weight"].sum(dim=(2, 3)) @ ((colour - half) / torch.tensor(kind.std))
     known = lite["bn1.running_mean"]
     assert torch.corrcoef(torch.stack([expected, known]))[0, 1] > 0.95
