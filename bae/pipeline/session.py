@@ -30,6 +30,14 @@ _OURS = re.compile(r"^bae\.errors\.\w+: (.+)$", re.MULTILINE)
 ANSWER_S = 30.0
 """Seconds in which a cluster's head must accept a connection."""
 
+BUSY_MACHINE = {"RAY_worker_niceness": "0", "RAY_worker_register_timeout_seconds": "300"}
+"""What a Ray of our own does otherwise than Ray's defaults, on a machine that others use, too.
+
+With 15 for the first its workers get a thirtieth of a core beside any other process. After 60
+seconds, the default of the second, a worker that is slow to start is given up and never replaced:
+the job then waits for ever.
+"""
+
 LEFT_THREADS_S = 2.0
 """Most seconds that a failed session waits for threads that Ray Data has left behind."""
 
@@ -60,8 +68,8 @@ def session() -> Iterator[None]:
         os.environ.pop(environment.ADDRESS, None)  # empty: Ray's own processes would read it
         if folder := environment.folder():
             options["_temp_dir"] = folder
-        # Ray's own 15 leaves workers a thirtieth of a core beside any other process of this machine
-        os.environ.setdefault("RAY_worker_niceness", "0")
+        for name, value in BUSY_MACHINE.items():
+            os.environ.setdefault(name, value)  # Ray's processes inherit it
         if token := environment.token():
             os.environ["RAY_AUTH_TOKEN"] = token  # for Ray's processes, which inherit it
     if logs.as_json():
