@@ -27,10 +27,10 @@ SEXES = ("F", "M", "O")
 _OWN = {"F": "F", "FEMALE": "F", "M": "M", "MALE": "M", "O": "O", "OTHER": "O"}
 _WORDS = {
     "F": "f w female woman weiblich frau femme feminin femenino femenina feminino feminina mujer "
-    "mulher femmina femminile donna vrouw vrouwelijk kvinna kvinde kvinne kobieta zena",
+    "mulher hembra femmina femminile donna vrouw vrouwelijk kvinna kvinde kvinne kobieta zena",
     "M": "m male man mannlich maennlich mann homme masculin masculino masculina hombre homem varon "
-    "maschio maschile uomo mannelijk mand mezczyzna muz",
-    "O": "o other d x u divers diverse diverso unbekannt inconnu desconocido sconosciuto onbekend",
+    "macho maschio maschile uomo mannelijk mand mezczyzna muz",
+    "O": "o other divers diverse diverso unbekannt inconnu desconocido sconosciuto onbekend",
 }
 _KNOWN = {word: sex for sex, words in _WORDS.items() for word in words.split()}
 
@@ -77,7 +77,7 @@ class Habits:
             raise LabelsError(
                 "--label-encoding: unknown; windows-1252, cp850, mac-roman and utf-16-le are known"
             ) from None
-        return cls(dates=dates, sexes=meant, encoding=encoding)
+        return cls(dates=dates, sexes=meant, encoding=encoding or None)
 
 
 def plain(table: pa.Table, habits: Habits) -> tuple[pa.Table, list[str]]:
@@ -126,10 +126,12 @@ def _sexes(
     there = {text: _folded(cell) for text, cell in cells.items()}
     if told:  # M is a man in many languages, but beside H or V it may be a mujer
         known = {word: sex for word, sex in _KNOWN.items() if len(word) > 1} | dict(told)
-    elif "f" in there.values() and "m" not in there.values():
-        known = _KNOWN | {"h": "M"}  # hommes and femmes; alone, or beside M, it may be a hembra
     else:
-        known = _KNOWN
+        known = dict(_KNOWN)
+        if "f" in there.values() and "m" not in there.values():
+            known["h"] = "M"  # hommes and femmes; alone, or beside M, it may be a hembra
+        if "w" in there.values():
+            known["d"] = "O"  # weiblich and divers; else it may be a donna
     for text, word in there.items():
         if word not in known:
             raise LabelsError(

@@ -10,15 +10,15 @@ A labels file is CSV or Parquet with one row per scan, patient or study:
 ``key``         any of these three
 ``age_years``   age at acquisition, or
 ``birth_date``  with ``scan_date``, from which the age follows
-``sex``         F, M, female, male; anything else known counts as not known
+``sex``         F, M, female, male; O, other: not known
 ``view``        ``anterior`` or ``posterior``; ``anterior+posterior`` for two views
 ``pixel_mm``    side of a pixel, mm
 ``patient``     who it is, for archives without headers: all scans of one are in one split
 ==============  =================================================================
 
-One of the first four is required. Dates, sexes and numbers may be written in other ways, too, see
-``label_words``. Labels override the header. A patient's ID may also be
-the name of somebody else's file: where a ``key`` could mean both, it means neither.
+One of the first four is required. Other ways to write dates, sexes and numbers are in
+``label_words``. Labels override the header. A patient's ID may also be the name of somebody
+else's file: where a ``key`` could mean both, it means neither.
 """
 
 import hashlib
