@@ -180,7 +180,7 @@ def _full(columns: list[pa.ChunkedArray], names: list[str]) -> tuple[pa.Table, l
 
 
 def _blank(column: pa.ChunkedArray) -> pa.ChunkedArray:
-    return pc.equal(pc.utf8_trim_whitespace(pc.fill_null(column, "")), "")
+    return pc.fill_null(pc.or_(pc.equal(column, ""), pc.utf8_is_space(column)), True)
 
 
 def _counts(column: pa.ChunkedArray) -> bool:

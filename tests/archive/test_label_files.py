@@ -203,6 +203,8 @@ REFUSED = {
     "numbers for sexes": ("key;sex\na;M\nb;2\n", "row 2, column sex: .*--label-sex 1=M,2=F"),
     "hombre or hembra": ("key;sex\na;M\nb;H\n", "row 2, column sex: .*--label-sex"),
     "hombres alone": ("key;sex\na;H\nb;H\n", "row 1, column sex: .*--label-sex"),
+    "H beside F and M": ("key;sex\na;F\nb;M\nc;H\n", "row 3, column sex: .*--label-sex"),
+    "divers or donna": ("key;sex\na;M\nb;D\n", "row 2, column sex: .*--label-sex"),
     "uomo or unknown": ("key;sex\na;U\nb;D\n", "row 1, column sex: .*--label-sex"),
     "vrouw or varón": ("key;sex\na;M\nb;V\n", "row 2, column sex: .*--label-sex"),
     "thousands": ("key;age_years\na;1.234,5\n", "row 1, column age_years: expected years"),
