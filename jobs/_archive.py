@@ -8,12 +8,16 @@ from typing import TYPE_CHECKING
 
 from bae import environment
 from bae.archive import refusals
+from bae.archive.label_words import DAY_FIRST, MONTH_FIRST, Habits
 from bae.pipeline import monitoring
 from bae.pipeline.step import PART_GB, PATIENCE_S, PartDone, Resources
 from jobs import command
 
 if TYPE_CHECKING:
     from bae.pipeline import night
+
+LABEL_FLAGS = ("labels", "label_dates", "label_sex", "label_encoding")
+"""What ``add_labels`` adds."""
 
 
 def main(
@@ -33,7 +37,7 @@ def main(
     parser.add_argument(
         "--inventory", metavar="URI", help="manifest.json of an S3 Inventory instead of a listing"
     )
-    parser.add_argument("--labels", metavar="FILE", help="CSV or Parquet with ages and sexes")
+    add_labels(parser)
     parser.add_argument(
         "--whole-years",
         action="store_true",
@@ -81,6 +85,7 @@ def main(
             model_uri=getattr(options, "model", None),
             inventory_uri=options.inventory,
             labels_uri=options.labels,
+            label_habits=Habits.of(options.label_dates, options.label_sex, options.label_encoding),
             age_decimals=0 if options.whole_years else None,
             max_rejected=options.max_rejected,
             retry_rejected=tuple(options.retry_rejected),
@@ -120,6 +125,33 @@ def main(
     return command.run(parser, monitoring.counted(parser, job), argv)
 
 
+def add_labels(parser: argparse.ArgumentParser) -> None:
+    """Add the flags of a labels file."""
+    parser.add_argument("--labels", metavar="FILE", help="CSV or Parquet with ages and sexes")
+    parser.add_argument(
+        "--label-dates",
+        choices=(DAY_FIRST, MONTH_FIRST),
+        help="what its dates such as 12/11/1950 mean, where none of them tells",
+    )
+    parser.add_argument(
+        "--label-sex",
+        metavar="VALUE=M,VALUE=F",
+        help="what numbers and single letters in its column sex mean, such as 1=M,2=F",
+    )
+    parser.add_argument(
+        "--label-encoding",
+        metavar="NAME",
+        help="of its letters, such as cp850, where it is neither UTF-8, UTF-16 nor Windows-1252",
+    )
+
+
+def labels_argv(options: argparse.Namespace) -> list[str]:
+    """Return the flags of a labels file as they were given, for another job."""
+    given = {name: getattr(options, name) for name in LABEL_FLAGS}
+    flags = {f"--{name.replace('_', '-')}": value for name, value in given.items()}
+    return [word for flag, value in flags.items() if value is not None for word in (flag, value)]
+
+
 def _codes(text: str) -> list[str]:
     codes = [code.strip() for code in text.split(",")]
     for code in codes:
@@ -137,6 +169,7 @@ def _print(request: "night.Request", summary: "night.Summary") -> None:
     )
     if summary.labels:
         print(f"labels     {summary.labels}")
+        print(f"read as    {summary.labels_read_as}")
     if summary.corrected:
         print(f"corrected  {summary.corrected} rows of ages")
     if summary.run_id is None:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from bae import environment, recipes, storage
 from bae.errors import BaeError, RunError
-from jobs import _training, command, index
+from jobs import _archive, _training, command, index
 from jobs._trained import step, trained
 
 TIMED = 8
@@ -34,7 +34,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--without-sex", action="store_true", help="each method a second time, without sex"
     )
-    parser.add_argument("--labels", metavar="FILE", help="CSV or Parquet with ages and sexes")
+    _archive.add_labels(parser)
     parser.add_argument("--most", type=int, metavar="N", help="learn from at most so many scans")
     return command.run(parser, job, argv)
 
@@ -52,9 +52,15 @@ def job(options: argparse.Namespace) -> None:
     environment.check()
     storage.check_writable(options.out)
     tables = storage.join(options.out, "tables")
-    labels = [] if options.labels is None else ["--labels", options.labels]
     with session.session():
-        step(index.main, "--archive", options.archive, "--tables", tables, *labels)
+        step(
+            index.main,
+            "--archive",
+            options.archive,
+            "--tables",
+            tables,
+            *_archive.labels_argv(options),
+        )
         train = kept.training_scans(tables, recipes.recipe(names[0]), "train")
         _estimate(names, min(options.most or train.num_rows, train.num_rows))
         models, failed = [], {}

@@ -10,39 +10,33 @@ A labels file is CSV or Parquet with one row per scan, patient or study:
 ``key``         any of these three
 ``age_years``   age at acquisition, or
 ``birth_date``  with ``scan_date``, from which the age follows
-``sex``         F, M, female, male; anything else known counts as not known
+``sex``         F, M, female, male; O, other: not known
 ``view``        ``anterior`` or ``posterior``; ``anterior+posterior`` for two views
 ``pixel_mm``    side of a pixel, mm
 ``patient``     who it is, for archives without headers: all scans of one are in one split
 ==============  =================================================================
 
-One of the first four is required. Labels override the header. A patient's ID may also be
-the name of somebody else's file: where a ``key`` could mean both, it means neither.
+One of the first four is required. Other ways to write dates, sexes and numbers are in
+``label_words``. Labels override the header. A patient's ID may also be the name of somebody
+else's file: where a ``key`` could mean both, it means neither.
 """
 
-import csv
 import hashlib
-import io
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
 
 import pyarrow as pa
-import pyarrow.compute as pc
-import pyarrow.csv
-import pyarrow.parquet
 
 from bae import storage
 from bae.archive import dates as archive_dates
-from bae.archive import privacy
+from bae.archive import label_files, privacy
+from bae.archive.label_files import KEYS
+from bae.archive.label_words import ABSENT, Habits
 from bae.errors import LabelsError
-from bae.overrides import suggestion
 from bae.scan import ANTERIOR, FEMALE, MALE, POSTERIOR, Scan, View
 
-KEYS = ("object", "patient_id", "study_uid", "key")
-COLUMNS = (*KEYS, "age_years", "birth_date", "scan_date", "sex", "view", "pixel_mm", "patient")
-_SEXES = {"F": FEMALE, "FEMALE": FEMALE, "M": MALE, "MALE": MALE, "O": None, "OTHER": None}
-_ABSENT = {"", "NA", "N/A", "NAN", "NONE", "NULL", "UNKNOWN", "?", "-"}
+_SEXES = {"F": FEMALE, "M": MALE, "O": None}
 
 LABEL_TOLERANCE_YEARS = 1.0
 """Patient's Age truncates to a year, so a smaller difference means nothing."""
@@ -92,11 +86,12 @@ class Labels:
     """A labels file in memory; studies and patients by their pseudonyms.
 
     Attributes:
-        digest: of the file's bytes.
+        digest: of the file's bytes, and of what was said of them.
         rows: what each row says.
         keys: what each row is about, for messages in ``restricted/``.
         objects, studies, patients: key to the row's number, from 1.
         mixed: whether the file has a column ``key``, whose meaning has to be found out.
+        read_as: how separators, letters, dates, ... were understood, for people.
     """
 
     digest: str
@@ -106,6 +101,7 @@ class Labels:
     studies: Mapping[str, int]
     patients: Mapping[str, int]
     mixed: bool
+    read_as: str
 
     def __repr__(self) -> str:
         """Show no keys: they identify people."""
@@ -138,30 +134,26 @@ class Labels:
         return Label() if match.row is None else self.rows[match.row - 1]
 
 
-def load(uri: str, key: bytes) -> Labels:
+_PLAIN = Habits()
+
+
+def load(uri: str, key: bytes, habits: Habits = _PLAIN) -> Labels:
     """Read a labels file.
 
     Args:
         uri: CSV or Parquet; the content decides.
         key: of the pseudonyms.
+        habits: how values are meant that could mean two things.
 
     Raises:
         StorageError: the file cannot be read.
         LabelsError: no column that says what a row is about, an unknown column, two of one name,
-            or a value that is no age, date, sex, view or length. Messages name rows and
-            columns, never values.
+            or a value that is no age, date, sex, view or length, or could be two. Messages name
+            rows and columns, never values.
     """
     data = storage.read_bytes(uri)
-    table = _table(data)
+    table, read_as = label_files.read(data, habits)
     names = table.column_names
-    if not set(names) & set(KEYS):
-        raise LabelsError(f"labels: no column 'key'; columns are {', '.join(COLUMNS)}")
-    if unknown := [name for name in names if name not in COLUMNS]:
-        raise LabelsError(
-            f"labels: unknown column {unknown[0]!r}; {suggestion(unknown[0], COLUMNS)}"
-        )
-    if ("birth_date" in names) != ("scan_date" in names):
-        raise LabelsError("labels: an age needs both columns birth_date and scan_date")
     rows: list[Label] = []
     keys: list[str] = []
     known: dict[str, dict[str, int]] = {name: {} for name in KEYS}
@@ -177,16 +169,18 @@ def load(uri: str, key: bytes) -> Labels:
                 raise LabelsError(
                     f"labels row {number}: an earlier row has the same key, other values"
                 )
+    said = "" if habits == _PLAIN else repr(habits)  # said otherwise, it is another file
     some = known["key"]
     studies, patients = some | known["study_uid"], some | known["patient_id"]
     return Labels(
-        digest=hashlib.sha256(data).hexdigest()[:16],
+        digest=hashlib.sha256(data + said.encode()).hexdigest()[:16],
         rows=rows,
         keys=keys,
         objects=some | known["object"],
         studies={privacy.study_key(key, uid): row for uid, row in studies.items()},
         patients={privacy.person_key(key, text): row for text, row in patients.items()},
         mixed="key" in names,
+        read_as=read_as,
     )
 
 
@@ -226,64 +220,11 @@ def apply(label: Label, scan: Scan) -> Scan:
     return replace(scan, flags=tuple(sorted(flags)))
 
 
-def _table(data: bytes) -> pa.Table:
-    """Read CSV or Parquet into columns of text."""
-    try:
-        if data[:4] == b"PAR1":
-            table = pyarrow.parquet.read_table(io.BytesIO(data))
-            columns = [_text(column) for column in table.columns]
-            names = table.column_names
-        else:
-            table, names = _csv(data)
-            columns = table.columns
-    except (pa.ArrowException, UnicodeDecodeError, OSError) as error:
-        # pyarrow's text quotes cells of the file
-        raise LabelsError(
-            f"labels: neither CSV nor Parquet that can be read ({type(error).__name__})"
-        ) from None
-    names = [name.strip() for name in names]
-    if twice := sorted({name for name in names if names.count(name) > 1}):
-        raise LabelsError(f"labels: two columns are called {twice[0]!r}")
-    return pa.table(columns, names=names)
-
-
-def _text(column: pa.ChunkedArray) -> pa.ChunkedArray:
-    """Return a column of Parquet as text; a time with a zone as the date there."""
-    kind = column.type
-    if pa.types.is_timestamp(kind) or pa.types.is_date(kind):
-        return pc.strftime(column, "%Y-%m-%d")
-    if pa.types.is_dictionary(kind):
-        column = column.cast(kind.value_type)
-    return column.cast(pa.string())
-
-
-def _csv(data: bytes) -> tuple[pa.Table, list[str]]:
-    """Read CSV with any line ends, blank first lines, a byte order mark, commas or semicolons."""
-    if not data.strip():
-        raise pa.ArrowInvalid("empty")
-    text = data.decode("utf-8-sig").replace("\r\n", "\n").replace("\r", "\n").lstrip("\n\t ")
-    head = text.split("\n", 1)[0]
-    delimiter = max(",;\t", key=head.count)
-    names = next(csv.reader([head], delimiter=delimiter), [])
-    columns = [str(place) for place in range(len(names))]  # of one name twice, too
-    body = text[len(head) :].lstrip("\n")
-    if not body:
-        return pa.table([pa.array([], pa.string())] * len(names), names=columns), names
-    return pyarrow.csv.read_csv(
-        io.BytesIO(body.encode()),
-        read_options=pyarrow.csv.ReadOptions(column_names=columns),
-        parse_options=pyarrow.csv.ParseOptions(delimiter=delimiter),
-        convert_options=pyarrow.csv.ConvertOptions(
-            column_types=dict.fromkeys(columns, pa.string()), strings_can_be_null=False
-        ),
-    ), names
-
-
 def _rows(table: pa.Table) -> Iterator[dict[str, str]]:
     for batch in table.to_batches(max_chunksize=65536):
         for row in batch.to_pylist():
             yield {
-                name: "" if value is None or value.strip().upper() in _ABSENT else value.strip()
+                name: "" if value is None or value.strip().upper() in ABSENT else value.strip()
                 for name, value in row.items()
             }
 
@@ -291,16 +232,13 @@ def _rows(table: pa.Table) -> Iterator[dict[str, str]]:
 def _label(row: Mapping[str, str], number: int) -> Label:
     age = _age(row, number)
     plausible = age is not None and archive_dates.plausible(age)
-    sex = row.get("sex", "").upper()
-    if sex and sex not in _SEXES:
-        raise _wrong(number, "sex", "F, M or empty")
     views = tuple(word.strip() for word in row.get("view", "").lower().split("+") if word.strip())
     if not set(views) <= {ANTERIOR, POSTERIOR} or len(set(views)) < len(views):
         raise _wrong(number, "view", "anterior, posterior or anterior+posterior")
     return Label(
         age_years=age if plausible else None,
         implausible=age is not None and not plausible,
-        sex=_SEXES.get(sex),
+        sex=_SEXES[row.get("sex") or "O"],
         views=views,
         pixel_mm=_pixel_mm(row, number),
         patient=row.get("patient", ""),
@@ -312,13 +250,13 @@ def _age(row: Mapping[str, str], number: int) -> float | None:
         negative = text.startswith("-")
         age = archive_dates.parse_age(text.removeprefix("-"))
         if age is None:
-            raise _wrong(number, "age_years", "years, or an age such as 063Y")
+            raise _wrong(number, "age_years", "years such as 63.5, or an age such as 063Y")
         return -age if negative else age
     dates = []
     for column in ("birth_date", "scan_date"):
         if text := row.get(column, ""):
             if (date := archive_dates.parse_date(text)) is None:
-                raise _wrong(number, column, "a date such as 1956-03-21 or 19560321")
+                raise _wrong(number, column, "a date such as 1956-03-21, 19560321 or 21.03.1956")
             dates.append(date)
     none = archive_dates.stands_for_none(row.get("birth_date", ""))  # no age says otherwise
     return (float("nan") if none else archive_dates.between(*dates)) if len(dates) == 2 else None

@@ -21,6 +21,7 @@ import pyarrow.compute as pc
 
 from bae import logs, storage
 from bae.archive import inventory, labels, privacy, refusals
+from bae.archive.label_words import Habits
 from bae.errors import LabelsError, RunError, StorageError, TooManyRejectedError, after_writing
 from bae.method import card
 from bae.pipeline import relabel
@@ -40,6 +41,7 @@ class Request:
         model_uri: the model to score with; None to index only.
         inventory_uri: manifest of an S3 Inventory to use in place of a listing, or None.
         labels_uri: CSV or Parquet of ages and sexes, see ``archive.labels``; None: headers.
+        label_habits: how values of that file are meant that could mean two things.
         age_decimals: of ages in ``cohort/``, see ``tables.settings``; None: as they are.
         max_rejected: share of read objects that may be refused before the run counts as failed;
             those refused once more are left out.
@@ -52,6 +54,7 @@ class Request:
     model_uri: str | None = None
     inventory_uri: str | None = None
     labels_uri: str | None = None
+    label_habits: Habits = field(default_factory=Habits)
     age_decimals: int | None = None
     max_rejected: float = 0.5
     retry_rejected: tuple[str, ...] = ()
@@ -69,6 +72,7 @@ class Summary:
         retried: objects refused before, and tried again by this run.
         rows: table to rows added.
         labels: what the labels file matched, in one sentence; None without one.
+        labels_read_as: how its separators, letters, dates, ... were understood, in one phrase.
         corrected: rows of ages that other facts of their scans changed.
         seconds: from listing to publishing.
     """
@@ -81,6 +85,7 @@ class Summary:
     retried: int = 0
     rows: dict[str, int] = field(default_factory=dict)
     labels: str | None = None
+    labels_read_as: str | None = None
     corrected: int = 0
     seconds: float = 0.0
 
@@ -106,7 +111,9 @@ def run(
     model_id = None if request.model_uri is None else card.load_card(request.model_uri).model_id
     key = privacy.load_key()
     reading = Reading.of(request.tables_uri, request.age_decimals, key)
-    known = labels.load(request.labels_uri, key) if request.labels_uri else None
+    known = (
+        labels.load(request.labels_uri, key, request.label_habits) if request.labels_uri else None
+    )
     reading = replace(reading, labels=known)
     listing = (
         inventory.read(request.inventory_uri, request.archive_uri)
@@ -152,6 +159,7 @@ def run(
         retried=retried,
         rows=rows,
         labels=said,
+        labels_read_as=known.read_as if known else None,
         corrected=corrected,
         seconds=time.monotonic() - start,
     )

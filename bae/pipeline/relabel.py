@@ -56,7 +56,10 @@ class Found:
                 "object, patient_id or study_uid, as it is meant"
             )
         if known.rows and not self.rows:
-            raise LabelsError(f"labels: none of {len(known.rows)} rows matches any scan")
+            raise LabelsError(
+                f"labels: none of {len(known.rows)} rows matches any scan (read as: "
+                f"{known.read_as})"
+            )
 
 
 def found(scans: Iterable[pa.Table]) -> Found:

@@ -145,6 +145,7 @@ def test_semicolons_and_a_byte_order_mark_are_read(tmp_path: Path) -> None:
     ("text", "expected"),
     [
         ("id,age_years\nSECRET,50\n", "no column 'key'"),
+        ("SECRET,SECRET\n", "no column 'key'"),
         ("key,age\nSECRET,50\n", "age_years"),
         ("key,age_years\nSECRET,SECRET\n", "row 1, column age_years"),
         ("key,age_years\nA,50\nSECRET,5O\n", "row 2, column age_years"),
@@ -155,7 +156,7 @@ def test_semicolons_and_a_byte_order_mark_are_read(tmp_path: Path) -> None:
         ("key,birth_date,scan_date\nS,SECRET,20110101\n", "row 1, column birth_date"),
         ("key,age_years\n,50\n", "row 1: the key is empty"),
         ("key,age_years\nSECRET,50\nSECRET,51\n", "row 2"),
-        ("key,age_years\nSECRET,50,SECRET\n", "neither CSV nor Parquet"),
+        ("key,age_years\nSECRET,50,SECRET\n", "row 1: 3 cells for 2 columns"),
         ("", "neither CSV nor Parquet"),
         ("PAR1SECRET", "neither CSV nor Parquet"),
     ],

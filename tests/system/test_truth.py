@@ -185,6 +185,7 @@ def test_labels_that_come_later_take_effect_without_reading(place: Place) -> Non
         "predict", *place.labelled("patient_id,age_years,sex\np0,50.26,F\np1,61,M\n")
     )
     assert "all of 2 rows matched" in said and "nothing to do" in said
+    assert "read as    comma-separated UTF-8\n" in said
     ages = "SELECT age_years, sex, round(predicted_age_years - age_gap_years, 6) FROM ages"
     assert place.ask(f"{ages} WHERE age_years IS NOT NULL ORDER BY 1") == [
         (50.3, "F", 50.3),
@@ -237,7 +238,7 @@ def test_labels_that_match_nothing_are_exit_code_2(place: Place) -> None:
     place.scan("b.dcm", "0034", 2)
     places = ["--archive", str(place.archive), "--tables", place.tables]
     code, said = place.job("index", *places, *place.labelled("patient_id,age_years\nx,50\n"))
-    assert code == 2 and "none of 1 rows matches" in said
+    assert code == 2 and "none of 1 rows matches any scan (read as: comma-sep" in said
     assert delta.read(place.tables, "restricted/scans").num_rows == 0
     said = place.night("index", *place.labelled("patient_id,age_years\n12,50\n0034,60\n"))
     assert "1 of 2 rows matched" in said and "1 would match with leading zeros" in said
