@@ -41,8 +41,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         action="append",
         default=[],
         metavar="PATTERN",
-        help="only studies whose Study Description matches, as '*bone*'; repeat for several "
-        "(default: all; what a hospital calls them is free text)",
+        help="only studies whose Study Description matches, as '*bone*', or is not told; repeat "
+        "for several (default: all; what a hospital calls them is free text)",
     )
     parser.add_argument(
         "--connections",

@@ -14,6 +14,7 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import date
+from fnmatch import fnmatchcase
 
 from bae import storage
 from bae.archive.dicom import rules
@@ -47,7 +48,8 @@ def run(
 
     Args:
         since: studies of this day and later; those without a date are then left out.
-        descriptions: patterns (``*`` and ``?``) of which a Study Description must match one.
+        descriptions: patterns (``*`` and ``?``, in any case of letters) of which a Study
+            Description must match one; where the server tells none, the study is taken.
 
     Returns:
         ``FETCHED``, ``THERE``, ``LEFT``, or the reason why an object could not be had, to the
@@ -78,8 +80,13 @@ def _studies(source: Server, since: date | None, descriptions: Sequence[str]) ->
     filters = {"ModalitiesInStudy": MODALITY}
     if since:
         filters["StudyDate"] = f"{since:%Y%m%d}-"
-    for wanted in [{"StudyDescription": text} for text in descriptions] or [{}]:
-        yield from source.studies(**filters, **wanted)
+    patterns = [text.casefold() for text in descriptions]
+    for item in source.studies(**filters):
+        uid = server.text(item, server.STUDY)
+        # matched here: servers differ in letters' case, and some in what %2A and %20 mean
+        told = server.text(item, server.DESCRIPTION).casefold()
+        if uid and (not told or not patterns or any(fnmatchcase(told, p) for p in patterns)):
+            yield uid
 
 
 def _in_parallel(

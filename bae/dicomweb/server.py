@@ -37,7 +37,8 @@ Item = Mapping[str, Any]
 """One result of a search, as DICOM JSON (PS3.18 annex F)."""
 
 STUDY, SERIES, INSTANCE, SOP_CLASS = "0020000D", "0020000E", "00080018", "00080016"
-MODALITY, FRAMES, ROWS, COLUMNS = "00080060", "00280008", "00280010", "00280011"
+MODALITY, DESCRIPTION = "00080060", "00081030"
+FRAMES, ROWS, COLUMNS = "00280008", "00280010", "00280011"
 
 _BUSY = frozenset((408, 429, 502, 503, 504))
 _OF_THE_OBJECTS = frozenset((400, 409, 413, 415, 422, 500))
@@ -84,12 +85,10 @@ class Server:
         self._auth = address.credentials()
         self._mine = threading.local()
 
-    def studies(self, **filters: str) -> Iterator[str]:
-        """Yield the UID of each study that the server finds for some keywords and values."""
+    def studies(self, **filters: str) -> Iterator[Item]:
+        """Yield what the server says of each study that it finds for some keywords and values."""
         ask = self._client().search_for_studies
-        for item in self._pages("search for studies", ask, filters, ()):
-            if uid := text(item, STUDY):
-                yield uid
+        yield from self._pages("search for studies", ask, filters, ("StudyDescription",))
 
     def instances(self, study: str, **filters: str) -> Iterator[Item]:
         """Yield what the server says of each object of a study."""
@@ -183,9 +182,11 @@ class Server:
 
     def _has(self, ds: Dataset) -> bool:
         """Say whether the server finds an object; one that may not be asked says no."""
-        uid = str(ds.SOPInstanceUID)
+        uid, study = str(ds.SOPInstanceUID), str(ds.get("StudyInstanceUID") or "")
+        if not study:
+            return False
         try:
-            found = self.instances(str(ds.StudyInstanceUID), SOPInstanceUID=uid)
+            found = self.instances(study, SOPInstanceUID=uid)
             return any(text(item, INSTANCE) == uid for item in found)
         except _Status as error:
             if error.status == 401:
