@@ -18,8 +18,9 @@ from fnmatch import fnmatchcase
 
 from bae import storage
 from bae.archive.dicom import rules
-from bae.dicomweb import server
-from bae.dicomweb.server import Item, Server
+from bae.dicomweb import answers
+from bae.dicomweb.answers import Item
+from bae.dicomweb.server import Server
 from bae.errors import ObjectError, StorageError, after_writing
 
 FETCHED = "fetched"
@@ -82,9 +83,9 @@ def _studies(source: Server, since: date | None, descriptions: Sequence[str]) ->
         filters["StudyDate"] = f"{since:%Y%m%d}-"
     patterns = [text.casefold() for text in descriptions]
     for item in source.studies(**filters):
-        uid = server.text(item, server.STUDY)
+        uid = answers.text(item, answers.STUDY)
         # matched here: servers differ in letters' case, and some in what %2A and %20 mean
-        told = server.text(item, server.DESCRIPTION).casefold()
+        told = answers.text(item, answers.DESCRIPTION).casefold()
         if uid and (not told or not patterns or any(fnmatchcase(told, p) for p in patterns)):
             yield uid
 
@@ -117,7 +118,7 @@ def _study(source: Server, archive: str, study: str) -> Counter[str]:
     for item in source.instances(study, Modality=MODALITY):
         if source.stopped.is_set():
             raise StorageError("stopped")
-        series, instance = (server.text(item, tag) for tag in (server.SERIES, server.INSTANCE))
+        series, instance = (answers.text(item, tag) for tag in (answers.SERIES, answers.INSTANCE))
         name = f"{series}/{instance}.dcm"
         if not _sound(series) or not _sound(instance):
             done[BAD_UID] += 1
@@ -151,16 +152,16 @@ def _sound(uid: str) -> bool:
 
 def _no_scan(item: Item) -> bool:
     """Say whether the rules would refuse an object by what a search tells of it."""
-    modality = server.text(item, server.MODALITY)
-    frames, *sides = (_number(item, tag) for tag in (server.FRAMES, server.ROWS, server.COLUMNS))
+    modality = answers.text(item, answers.MODALITY)
+    frames, *sides = (_number(item, tag) for tag in (answers.FRAMES, answers.ROWS, answers.COLUMNS))
     return (
         modality not in ("", MODALITY)  # a server may pass over what it cannot match
-        or server.text(item, server.SOP_CLASS).startswith(rules.NO_IMAGE_CLASSES)
+        or answers.text(item, answers.SOP_CLASS).startswith(rules.NO_IMAGE_CLASSES)
         or frames > rules.MOST_FRAMES
         or max(sides) > rules.LARGEST_SIDE
     )
 
 
 def _number(item: Item, tag: str) -> int:
-    text = server.text(item, tag)
+    text = answers.text(item, tag)
     return int(text) if text.isdigit() else 0

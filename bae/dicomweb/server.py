@@ -21,7 +21,8 @@ from pydicom.dataset import Dataset
 
 from bae.archive.dicom import decode
 from bae.archive.files import bounds
-from bae.dicomweb import address, multipart
+from bae.dicomweb import address, answers, multipart
+from bae.dicomweb.answers import Item
 from bae.errors import ObjectError, StorageError
 
 PATIENCE_S = 60.0
@@ -32,13 +33,6 @@ PAGE = 100
 """Most results to ask for at once; a server may give fewer."""
 TRIES = 3
 """How often an object is stored that the server has no room for just now."""
-
-Item = Mapping[str, Any]
-"""One result of a search, as DICOM JSON (PS3.18 annex F)."""
-
-STUDY, SERIES, INSTANCE, SOP_CLASS = "0020000D", "0020000E", "00080018", "00080016"
-MODALITY, DESCRIPTION = "00080060", "00081030"
-FRAMES, ROWS, COLUMNS = "00280008", "00280010", "00280011"
 
 _BUSY = frozenset((408, 429, 502, 503, 504))
 _OF_THE_OBJECTS = frozenset((400, 409, 413, 415, 422, 500))
@@ -166,16 +160,18 @@ class Server:
             except requests.HTTPError as error:
                 if error.response.status_code not in _OF_THE_OBJECTS:
                     raise
-                return error.response.status_code, _answer(error.response)
+                return error.response.status_code, answers.of_refusal(error.response)
 
         status, told = self._patiently("store objects", post, _BUSY)
         if status == _TOO_LARGE and len(datasets) > 1:
             alone = (self._unconfirmed([ds]) for ds in datasets)
             return {uid: reason for one in alone for uid, reason in one.items()}
-        stored = {str(item.get("ReferencedSOPInstanceUID")) for item in _items(told, "Referenced")}
+        stored = {
+            str(item.get("ReferencedSOPInstanceUID")) for item in answers.items(told, "Referenced")
+        }
         reasons = {
             str(item.get("ReferencedSOPInstanceUID")): int(item.get("FailureReason") or -status)
-            for item in _items(told, "Failed")
+            for item in answers.items(told, "Failed")
         }
         uids = [str(ds.SOPInstanceUID) for ds in datasets]
         return {uid: reasons.get(uid, -status) for uid in uids if uid not in stored}
@@ -187,7 +183,7 @@ class Server:
             return False
         try:
             found = self.instances(study, SOPInstanceUID=uid)
-            return any(text(item, INSTANCE) == uid for item in found)
+            return any(answers.text(item, answers.INSTANCE) == uid for item in found)
         except _Status as error:
             if error.status == 401:
                 raise
@@ -254,7 +250,7 @@ class Server:
             client = DICOMwebClient(
                 self.url,
                 session,
-                callback=_type_alone,
+                callback=answers.type_alone,
                 chunk_size=1 << 31,  # its chunks cannot be sent a second time
                 permissive_uid=True,
                 timeout=TIMEOUT_S,
@@ -312,36 +308,5 @@ class Server:
             raise StorageError("stopped while waiting for the server")
 
 
-# ---- what servers answer --------------------------------------------------------------------
-
-
-def text(item: Item, tag: str) -> str:
-    """Return an element's first value in a search's result, empty if there is none."""
-    try:
-        return str(item[tag]["Value"][0])
-    except (KeyError, IndexError, TypeError):
-        return ""
-
-
 def _parsed(data: bytes) -> Dataset:
     return pydicom.dcmread(io.BytesIO(data))
-
-
-def _type_alone(answer: Any, *_: Any, **__: Any) -> Any:
-    """Take the character set off a type: dicomweb-client reads no answer that names one."""
-    told = answer.headers.get("Content-Type", "")
-    if not told.startswith("multipart/"):
-        answer.headers["Content-Type"] = told.split(";")[0].strip()
-    return answer
-
-
-def _answer(response: Any) -> Dataset:
-    """Return what a refusal says of each object; nothing where it is not JSON."""
-    try:
-        return Dataset.from_json(response.json())
-    except Exception:  # an error's page may be anything, and pydicom lists no exceptions
-        return Dataset()
-
-
-def _items(told: Dataset, kind: str) -> list[Dataset]:
-    return list(told.get(f"{kind}SOPSequence") or ())

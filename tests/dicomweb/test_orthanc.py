@@ -11,8 +11,9 @@ import requests
 from pydicom import uid
 
 from bae import storage
-from bae.dicomweb import address, pull, server
+from bae.dicomweb import address, answers, pull
 from bae.dicomweb.server import Server
+from bae.errors import StorageError
 from bae.report.dicom import exports
 from jobs import pull as job
 from tests.fakes import dicoms, orthanc, rows
@@ -109,7 +110,7 @@ def test_exports_are_found_under_their_study(real: orthanc.Server, tmp_path: Pat
     place = f"dicomweb+http://{real.root}"
     assert exports.run(tables, str(archive), MODEL, place) == {exports.WRITTEN: 1}
     source = Server(place)
-    found = {server.text(item, server.SOP_CLASS): item for item in source.instances("1.2.7.1")}
+    found = {answers.text(item, answers.SOP_CLASS): item for item in source.instances("1.2.7.1")}
     made = {
         exports.REPORT: uid.ComprehensiveSRStorage,
         exports.PICTURE: uid.SecondaryCaptureImageStorage,
@@ -120,7 +121,7 @@ def test_exports_are_found_under_their_study(real: orthanc.Server, tmp_path: Pat
     for kind, sop_class in made.items():
         [path] = (tmp_path / "kept").glob(f"*-{kind}")
         item = found[sop_class]
-        series, instance = (server.text(item, tag) for tag in (server.SERIES, server.INSTANCE))
+        series, instance = (answers.text(item, tag) for tag in (answers.SERIES, answers.INSTANCE))
         assert source.fetch("1.2.7.1", series, instance) == path.read_bytes()
         ds = pydicom.dcmread(path)
         assert (str(ds.PatientName), ds.PatientID) == ("MÜLLER^ÅSA", "P-1")
@@ -143,7 +144,7 @@ def test_a_real_refusal_is_told(real: orthanc.Server) -> None:
     broken = _object(50, StudyInstanceUID=None)
     assert Server(f"http://{real.root}").store([broken, _object(51)]) == {"1.2.9.50": "code C000"}
     [item] = Server(f"http://{real.root}").instances("1.2.7.51")
-    assert server.text(item, server.INSTANCE) == "1.2.9.51"
+    assert answers.text(item, answers.INSTANCE) == "1.2.9.51"
 
 
 @pytest.mark.parametrize(
@@ -182,5 +183,5 @@ def test_a_server_that_is_away_for_a_moment_is_waited_for(
     source = Server(f"http://{own.root}")
     assert list(source.studies()) == []
     own.stop()
-    with pytest.raises(server.StorageError, match="no answer for"):
+    with pytest.raises(StorageError, match="no answer for"):
         list(source.studies())

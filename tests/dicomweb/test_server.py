@@ -12,7 +12,8 @@ import pydicom
 import pytest
 
 from bae.dicomweb import address, multipart
-from bae.dicomweb.server import STUDY, Server, text
+from bae.dicomweb.answers import STUDY, text
+from bae.dicomweb.server import Server
 from bae.errors import StorageError, UseError
 from tests.fakes import dicoms
 from tests.fakes.dicomweb import HTML, Fake
