@@ -32,7 +32,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--archive", required=True, metavar="URI", help="where the objects go")
     parser.add_argument(
         "--since",
-        type=date.fromisoformat,
+        type=_day,
         metavar="DATE",
         help="only studies of this day and later, as 2026-11-01",
     )
@@ -53,6 +53,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         help="studies fetched at a time, 1 to 16 (default %(default)s)",
     )
     return command.run(parser, _job, argv)
+
+
+def _day(text: str) -> date:
+    try:
+        return date.fromisoformat(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is no day such as 2026-11-01") from None
 
 
 def _job(options: argparse.Namespace) -> None:
