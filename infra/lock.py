@@ -18,6 +18,7 @@ HERE = Path(__file__).parent
 CLASSIFIER = "License :: "
 READ_BY_HAND = {
     "cuda-toolkit": "LicenseRef-NVIDIA-Proprietary",
+    "dicomweb-client": "MIT",
     "nvidia-cusparselt-cu13": "LicenseRef-NVIDIA-Proprietary",
     "python-dateutil": "Apache-2.0 OR BSD-3-Clause",
     "torch": "BSD-3-Clause",

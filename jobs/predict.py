@@ -5,7 +5,9 @@ import sys
 from collections.abc import Sequence
 
 from bae import storage
-from bae.errors import after_writing
+from bae.dicomweb import address
+from bae.dicomweb.server import Server
+from bae.errors import RunError, after_writing
 from bae.tables import contract
 from jobs import _archive, command
 
@@ -36,14 +38,19 @@ def main(argv: Sequence[str] | None = None) -> int:
         nargs="?",
         const="",
         metavar="URI",
-        help="also write a DICOM report and picture of each scan, with the patient's name; "
-        f"without a place: below {contract.EXPORTS} of the tables",
+        help="also write a DICOM report, picture and PDF of each scan, with the patient's name, to "
+        f"a place, or to a PACS: dicomweb://host/path; without a place: below {contract.EXPORTS} "
+        "of the tables",
     )
     return _archive.main(parser, argv, _export, _check_export)
 
 
 def _check_export(options: argparse.Namespace) -> None:
-    if options.export_dicom:
+    if not options.export_dicom:
+        return
+    if address.is_one(options.export_dicom):
+        Server(options.export_dicom)
+    else:
         storage.check_writable(options.export_dicom)
 
 
@@ -70,6 +77,9 @@ def _export(options: argparse.Namespace) -> None:
     print(f"exported   {done.pop(exports.WRITTEN, 0)} scans to {target}")
     for reason, count in done.most_common():
         print(f"             {reason:<41} {count}")
+    refused = sum(n for reason, n in done.items() if reason.startswith(exports.REFUSED))
+    if refused:
+        raise RunError(f"the server does not take the exports of {refused} scans; ask who runs it")
 
 
 if __name__ == "__main__":

@@ -218,6 +218,11 @@ def test_a_refused_job_leaves_no_lease_and_no_folder(
             [*scoring, "--tables", place.tables, "--export-dicom", f"{tmp_path}/file/x"],
             "not a folder",
         ),
+        (
+            "predict",
+            [*scoring, "--tables", place.tables, "--export-dicom", "dicomweb://me:secret@pacs"],
+            "credentials do not belong in an address",
+        ),
         ("maintain", ["--tables", place.tables], "no tables at"),
         ("erase", ["--tables", place.tables, "--patient", "0" * 32], "no table has this"),
     ]

@@ -173,7 +173,7 @@ def test_every_object_is_scored_or_refused_once(chain: Path) -> None:
 
 @pytest.mark.ray
 @pytest.mark.slow
-def test_export_writes_a_report_and_a_picture_of_each_scan(
+def test_export_writes_a_report_a_picture_and_a_document_of_each_scan(
     chain: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Nothing to score, all to export, in Ray tasks; the second time nothing at all."""
@@ -186,9 +186,9 @@ def test_export_writes_a_report_and_a_picture_of_each_scan(
     said = capsys.readouterr().out
     assert "nothing to do" in said and f"exported   {len(scans)} scans" in said
     names = [path.name for path in tmp_path.iterdir()]
-    for kind in ("sr.dcm", "sc.dcm"):
+    for kind in ("sr.dcm", "sc.dcm", "pdf.dcm"):
         assert sorted(n.split("-")[0] for n in names if n.endswith(kind)) == sorted(scans)
-    assert len(names) == 2 * len(scans)
+    assert len(names) == 3 * len(scans)
     assert _job("predict", *flags) == 0
     assert "exported   0 scans" in capsys.readouterr().out
 

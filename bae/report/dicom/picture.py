@@ -3,6 +3,7 @@
 import highdicom as hd
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 from pydicom.uid import ExplicitVRLittleEndian, RLELossless
@@ -54,7 +55,16 @@ def picture(shown: Page) -> bytes:
 
 
 def drawn(shown: Page) -> NDArray[np.uint8]:
-    """Draw the page: the answer, then each view; (rows, columns, 3) uint8."""
+    """Draw the page for a screen; (rows, columns, 3) uint8."""
+    figure = page(shown)
+    figure.set_dpi(DOTS_PER_INCH)
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    return np.ascontiguousarray(np.asarray(canvas.buffer_rgba())[..., :3])
+
+
+def page(shown: Page) -> Figure:
+    """Lay the page out: the answer, then each view. Nothing on it says who it is."""
     age = shown.age
     figure = figure3.regions(shown.panels)
     interval = (
@@ -67,7 +77,4 @@ def drawn(shown: Page) -> NDArray[np.uint8]:
         f"bae, model {age['model_id']}. {CAUTION}",
         fontsize=9,
     )
-    figure.set_dpi(DOTS_PER_INCH)
-    canvas = FigureCanvasAgg(figure)
-    canvas.draw()
-    return np.ascontiguousarray(np.asarray(canvas.buffer_rgba())[..., :3])
+    return figure

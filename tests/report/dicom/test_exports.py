@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import io
+import re
 import shutil
 import subprocess
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +24,7 @@ from bae import storage
 from bae.archive.sandbox import Decoder
 from bae.errors import StorageError
 from bae.method.regional import places
-from bae.report.dicom import exports, sr
+from bae.report.dicom import document, exports, sr
 from bae.report.dicom import picture as dicom_picture
 from bae.report.dicom import source as dicom_source
 from bae.scan import Scan
@@ -322,8 +324,8 @@ def test_dcmtk_reads_a_report_of_several_regions(
     assert "E: " not in read.stderr
 
 
-@pytest.mark.parametrize("kind", [exports.REPORT, exports.PICTURE])
-def test_both_belong_to_the_same_patient_and_study(done: Path, kind: str) -> None:
+@pytest.mark.parametrize("kind", [exports.REPORT, exports.PICTURE, exports.DOCUMENT])
+def test_all_belong_to_the_same_patient_and_study(done: Path, kind: str) -> None:
     """Name and ID survive the change of character set; UIDs are new and valid."""
     source = pydicom.dcmread(io.BytesIO(_object(1)))
     ds = pydicom.dcmread(_of(done, 1, kind))
@@ -347,14 +349,14 @@ def test_both_belong_to_the_same_patient_and_study(done: Path, kind: str) -> Non
 
 
 def test_no_uid_is_used_twice(done: Path) -> None:
-    """Reports, pictures, series and tracked regions of all scans."""
+    """Reports, pictures, documents, series and tracked regions of all scans."""
     found = []
     for path in sorted(done.iterdir()):
         ds = pydicom.dcmread(path)
         found += [ds.SOPInstanceUID, ds.SeriesInstanceUID]
         if path.name.endswith(exports.REPORT):
             found += [_children(g, ("112040", "DCM"))[0].UID for g in _groups(ds)]
-    assert len(found) == len(set(found)) >= 12
+    assert len(found) == len(set(found)) >= 18
 
 
 def test_highdicom_finds_the_measurements(done: Path) -> None:
@@ -368,7 +370,7 @@ def test_highdicom_finds_the_measurements(done: Path) -> None:
 
 def test_single_frame_classes_are_referred_to_without_frame(done: Path) -> None:
     """PS3.3 table 10-3: a frame number only where the SOP class has several."""
-    for kind in (exports.REPORT, exports.PICTURE):
+    for kind in (exports.REPORT, exports.PICTURE, exports.DOCUMENT):
         ds = pydicom.dcmread(_of(done, 5, kind))
         assert all(element.keyword != "ReferencedFrameNumber" for element in ds.iterall())
         assert any(
@@ -436,6 +438,83 @@ def test_picture_refers_to_its_source_and_says_what_it_is(done: Path) -> None:
     assert pixels.shape[2] == 3 and (pixels == 255).mean() > 0.3, "dark on white"
 
 
+# ---- the document ---------------------------------------------------------------------------
+
+
+def test_document_has_the_modules_of_an_encapsulated_pdf(done: Path) -> None:
+    """PS3.3 table A.45.1-1: each element of type 1 has a value, each of type 2 is there."""
+    ds = pydicom.dcmread(_of(done, 1, exports.DOCUMENT))
+    assert ds.SOPClassUID == "1.2.840.10008.5.1.4.1.1.104.1"
+    assert ds.file_meta.MediaStorageSOPClassUID == ds.SOPClassUID
+    fixed = {
+        "Modality": "DOC",
+        "ConversionType": "WSD",
+        "BurnedInAnnotation": "NO",
+        "MIMETypeOfEncapsulatedDocument": "application/pdf",
+        "DocumentTitle": "Predicted skeletal age",
+        "VerificationFlag": "UNVERIFIED",
+        "InstanceNumber": 1,
+    }
+    assert {keyword: ds[keyword].value for keyword in fixed} == fixed
+    for keyword in ("ContentDate", "ContentTime", "AcquisitionDateTime", "ReferringPhysicianName"):
+        assert keyword in ds
+    assert _code(ds) == ("126000", "DCM")
+    [source] = ds.SourceInstanceSequence
+    assert source.ReferencedSOPInstanceUID == "1.2.3.4.1"
+    assert source.ReferencedSOPClassUID == uid.NuclearMedicineImageStorage
+
+
+def test_document_is_the_page_and_names_nobody(done: Path, cohort: tuple[str, str]) -> None:
+    """The bytes that are drawn, of even length; its streams hold nothing of the person."""
+    ds = pydicom.dcmread(_of(done, 1, exports.DOCUMENT))
+    pdf = ds.EncapsulatedDocument[: ds.EncapsulatedDocumentLength]
+    # the page's own date is the month that cohort/ tells, made no earlier than its scan
+    again = document.drawn(_page(cohort[1], 1))
+    assert re.sub(rb"D:\d+", b"", pdf) == re.sub(rb"D:\d+", b"", again)
+    assert len(ds.EncapsulatedDocument) % 2 == 0
+    assert pdf.startswith(b"%PDF-1.") and pdf.rstrip().endswith(b"%%EOF")
+    streams = [
+        zlib.decompress(part) for part in re.findall(rb"stream\r?\n(x.+?)\nendstream", pdf, re.S)
+    ]
+    assert len(streams) > 3
+    for secret in ("MÜLLER", "P-77", "A1^", "1.2.3.4", rows.key("scan", 1), rows.key("patient", 1)):
+        assert all(secret.encode() not in part for part in (pdf, *streams)), secret
+
+
+@pytest.mark.skipif(shutil.which("pdftotext") is None, reason="poppler-utils is not installed")
+def test_poppler_reads_the_document(done: Path, tmp_path: Path) -> None:
+    """One page, dated by its prediction; the age, the model and the caution as text."""
+    ds = pydicom.dcmread(_of(done, 1, exports.DOCUMENT))
+    path = tmp_path / "page.pdf"
+    path.write_bytes(ds.EncapsulatedDocument)
+
+    def told(*command: str) -> str:
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout
+
+    about = told("pdfinfo", "-isodates", str(path))
+    assert re.search(r"^Pages: +1$", about, re.M)
+    assert re.search(rf"^CreationDate: +{ds.ContentDate[:4]}-{ds.ContentDate[4:6]}", about, re.M)
+    text = told("pdftotext", str(path), "-")
+    for words in (
+        "Predicted skeletal age",
+        f"model {MODEL}",
+        "not for the care",
+        "anterior",
+        "crop",
+    ):
+        assert words in text
+
+
+@pytest.mark.skipif(shutil.which("dciodvfy") is None, reason="dicom3tools is not installed")
+def test_dciodvfy_has_no_error(done: Path) -> None:
+    """Of the standard's own checker, in any of the three."""
+    for kind in (exports.REPORT, exports.PICTURE, exports.DOCUMENT):
+        command = ["dciodvfy", str(_of(done, 1, kind))]
+        read = subprocess.run(command, capture_output=True, text=True, check=False)
+        said = read.stdout + read.stderr
+        assert "Error" not in said, said
+
+
 # ---- what is exported when ------------------------------------------------------------------
 
 
@@ -459,16 +538,24 @@ def test_exporting_twice_gives_the_same_bytes_and_then_nothing(
     assert before == {path: path.stat().st_mtime_ns for path in tmp_path.iterdir()}
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("writes", [1, 4])
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Draw nothing, where what is drawn does not matter: it takes most of the time."""
+    monkeypatch.setattr(dicom_picture, "drawn", lambda shown: np.zeros((8, 8, 3), np.uint8))
+    monkeypatch.setattr(document, "drawn", lambda shown: b"%PDF-")
+
+
+@pytest.mark.parametrize("writes", [1, 5])
 def test_broken_export_is_completed_by_the_same_call(
     writes: int,
-    done: Path,
+    quick: None,
     cohort: tuple[str, str],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """However many objects were written before it broke."""
+    whole, tmp_path = tmp_path / "whole", tmp_path / "broken"
+    _run(cohort, str(whole))
     left = iter(range(writes))
     real = storage.write_bytes
 
@@ -483,11 +570,10 @@ def test_broken_export_is_completed_by_the_same_call(
             _run(cohort, str(tmp_path))
     assert len(list(tmp_path.iterdir())) == writes
     _run(cohort, str(tmp_path))
-    assert _bytes(tmp_path) == _bytes(done)
+    assert _bytes(tmp_path) == _bytes(whole)
 
 
-@pytest.mark.slow
-def test_newer_object_of_a_scan_gets_its_own_export(tmp_path: Path) -> None:
+def test_newer_object_of_a_scan_gets_its_own_export(quick: None, tmp_path: Path) -> None:
     """Other file, other UIDs; the older one stays as it was."""
     folder, root = tmp_path / "archive", str(tmp_path / "tables")
     folder.mkdir()
@@ -501,11 +587,10 @@ def test_newer_object_of_a_scan_gets_its_own_export(tmp_path: Path) -> None:
     new = both - first
     assert first < both and {name.rsplit("-", 2)[1] for name in new} == {"2"}
     uids = [pydicom.dcmread(Path(exports.folder(root)) / n).SOPInstanceUID for n in both]
-    assert len(set(uids)) == 4
+    assert len(set(uids)) == 6
 
 
-@pytest.mark.slow
-def test_erasure_removes_a_persons_exports_and_no_others(tmp_path: Path) -> None:
+def test_erasure_removes_a_persons_exports_and_no_others(quick: None, tmp_path: Path) -> None:
     """Scans 2 and 3 belong to one made-up person, scan 4 to another."""
     folder, root = tmp_path / "archive", str(tmp_path / "tables")
     folder.mkdir()
@@ -514,7 +599,7 @@ def test_erasure_removes_a_persons_exports_and_no_others(tmp_path: Path) -> None
     rows.night(root, storage.list_objects(str(folder)), MODEL, str(folder))
     assert _run((str(folder), root), exports.folder(root)) == {exports.WRITTEN: 3}
     erased = erase.erase(root, rows.key("patient", 1))
-    assert erased.exports == 4
+    assert erased.exports == 6
     assert {name.split("-")[0] for name in _bytes(Path(exports.folder(root)))} == {
         rows.key("scan", 4)
     }
@@ -536,16 +621,15 @@ ODD: dict[str, dict[str, Any]] = {
 @pytest.mark.parametrize("changes", ODD.values(), ids=ODD.keys())
 def test_odd_headers_are_exported_all_the_same(
     changes: dict[str, Any],
+    quick: None,
     caplog: pytest.LogCaptureFixture,
     capfd: pytest.CaptureFixture[str],
-    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Both objects can be read; nothing of the header is logged or printed."""
-    monkeypatch.setattr(dicom_picture, "drawn", lambda shown: np.zeros((8, 8, 3), np.uint8))
+    """All objects can be read; nothing of the header is logged or printed."""
     data = _object(1, **changes)
     caplog.clear()  # of what pydicom said when the object was made
     capfd.readouterr()
-    _both(data)
+    _all(data)
     assert not caplog.records
     assert capfd.readouterr() == ("", "")
 
@@ -554,7 +638,7 @@ def test_odd_headers_are_exported_all_the_same(
 def test_a_source_full_of_text_is_exported(capfd: pytest.CaptureFixture[str]) -> None:
     """Every text element filled; private and nested ones do not travel."""
     data, secrets = planted.plant(planted.words())
-    for made in _both(data):
+    for made in _all(data):
         ds = pydicom.dcmread(io.BytesIO(made))
         kept = {str(ds[k].value) for k in ("PatientName", "PatientID", "AccessionNumber")}
         assert kept <= set(secrets)
@@ -563,7 +647,7 @@ def test_a_source_full_of_text_is_exported(capfd: pytest.CaptureFixture[str]) ->
     assert capfd.readouterr() == ("", "")
 
 
-def _both(data: bytes) -> list[bytes]:
+def _all(data: bytes) -> list[bytes]:
     with Decoder() as decoder:
         [(_, scan)] = decoder.scans("", data)
     assert isinstance(scan, Scan)
@@ -574,6 +658,6 @@ def _both(data: bytes) -> list[bytes]:
     [row] = rows.staged(entry, MODEL).to_pylist()
     age = row["age"] | {"object_version": 1, "predicted_at": pydicom.valuerep.DT("20260101120000")}
     shown = dicom_source.page(data, scan, age, row["boxes"], row["heatmaps"])
-    made = [sr.structured_report(shown), dicom_picture.picture(shown)]
+    made = [make(shown) for make in exports._MADE.values()]
     assert all(pydicom.dcmread(io.BytesIO(data)).SOPInstanceUID for data in made)
     return made
