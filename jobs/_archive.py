@@ -9,7 +9,7 @@ from bae import environment
 from bae.archive import refusals
 from bae.pipeline import monitoring, night, resources, session
 from bae.pipeline.parts import PATIENCE_S, PartDone
-from jobs import command
+from jobs import _plan, command
 
 
 def main(
@@ -49,6 +49,11 @@ def main(
         default=[],
         metavar="CODE",
         help="also try again what was refused with this code; comma, or repeat, for several",
+    )
+    parser.add_argument(
+        "--plan",
+        action="store_true",
+        help="only say what a run would read and about how long it would take; write nothing",
     )
     parser.add_argument(
         "--decode-cpus", type=int, metavar="N", help="CPUs that decode (default: all free ones)"
@@ -109,7 +114,13 @@ def main(
         _print(request, summary)
         after(options)
 
-    return command.run(parser, monitoring.counted(parser, job), argv)
+    counted = monitoring.counted(parser, job)
+
+    def asked(options: argparse.Namespace) -> None:
+        # a plan is no job that anybody counts, and needs no Ray
+        (_plan.show if options.plan else counted)(options)
+
+    return command.run(parser, asked, argv)
 
 
 def _codes(text: str) -> list[str]:

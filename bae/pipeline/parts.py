@@ -34,11 +34,10 @@ from bae.archive.files import bounds
 from bae.archive.intake import Decoded, decode, fetch
 from bae.archive.labels import Labels
 from bae.archive.sandbox import Decoder
-from bae.errors import RunError, UseError
+from bae.errors import RunError
 from bae.pipeline import deaths, monitoring, session
 from bae.pipeline.resources import Resources
 from bae.scan import Scan
-from bae.tables import contract, settings
 from bae.tables.settings import Settings
 
 PATIENCE_S = 1800.0
@@ -74,15 +73,9 @@ class Reading:
         Raises:
             UseError: there is no key, or the tables do not agree; see ``settings.agreed``.
         """
-        fingerprint = privacy.fingerprint(key or privacy.load_key())
-        made = storage.join(tables_uri, contract.PSEUDONYM_FILE)
-        old = storage.read_or_none(made) if settings.read(tables_uri) is None else None
-        if old is not None and privacy.fingerprint(privacy.checked(old, made)) != fingerprint:
-            raise UseError(
-                f"an earlier version of bae made the key of these tables: set "
-                f"{privacy.KEY_VARIABLE} to the content of {made}"
-            )
-        return cls(settings=settings.agreed(tables_uri, fingerprint, age_decimals))
+        from bae.pipeline import plan  # DuckDB with it, which decoding workers do without
+
+        return cls(settings=plan.agreed(tables_uri, age_decimals, key))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -5,6 +5,7 @@ one table's commit atomic, not several tables'; so ``cohort/ages`` is committed 
 and until it has a run, the other tables' rows of that run do not show.
 """
 
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -60,7 +61,12 @@ def storage_errors(doing: str) -> Iterator[None]:
 
 def ask(query: str, params: dict[str, Any] | None = None, **rows: Any) -> pa.Table:
     """Return DuckDB's answer about some tables or datasets, each by its name, in bounded memory."""
-    with duckdb.connect(config={"memory_limit": "1500MB", "threads": 2}) as connection:
+    limits = {"memory_limit": "1500MB", "threads": 2}
+    with (
+        # by itself it would spill into the working folder, which may be read-only
+        tempfile.TemporaryDirectory(prefix="bae-ask-") as spill,
+        duckdb.connect(config=limits | {"temp_directory": spill}) as connection,
+    ):
         connection.execute("SET TimeZone = 'UTC'")
         for name, each in rows.items():
             connection.register(name, each)
