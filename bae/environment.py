@@ -70,6 +70,17 @@ def folder() -> str | None:
     )
 
 
+def shared_memory() -> bool:
+    """Say whether ``/dev/shm`` can be written; a Ray on this machine takes a disk where not."""
+    return _writable(Path("/dev/shm"))
+
+
+def place() -> Path:
+    """Return the folder below which a Ray on this machine keeps sockets, logs and spilled scans."""
+    usual = os.environ.get("RAY_TMPDIR") or os.environ.get("TMPDIR") or "/tmp"
+    return Path(folder() or usual)
+
+
 def token() -> str | None:
     """Return a token for a Ray of our own, where Ray could not keep its own in the home folder."""
     if os.environ.get("RAY_AUTH_TOKEN") or os.environ.get("RAY_AUTH_TOKEN_PATH"):

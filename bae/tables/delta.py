@@ -59,14 +59,14 @@ def storage_errors(doing: str) -> Iterator[None]:
         ) from error
 
 
+def _bounded(spill: str) -> duckdb.DuckDBPyConnection:
+    return duckdb.connect(config={"memory_limit": "1500MB", "threads": 2, "temp_directory": spill})
+
+
 def ask(query: str, params: dict[str, Any] | None = None, **rows: Any) -> pa.Table:
     """Return DuckDB's answer about some tables or datasets, each by its name, in bounded memory."""
-    limits = {"memory_limit": "1500MB", "threads": 2}
-    with (
-        # by itself it would spill into the working folder, which may be read-only
-        tempfile.TemporaryDirectory(prefix="bae-ask-") as spill,
-        duckdb.connect(config=limits | {"temp_directory": spill}) as connection,
-    ):
+    # by itself it would spill into the working folder, which may be read-only
+    with tempfile.TemporaryDirectory(prefix="bae-ask-") as spill, _bounded(spill) as connection:
         connection.execute("SET TimeZone = 'UTC'")
         for name, each in rows.items():
             connection.register(name, each)
