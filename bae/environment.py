@@ -41,8 +41,8 @@ def check() -> None:
 def folder() -> str | None:
     """Return where a Ray on this machine keeps its sockets and logs; None: where it likes.
 
-    A ``TMPDIR`` that is too long for sockets is not used; a ``RAY_TMPDIR`` is what somebody
-    wanted, so it is refused.
+    A ``TMPDIR`` that is too long for sockets, or not ASCII, is not used; a ``RAY_TMPDIR`` is what
+    somebody wanted, so it is refused.
 
     Raises:
         UseError: no folder will do.
@@ -55,11 +55,13 @@ def folder() -> str | None:
                 f"RAY_TMPDIR is too long for the sockets that Ray puts there: "
                 f"{len(os.fsencode(asked))} bytes, at most {most}; use a shorter one such as /tmp"
             )
+        if not asked.isascii():
+            raise UseError("RAY_TMPDIR has letters beyond ASCII; use another folder such as /tmp")
         if not _writable(Path(asked)):
             raise UseError("RAY_TMPDIR cannot be written; use another folder such as /tmp")
         return None
     usual = os.environ.get("TMPDIR", "/tmp")
-    if len(os.fsencode(usual)) <= most and _writable(Path(usual)):
+    if len(usual) <= most and usual.isascii() and _writable(Path(usual)):
         return None
     for other in ("/tmp", "/var/tmp", "/dev/shm"):
         if _writable(Path(other)):

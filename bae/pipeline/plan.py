@@ -60,7 +60,6 @@ def plan(
     Raises:
         UseError: archive missing or empty, or no tables can lie at this place.
     """
-    storage.check_writable(delta.uri(tables_uri, delta.LAST))
     listing = listed(archive_uri, inventory_uri)
     todo = runs.todo(tables_uri, listing, model_id, retry(retry_rejected))
     kinds = _kinds(tables_uri, todo)
