@@ -49,14 +49,15 @@ def findings(about: str, remedy: str, check: Check) -> list[Finding]:
 
     Args:
         about: what it looks at, for that case.
-        remedy: what to do then.
+        remedy: what to do then, unless the error's own sentence says it behind a semicolon.
         check: our own errors' sentences are told; of others their name only, since their text
             may hold a path.
     """
     try:
         found = check()
     except BaeError as error:
-        return [fail(about, str(error), remedy)]
+        said, _, told = str(error).partition("; ")
+        return [fail(about, said, told or remedy)]
     except Exception as error:  # whatever it is, the other checks go on
         return [fail(about, f"this check broke itself ({type(error).__name__})", remedy)]
     return found if isinstance(found, list) else [found]

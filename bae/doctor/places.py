@@ -11,7 +11,7 @@ from pathlib import Path
 
 from bae import storage
 from bae.doctor.finding import Finding, fail, ok, warn
-from bae.errors import ObjectError
+from bae.errors import ObjectError, StorageError
 from bae.tables import contract, lease, nights
 
 PROBE = ".doctor-"
@@ -76,11 +76,11 @@ def clock(skew_s: float, latest: datetime | None, now: datetime) -> Finding:
 def _probed(uri: str, area: str, said: str) -> list[Finding]:
     """Try a part of the tables; return what it can do, and the clock."""
     about, name = f"{said} written", _probe(storage.join(storage.normal(uri), area))
+    before = time.time()
+    if not storage.create(name, b"1"):
+        return [fail(about, "a new object was said to be there", "use another file system")]
+    after = time.time()
     try:
-        before = time.time()
-        if not storage.create(name, b"1"):
-            return [fail(about, "a new object was said to be there", "use another file system")]
-        after = time.time()
         if storage.create(name, b"2"):
             return [
                 fail(
@@ -94,7 +94,7 @@ def _probed(uri: str, area: str, said: str) -> list[Finding]:
         skew = storage.written_at(name).timestamp() - (before + after) / 2
         storage.write_bytes(name, b"3")
     finally:
-        storage.delete(name)
+        _removed(name)
     found = ok(about, "created where there was none, read, replaced and removed a probe object")
     return [found, clock(skew, _latest(uri), datetime.now(UTC))]
 
@@ -108,6 +108,18 @@ def _probe(place: str) -> str:
     while not folder.exists():
         folder = folder.parent
     return storage.join(str(folder), name)
+
+
+def _removed(name: str) -> None:
+    """Remove the probe.
+
+    Raises:
+        StorageError: it stays; nights delete what they no longer need, so they would fail.
+    """
+    try:
+        storage.delete(name)
+    except StorageError as error:
+        raise StorageError(f"{error}; the probe {name} stays: delete it") from error
 
 
 def _latest(uri: str) -> datetime | None:

@@ -31,6 +31,7 @@ JOBS = [
     "erase",
     "maintain",
     "report",
+    "doctor",
 ]
 
 

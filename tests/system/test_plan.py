@@ -52,6 +52,8 @@ def test_the_night_does_what_its_plan_said(place: Place, tmp_path: Path) -> None
     assert code == 0 and "to read    0 objects: the tables are up to date" in told
     place.scan("8.dcm", "p8", 8)
     code, told = place.job("predict", *places, "--model", place.model, "--plan")
-    assert code == 0 and re.search(r"to read    1 objects, about [\d.]+ \w+ by the last night", told)
+    assert code == 0 and re.search(
+        r"to read    1 objects, about [\d.]+ \w+ by the last night", told
+    )
     text = json.dumps([vars(night) for night in nights.last(place.tables)])
     assert "dcm" not in text and str(tmp_path) not in text, "no object's name"
