@@ -233,7 +233,9 @@ def test_what_somebody_should_look_at_fails_nothing(
 ) -> None:
     """A warning, with what to do."""
     odd(site)
+    before = _tree(site)
     found = _examined(site)
+    assert _tree(site) == before, "it only looks"
     assert found[about].state == WARN, found[about]
     assert said in found[about].found and remedy in found[about].remedy
     assert not [one for one in found.values() if one.state == FAIL]
