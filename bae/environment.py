@@ -41,8 +41,8 @@ def check() -> None:
 def folder() -> str | None:
     """Return where a Ray on this machine keeps its sockets and logs; None: where it likes.
 
-    A ``TMPDIR`` that is too long for sockets is not used; a ``RAY_TMPDIR`` is what somebody
-    wanted, so it is refused.
+    A ``TMPDIR`` that is too long for sockets, or not ASCII, is not used; a ``RAY_TMPDIR`` is what
+    somebody wanted, so it is refused.
 
     Raises:
         UseError: no folder will do.
@@ -55,11 +55,13 @@ def folder() -> str | None:
                 f"RAY_TMPDIR is too long for the sockets that Ray puts there: "
                 f"{len(os.fsencode(asked))} bytes, at most {most}; use a shorter one such as /tmp"
             )
+        if not asked.isascii():
+            raise UseError("RAY_TMPDIR has letters beyond ASCII; use another folder such as /tmp")
         if not _writable(Path(asked)):
             raise UseError("RAY_TMPDIR cannot be written; use another folder such as /tmp")
         return None
     usual = os.environ.get("TMPDIR", "/tmp")
-    if len(os.fsencode(usual)) <= most and _writable(Path(usual)):
+    if len(usual) <= most and usual.isascii() and _writable(Path(usual)):
         return None
     for other in ("/tmp", "/var/tmp", "/dev/shm"):
         if _writable(Path(other)):
@@ -68,6 +70,17 @@ def folder() -> str | None:
         f"Ray needs a folder for its sockets that can be written and has at most {most} bytes in "
         f"its name; TMPDIR and /tmp will not do: set RAY_TMPDIR"
     )
+
+
+def shared_memory() -> bool:
+    """Say whether ``/dev/shm`` can be written; a Ray on this machine takes a disk where not."""
+    return _writable(Path("/dev/shm"))
+
+
+def place() -> Path:
+    """Return the folder below which a Ray on this machine keeps sockets, logs and spilled scans."""
+    usual = os.environ.get("RAY_TMPDIR") or os.environ.get("TMPDIR") or "/tmp"
+    return Path(folder() or usual)
 
 
 def token() -> str | None:

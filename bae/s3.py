@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
+from urllib.request import getproxies, proxy_bypass
 
 import pyarrow.fs
 
@@ -161,7 +162,7 @@ def _patiently(doing: str, call: Callable[[], _T]) -> _T:
             elif time.monotonic() > give_up:
                 raise StorageError(
                     f"cannot {doing}: no answer from {_server()} for {PATIENCE_S:.0f} s; "
-                    "check AWS_ENDPOINT_URL and the network"
+                    f"check AWS_ENDPOINT_URL and the network{_proxy()}"
                 ) from error
             else:
                 why = "no answer"
@@ -179,6 +180,14 @@ def _sentence(code: str) -> str:
 def _server() -> str:
     url = endpoint()
     return urlsplit(url).netloc if url else "AWS"
+
+
+def _proxy() -> str:
+    """Return a hint where the environment sends requests through a proxy."""
+    url = urlsplit(endpoint() or "https://s3.amazonaws.com")
+    if url.scheme not in getproxies() or proxy_bypass(url.netloc):
+        return ""
+    return f", or name the server in no_proxy: {url.scheme}_proxy takes its requests"
 
 
 def _code(error: StorageError) -> str:

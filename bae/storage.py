@@ -76,7 +76,22 @@ def normal(uri: str) -> str:
         raise StorageError(f"cannot read {scheme}:// places; use a local path or s3://")
     if not uri:
         raise StorageError("a place is empty; give a local path or s3://bucket/prefix")
+    _require_utf8(uri)
     return os.path.normpath(Path(uri).expanduser().absolute())
+
+
+def _require_utf8(path: str) -> None:
+    """Refuse a path that this process does not read as all other programs here do.
+
+    Raises:
+        StorageError: the locale has another encoding, and the path letters beyond ASCII.
+    """
+    try:
+        if os.fsencode(path) == path.encode():
+            return
+    except UnicodeEncodeError:
+        pass
+    raise StorageError("a path here is not read as UTF-8; set LANG=C.UTF-8 or PYTHONUTF8=1")
 
 
 def join(uri: str, *parts: str) -> str:
@@ -228,6 +243,25 @@ def list_objects(uri: str, *, hidden: bool = False) -> pa.Table:
         columns = [pa.array(column) for column in zip(*some, strict=True)]
         batches.append(pa.record_batch(columns, schema=LISTING))
     return pa.Table.from_batches(batches, LISTING).sort_by("object_uri")
+
+
+def some(uri: str, count: int) -> list[str]:
+    """Return the URIs of a few objects at or below a place, without listing all of it.
+
+    Raises:
+        StorageError: as ``list_objects``.
+    """
+    place = normal(uri)
+    rows = s3.list_keys(place) if is_s3(place) else local.listed(Path(place), False)
+    return [name for name, _, _ in itertools.islice(rows, count)]
+
+
+def written_at(uri: str) -> datetime:
+    """Return when an object was written, by the storage's own clock."""
+    filesystem, path = pyarrow_filesystem(uri)
+    [info] = filesystem.get_file_info([path])
+    when: datetime = info.mtime
+    return when
 
 
 def keep_private(uri: str) -> None:

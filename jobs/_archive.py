@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from bae import environment
 from bae.archive import refusals
 from bae.archive.label_words import DAY_FIRST, MONTH_FIRST, Habits
-from bae.pipeline import monitoring
+from bae.pipeline.cluster import monitoring
 from bae.pipeline.step import PART_GB, PATIENCE_S, PartDone, Resources
 from jobs import command
 
@@ -57,6 +57,11 @@ def main(
         default=[],
         metavar="CODE",
         help="also try again what was refused with this code; comma, or repeat, for several",
+    )
+    parser.add_argument(
+        "--plan",
+        action="store_true",
+        help="only say what a run would read and about how long it would take; write nothing",
     )
     parser.add_argument(
         "--decode-cpus", type=int, metavar="N", help="CPUs that decode (default: all free ones)"
@@ -112,7 +117,7 @@ def main(
             asked = request.resources
             if asked.gpus or asked.decode_cpus or (asked.actors or 1) > 1:
                 # more than any cluster has: whether it is there must be known before all else
-                from bae.pipeline import resources, session
+                from bae.pipeline.cluster import resources, session
 
                 held.enter_context(session.session())
                 resources.fitted(asked)
@@ -122,7 +127,18 @@ def main(
         _print(request, summary)
         after(options)
 
-    return command.run(parser, monitoring.counted(parser, job), argv)
+    counted = monitoring.counted(parser, job)
+
+    def asked(options: argparse.Namespace) -> None:
+        # a plan is no job that anybody counts, and needs no Ray
+        if options.plan:
+            from jobs import _plan
+
+            _plan.show(options)
+        else:
+            counted(options)
+
+    return command.run(parser, asked, argv)
 
 
 def add_labels(parser: argparse.ArgumentParser) -> None:

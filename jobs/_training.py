@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 
 from bae import environment, recipes, storage
 from bae.method import card
-from bae.pipeline import monitoring
+from bae.pipeline.cluster import monitoring
 from bae.pipeline.step import PartDone
 from jobs import command
 
@@ -21,7 +21,7 @@ def main(name: str, argv: Sequence[str] | None) -> int:
     add_network_flags(parser)
 
     def job(options: argparse.Namespace) -> None:
-        from bae.pipeline import session
+        from bae.pipeline.cluster import session
         from bae.training import run, tasks
 
         environment.check()
@@ -54,7 +54,7 @@ def main(name: str, argv: Sequence[str] | None) -> int:
 
 def _support_vectors(recipe: recipes.Recipe, options: argparse.Namespace) -> None:
     """Train what stands in a regressor's place."""
-    from bae.pipeline import session
+    from bae.pipeline.cluster import session
     from bae.training import svr
 
     plan = svr.plan(recipe, options.tables, options.model, options.most)

@@ -119,6 +119,14 @@ class Progress:
         self._bar.close()
 
 
+def duration(seconds: float) -> str:
+    """Return a time in the unit that people would say it in."""
+    for unit, length, most in (("s", 1, 90), ("minutes", 60, 90), ("hours", 3600, 36)):
+        if seconds < most * length:
+            return f"{seconds / length:.{int(seconds < 10 * length and length > 1)}f} {unit}"
+    return f"{seconds / 86400:.1f} days"
+
+
 def say(line: str) -> None:
     """Show one line of progress where a bar would not tell enough."""
     if logs.as_json():

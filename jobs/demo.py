@@ -30,7 +30,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def job(options: argparse.Namespace) -> None:
     """Chain the jobs as a user would on a command line."""
-    from bae.pipeline import session
+    from bae.pipeline.cluster import session
 
     # phantoms need no secret, and one key gives one split: every demo tells the same story
     os.environ.setdefault(privacy.KEY_VARIABLE, privacy.DEMO)

@@ -33,7 +33,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _job(options: argparse.Namespace) -> None:
     from bae.evaluation import run
-    from bae.pipeline import session
+    from bae.pipeline.cluster import session
 
     environment.check()
     storage.check_writable(options.out)

@@ -5,7 +5,7 @@ import sys
 import time
 from collections.abc import Sequence
 
-from bae.pipeline import monitoring
+from bae.pipeline.cluster import monitoring
 from jobs import command
 
 
@@ -51,7 +51,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _write(options: argparse.Namespace) -> None:
     from bae.phantom import PhantomConfig, limits, write
     from bae.phantom.people import OF_WORLD
-    from bae.pipeline import session
+    from bae.pipeline.cluster import session
 
     config = PhantomConfig(
         ages=tuple(options.ages) if options.ages else OF_WORLD,

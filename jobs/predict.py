@@ -6,7 +6,6 @@ from collections.abc import Sequence
 
 from bae import storage
 from bae.dicomweb import address
-from bae.dicomweb.server import Server
 from bae.errors import RunError, after_writing
 from bae.tables import contract
 from jobs import _archive, command
@@ -49,6 +48,8 @@ def _check_export(options: argparse.Namespace) -> None:
     if not options.export_dicom:
         return
     if address.is_one(options.export_dicom):
+        from bae.dicomweb.server import Server
+
         Server(options.export_dicom)
     else:
         storage.check_writable(options.export_dicom)
@@ -57,12 +58,12 @@ def _check_export(options: argparse.Namespace) -> None:
 def _export(options: argparse.Namespace) -> None:
     if options.export_dicom is None:
         return
-    # matplotlib, highdicom and torch, which a night without reports does without
-    from bae.method import model
+    # matplotlib and highdicom, which a night without reports does without
+    from bae.method import card
     from bae.report.dicom import exports
 
     target = options.export_dicom or exports.folder(options.tables)
-    model_id = model.load_card(options.model).model_id
+    model_id = card.load_card(options.model).model_id
     bars: list[command.Progress] = []
     with after_writing():
         done = exports.run(

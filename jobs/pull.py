@@ -5,8 +5,7 @@ import sys
 from collections.abc import Sequence
 from datetime import date
 
-from bae.dicomweb import address, pull
-from bae.dicomweb.server import Server
+from bae.dicomweb import address
 from bae.errors import RunError
 from jobs import command
 
@@ -48,7 +47,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         "--connections",
         type=int,
         choices=range(1, 17),
-        default=pull.CONNECTIONS,
+        default=address.CONNECTIONS,
         metavar="N",
         help="studies fetched at a time, 1 to 16 (default %(default)s)",
     )
@@ -63,6 +62,9 @@ def _day(text: str) -> date:
 
 
 def _job(options: argparse.Namespace) -> None:
+    from bae.dicomweb import pull
+    from bae.dicomweb.server import Server
+
     source = Server(options.dicomweb)
     bars: list[command.Progress] = []
     done = pull.run(

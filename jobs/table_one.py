@@ -41,7 +41,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def job(options: argparse.Namespace) -> None:
     """Go through the methods."""
-    from bae.pipeline import kept, session
+    from bae.pipeline import kept
+    from bae.pipeline.cluster import session
 
     names = options.methods.split(",") if options.methods else recipes.compared(options.small)
     if options.without_sex:

@@ -5,7 +5,7 @@ import sys
 from collections.abc import Sequence
 
 from bae import environment, recipes, storage
-from bae.pipeline import monitoring
+from bae.pipeline.cluster import monitoring
 from jobs import _training, command
 
 
@@ -22,7 +22,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     _training.add_network_flags(parser)
 
     def job(options: argparse.Namespace) -> None:
-        from bae.pipeline import session
+        from bae.pipeline.cluster import session
         from bae.training import regional
 
         environment.check()

@@ -53,7 +53,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def job(options: argparse.Namespace) -> None:
     """Go through worlds, sizes and recipes."""
     from bae.evaluation import worlds
-    from bae.pipeline import session
+    from bae.pipeline.cluster import session
 
     names = options.recipes.split(",")
     for name in names:

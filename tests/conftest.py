@@ -32,7 +32,7 @@ def pseudonym_key() -> Iterator[None]:
 @pytest.fixture(scope="session")
 def local_ray() -> Iterator[None]:
     """One local Ray for the whole test session: starting one takes five seconds."""
-    from bae.pipeline import session
+    from bae.pipeline.cluster import session
 
     with session.session():
         yield

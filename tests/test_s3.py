@@ -127,6 +127,20 @@ def test_no_server_is_said_after_the_stated_patience(monkeypatch: pytest.MonkeyP
         storage.list_objects("s3://archive/x")
 
 
+def test_a_proxy_that_takes_a_server_s_requests_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where nothing answers; not where no_proxy names the server."""
+    monkeypatch.setattr(bae_s3, "PATIENCE_S", 0.1)
+    port = s3_server.free_port()
+    for name, value in s3_server.environment(f"http://127.0.0.1:{port}").items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("http_proxy", f"http://127.0.0.1:{port}")
+    with pytest.raises(StorageError, match="in no_proxy: http_proxy takes its requests"):
+        storage.list_objects("s3://archive/x")
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    with pytest.raises(StorageError, match=r"and the network$"):
+        storage.list_objects("s3://archive/x")
+
+
 def test_nights_on_s3_equal_nights_on_disk(s3: s3_server.Server, tmp_path: object) -> None:
     """Index, two models, new objects, twice the same: the same tables."""
     for root in ("s3://tables/nights", str(tmp_path)):

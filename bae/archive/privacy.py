@@ -49,6 +49,11 @@ def load_key() -> bytes:
     )
 
 
+def is_demo(key: bytes) -> bool:
+    """Say whether it is the key that everybody knows."""
+    return key == _DEMO_KEY
+
+
 def fingerprint(key: bytes) -> str:
     """Return what tells keys apart and gives none away, 32 hex digits."""
     return _pseudonym(key, "fingerprint", "")

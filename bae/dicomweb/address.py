@@ -11,6 +11,7 @@ from bae.errors import StorageError, UseError
 _SCHEMES = {"dicomweb": "https", "dicomweb+http": "http", "https": "https", "http": "http"}
 TOKEN, USER, PASSWORD = (f"BAE_DICOMWEB_{word}" for word in ("TOKEN", "USER", "PASSWORD"))
 VARIABLES = f"{TOKEN}, or {USER} and {PASSWORD}"
+CONNECTIONS = 4
 
 
 def is_one(place: str) -> bool:

@@ -18,7 +18,7 @@ from fnmatch import fnmatchcase
 
 from bae import storage
 from bae.archive.dicom import rules
-from bae.dicomweb import answers
+from bae.dicomweb import address, answers
 from bae.dicomweb.answers import Item
 from bae.dicomweb.server import Server
 from bae.errors import ObjectError, StorageError, after_writing
@@ -29,7 +29,6 @@ LEFT = "left at the server: no image, or larger than a whole-body scan"
 BAD_UID = "a UID is missing or malformed"
 
 MODALITY = "NM"
-CONNECTIONS = 4
 
 _UID = re.compile(r"\d+(\.\d+)*")
 
@@ -39,7 +38,7 @@ def run(
     archive_uri: str,
     since: date | None = None,
     descriptions: Sequence[str] = (),
-    connections: int = CONNECTIONS,
+    connections: int = address.CONNECTIONS,
     on_start: Callable[[int], None] = lambda studies: None,
     on_study: Callable[[], None] = lambda: None,
 ) -> Counter[str]:

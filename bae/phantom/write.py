@@ -11,7 +11,7 @@ from bae import phantom, storage
 from bae.errors import after_writing
 from bae.phantom.archive import ABOUT, TRUTH, about, schema, table
 from bae.phantom.world import world
-from bae.pipeline import resources
+from bae.pipeline.cluster import resources
 
 PIECE = 8
 """Scans per task: a second or two of work."""

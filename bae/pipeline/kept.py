@@ -26,7 +26,7 @@ from bae import recipes, storage
 from bae.archive.intake import Decoded
 from bae.archive.refusals import DECODER_VERSION
 from bae.errors import RunError, UseError
-from bae.pipeline import deaths
+from bae.pipeline.cluster import deaths
 from bae.pipeline.parts import run_parts
 from bae.pipeline.rows import killer
 from bae.pipeline.step import OnPart, PartDone, Reading, Step

@@ -19,16 +19,16 @@ from dataclasses import asdict, dataclass, field, replace
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from bae import logs, storage
-from bae.archive import inventory, labels, privacy, refusals
+from bae import logs
+from bae.archive import labels, privacy, refusals
 from bae.archive.label_words import Habits
-from bae.errors import LabelsError, RunError, StorageError, TooManyRejectedError, after_writing
+from bae.errors import LabelsError, RunError, TooManyRejectedError, after_writing
 from bae.method import card
-from bae.pipeline import relabel
+from bae.pipeline import plan, relabel
 from bae.pipeline.rows import Index, killer
 from bae.pipeline.score import Score
 from bae.pipeline.step import PATIENCE_S, PartDone, Reading, Resources
-from bae.tables import current, delta, lease, publish, runs, settings
+from bae.tables import current, delta, lease, nights, publish, runs, settings
 
 log = logging.getLogger(__name__)
 
@@ -115,30 +115,20 @@ def run(
         labels.load(request.labels_uri, key, request.label_habits) if request.labels_uri else None
     )
     reading = replace(reading, labels=known)
-    listing = (
-        inventory.read(request.inventory_uri, request.archive_uri)
-        if request.inventory_uri
-        else storage.list_objects(request.archive_uri)
-    )
-    if not listing.num_rows:
-        raise StorageError(f"the archive {request.archive_uri} holds no objects")
-    retry = runs.Retry(
-        transient=refusals.TRANSIENT,
-        asked=request.retry_rejected,
-        decoder_version=refusals.DECODER_VERSION,
-    )
+    listing = plan.listed(request.archive_uri, request.inventory_uri)
+    retry = plan.retry(request.retry_rejected)
     job = "index" if model_id is None else "predict"
-    with (
-        _ready(request, listing, model_id, retry),
-        lease.hold(request.tables_uri, job) as held,
-    ):
+    with contextlib.ExitStack() as entered:
+        entered.enter_context(_ready(request, listing, model_id, retry))
+        held = entered.enter_context(lease.hold(request.tables_uri, job))
         settings.keep(request.tables_uri, reading.settings)
+        kept = entered.enter_context(nights.kept(request.tables_uri, job, model_id))
         with after_writing():
             _mark(request, listing, held)
             todo = runs.todo(request.tables_uri, listing, model_id, retry)
             begun = runs.unfinished_of(request.tables_uri, request.archive_uri, model_id)
             if todo.num_rows or begun:
-                begun = _read(request, reading, todo, model_id, on_start, on_part)
+                begun = _read(request, reading, todo, kept, on_start, on_part)
         said, relabelled = _matched(request, known, key, begun, listing) if known else (None, None)
         with after_writing():
             retried = int(pc.sum(begun.objects()["retried"]).as_py() or 0) if begun else 0
@@ -150,23 +140,25 @@ def run(
             if begun:
                 _mark(request, listing, held)
             corrected = current.tell_ages(request.tables_uri, reading.settings, held.check)
-    summary = Summary(
-        run_id=begun.run_id if begun else None,
-        listed=listing.num_rows,
-        done_before=listing.num_rows - todo.num_rows,
-        scans=rows.get("cohort/ages" if model_id else "restricted/scans", 0),
-        refused=refused,
-        retried=retried,
-        rows=rows,
-        labels=said,
-        labels_read_as=known.read_as if known else None,
-        corrected=corrected,
-        seconds=time.monotonic() - start,
-    )
-    facts = {"scans": summary.scans, "refused": dict(summary.refused), "rows": rows}
-    log.info("published", extra=facts | {"seconds": round(summary.seconds, 1)})
-    # what is refused once more says nothing new of the archive, or of the night
-    _check_refused(request, summary, publish.refused_again(begun) if begun and retried else 0)
+        summary = Summary(
+            run_id=begun.run_id if begun else None,
+            listed=listing.num_rows,
+            done_before=listing.num_rows - todo.num_rows,
+            scans=rows.get("cohort/ages" if model_id else "restricted/scans", 0),
+            refused=refused,
+            retried=retried,
+            rows=rows,
+            labels=said,
+            labels_read_as=known.read_as if known else None,
+            corrected=corrected,
+            seconds=time.monotonic() - start,
+        )
+        kept.run_id, kept.scans = summary.run_id, summary.scans
+        kept.refused = summary.refused.total()
+        facts = {"scans": summary.scans, "refused": dict(summary.refused), "rows": rows}
+        log.info("published", extra=facts | {"seconds": round(summary.seconds, 1)})
+        # what is refused once more says nothing new of the archive, or of the night
+        _check_refused(request, summary, publish.refused_again(begun) if begun and retried else 0)
     return summary
 
 
@@ -174,21 +166,24 @@ def _read(
     request: Request,
     reading: Reading,
     todo: pa.Table,
-    model_id: str | None,
+    kept: nights.Night,
     on_start: Callable[[int], None],
     on_part: Callable[[PartDone], None],
 ) -> runs.Run:
-    """Store every part of the run that is left, or of a new one; return the run."""
-    from bae.pipeline import deaths, session
+    """Store every part of the run that is left, or of a new one; return the run.
+
+    ``kept`` learns how many objects were read, and in what time.
+    """
+    from bae.pipeline.cluster import deaths, session
+    from bae.pipeline.cluster.resources import fitted
     from bae.pipeline.parts import run_parts
-    from bae.pipeline.resources import fitted
 
     with session.session():
         taken = fitted(request.resources)
         begun = runs.open_run(
             request.tables_uri,
             request.archive_uri,
-            model_id,
+            kept.model_id,
             todo,
             decoder_version=refusals.DECODER_VERSION,
         )
@@ -204,8 +199,11 @@ def _read(
         tried = functools.partial(
             run_parts, reading=reading, step=step, resources=taken, patience_s=request.patience_s
         )
+        kept.run_id, start = begun.run_id, time.monotonic()
         for done in deaths.survive(_Objects(begun), tried):
             log.info("part %d is stored", done.number, extra=asdict(done))
+            kept.objects += left[done.number].num_rows if done.number in left else 0
+            kept.reading_s = time.monotonic() - start
             on_part(done)
     return begun
 
@@ -291,7 +289,7 @@ def _ready(
                     (signal.SIGINT, signal.SIG_IGN),  # Ctrl-C is for the driver
                 )
             ).submit(_load, request.model_uri)
-        from bae.pipeline import session
+        from bae.pipeline.cluster import session
 
         reading.enter_context(session.session())
         if request.model_uri is not None:

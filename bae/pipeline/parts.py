@@ -10,7 +10,7 @@ Indexing, scoring and both training sets go the same way and differ in their ``S
     actors     _Actor: step.load() once, then step.rows() and step.store() for each part
 
 A part whose workers die again and again comes back as lost and costs the others nothing;
-``bae.pipeline.deaths`` says what becomes of it.
+``bae.pipeline.cluster.deaths`` says what becomes of it.
 """
 
 import functools
@@ -33,7 +33,7 @@ from bae.archive.files import bounds
 from bae.archive.intake import Decoded, decode, fetch
 from bae.archive.sandbox import Decoder
 from bae.errors import RunError
-from bae.pipeline import deaths, monitoring, session
+from bae.pipeline.cluster import deaths, monitoring, session
 from bae.pipeline.step import PATIENCE_S, PartDone, Reading, Resources, Step
 from bae.scan import Scan
 

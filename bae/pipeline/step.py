@@ -10,12 +10,8 @@ from typing import ClassVar, Self
 
 import pyarrow as pa
 
-from bae import storage
-from bae.archive import privacy
 from bae.archive.intake import Decoded
 from bae.archive.labels import Labels
-from bae.errors import UseError
-from bae.tables import contract, settings
 from bae.tables.settings import Settings
 
 PATIENCE_S = 1800.0
@@ -64,15 +60,9 @@ class Reading:
         Raises:
             UseError: there is no key, or the tables do not agree; see ``settings.agreed``.
         """
-        fingerprint = privacy.fingerprint(key or privacy.load_key())
-        made = storage.join(tables_uri, contract.PSEUDONYM_FILE)
-        old = storage.read_or_none(made) if settings.read(tables_uri) is None else None
-        if old is not None and privacy.fingerprint(privacy.checked(old, made)) != fingerprint:
-            raise UseError(
-                f"an earlier version of bae made the key of these tables: set "
-                f"{privacy.KEY_VARIABLE} to the content of {made}"
-            )
-        return cls(settings=settings.agreed(tables_uri, fingerprint, age_decimals))
+        from bae.pipeline import plan  # DuckDB with it, which decoding workers do without
+
+        return cls(settings=plan.agreed(tables_uri, age_decimals, key))
 
 
 @dataclass(frozen=True, kw_only=True)

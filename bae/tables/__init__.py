@@ -4,7 +4,7 @@ Analysts need ``connect`` alone (DuckDB, neither Ray nor torch); ``read`` return
 table, ``heat_array`` heat maps as one array. For jobs: ``contract`` is every column and
 every folder's name, ``runs`` what is left to do, ``compare`` which rows are new, ``splits``
 who trains and who tests, ``publish`` the commits, ``lease`` one writer at a time,
-``maintain`` and ``erase`` the upkeep.
+``maintain`` and ``erase`` the upkeep, ``nights`` how the last runs ended.
 
 >>> from tempfile import TemporaryDirectory
 >>> from bae.tables import connect, read

@@ -83,6 +83,22 @@ def mark(
     return int(objects.num_rows)
 
 
+def gone(tables_uri: str, archive_uri: str, listing: pa.Table) -> int:
+    """Return how many objects ``mark`` would mark because the archive lists them no more."""
+    with delta.storage_errors("compare the archive with the tables"):
+        found = delta.ask(
+            """
+            SELECT count(DISTINCT source_uri)
+            FROM scans ANTI JOIN listing ON listing.object_uri = scans.source_uri
+            WHERE removed_at IS NULL
+              AND (source_uri = $place OR starts_with(source_uri, $place || '/'))""",
+            {"place": storage.normal(archive_uri)},
+            listing=listing,
+            scans=delta.dataset(tables_uri, "restricted/scans"),
+        )
+    return int(found[0][0].as_py())
+
+
 def tell_ages(tables_uri: str, settings: Settings, check: Callable[[], None] = no_check) -> int:
     """Bring ``cohort/ages`` in line with ``restricted/scans``, whatever changed there.
 

@@ -5,6 +5,7 @@ one table's commit atomic, not several tables'; so ``cohort/ages`` is committed 
 and until it has a run, the other tables' rows of that run do not show.
 """
 
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -58,9 +59,14 @@ def storage_errors(doing: str) -> Iterator[None]:
         ) from error
 
 
+def _bounded(spill: str) -> duckdb.DuckDBPyConnection:
+    return duckdb.connect(config={"memory_limit": "1500MB", "threads": 2, "temp_directory": spill})
+
+
 def ask(query: str, params: dict[str, Any] | None = None, **rows: Any) -> pa.Table:
     """Return DuckDB's answer about some tables or datasets, each by its name, in bounded memory."""
-    with duckdb.connect(config={"memory_limit": "1500MB", "threads": 2}) as connection:
+    # by itself it would spill into the working folder, which may be read-only
+    with tempfile.TemporaryDirectory(prefix="bae-ask-") as spill, _bounded(spill) as connection:
         connection.execute("SET TimeZone = 'UTC'")
         for name, each in rows.items():
             connection.register(name, each)

@@ -76,6 +76,36 @@ class Lease:
                 _log.warning("could not renew the hold on the tables: %s", error)
 
 
+@dataclass(frozen=True, kw_only=True)
+class Seen:
+    """The last lease, as one finds it who does not want the tables.
+
+    Attributes:
+        run_id, host: whose it is or was.
+        state: ``released``; ``gone`` (its process is, on this machine: it was killed); ``silent``
+            for longer than ``STALE_S``; or ``held``.
+        beat: its last sign of life, seconds since 1970 by its machine's clock.
+    """
+
+    run_id: str
+    host: str
+    state: str
+    beat: float
+
+
+def last(tables_uri: str) -> Seen | None:
+    """Return the last lease of some tables without taking it; None where there was none yet."""
+    folder = storage.join(storage.normal(tables_uri), contract.LEASE)
+    number = max(_numbers(folder), default=0)
+    if not number:
+        return None
+    note = _read(_name(folder, number))
+    state = "silent" if time.time() - note["beat"] > STALE_S else "held"
+    if note["released"] or _process_is_gone(note):
+        state = "released" if note["released"] else "gone"
+    return Seen(run_id=note["run_id"], host=note["host"], state=state, beat=note["beat"])
+
+
 @contextmanager
 def hold(tables_uri: str, run_id: str) -> Iterator[Lease]:
     """Hold the tables for one run; others get a ``LockedError`` meanwhile.

@@ -85,33 +85,47 @@ def vacuum(tables_uri: str, keep_days: int = contract.KEEP_DAYS) -> int:
 
     Also those that no version ever had, which a killed writer leaves: hold the lease.
     """
-    deleted = 0
+    return _vacuumed(tables_uri, keep_days, dry_run=False)
+
+
+def unneeded(tables_uri: str, keep_days: int = contract.KEEP_DAYS) -> int:
+    """Return how many files ``vacuum`` would delete."""
+    return _vacuumed(tables_uri, keep_days, dry_run=True)
+
+
+def _vacuumed(tables_uri: str, keep_days: int, dry_run: bool) -> int:
+    found = 0
     for name in contract.SCHEMAS:
         table = delta.delta(tables_uri, name)
         if table is not None:
-            deleted += len(
+            found += len(
                 table.vacuum(
                     retention_hours=24 * keep_days,
-                    dry_run=False,
+                    dry_run=dry_run,
                     enforce_retention_duration=False,
                     full=True,
                 )
             )
-    return deleted
+    return found
 
 
 def drop_abandoned(tables_uri: str, keep_days: int = contract.KEEP_DAYS) -> int:
     """Delete staging folders that never became a run, or whose run is published; count them."""
+    folders = abandoned(tables_uri, keep_days)
+    for folder in folders:
+        storage.delete(folder)
+    return len(folders)
+
+
+def abandoned(tables_uri: str, keep_days: int = contract.KEEP_DAYS) -> list[str]:
+    """Return the staging folders of no unfinished run, untouched for ``keep_days`` days."""
     folder = storage.join(storage.normal(tables_uri), contract.STAGING)
     if not storage.exists(folder):
-        return 0
+        return []
     alive = {run.run_id for run in runs.unfinished(tables_uri)}
     oldest = datetime.now(UTC) - timedelta(days=keep_days)
     written = storage.last_written(folder)
-    abandoned = [name for name in written.keys() - alive if written[name] < oldest]
-    for name in abandoned:
-        storage.delete(storage.join(folder, name))
-    return len(abandoned)
+    return [storage.join(folder, name) for name in written.keys() - alive if written[name] < oldest]
 
 
 def give_up(tables_uri: str, run_id: str) -> None:

@@ -27,7 +27,7 @@ from bae.errors import RunError
 from bae.method import hardware, networks
 from bae.method.regional.attention import Attention
 from bae.method.trunks import Trunk, weights
-from bae.pipeline import resources, session
+from bae.pipeline.cluster import resources, session
 from bae.training import fit, samples
 from bae.training.tasks import Task
 

@@ -27,7 +27,8 @@ from bae.method.regional import reader
 from bae.method.regional.bodies import Bodies
 from bae.method.regional.frame import FRAME, MARGIN, SHEET, lay
 from bae.method.trunks import weights
-from bae.pipeline import kept, resources
+from bae.pipeline import kept
+from bae.pipeline.cluster import resources
 from bae.pipeline.step import OnPart
 from bae.scan import SEX_CODE, UNKNOWN
 from bae.training import run, tasks

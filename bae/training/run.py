@@ -21,7 +21,8 @@ from bae.evaluation import metrics, plots, scorecard, trained_on
 from bae.method import model
 from bae.method.regional.attention import Attention
 from bae.method.trunks import weights
-from bae.pipeline import kept, outcomes, resources
+from bae.pipeline import kept, outcomes
+from bae.pipeline.cluster import resources
 from bae.pipeline.step import OnPart, Reading
 from bae.training import loop, samples, stack, trackers
 from bae.training.card import learning_curve, markdown

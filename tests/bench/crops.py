@@ -24,7 +24,8 @@ from bae.archive.sandbox import Decoder
 from bae.method import hardware, image, model
 from bae.method.prediction import LocalizedView
 from bae.method.predictor import chosen_views, localize, network_inputs
-from bae.pipeline import kept, session
+from bae.pipeline import kept
+from bae.pipeline.cluster import session
 from bae.scan import Scan
 from bae.training import loop, samples, tasks
 

@@ -26,7 +26,7 @@ from bae import recipes, storage
 from bae.archive.intake import Decoded
 from bae.bench import meter, night, stages
 from bae.pipeline import parts as pipeline_parts
-from bae.pipeline import session
+from bae.pipeline.cluster import session
 from bae.pipeline.rows import Index
 from bae.pipeline.step import Reading, Resources
 from bae.tables import runs

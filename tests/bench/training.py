@@ -21,7 +21,7 @@ import torch
 
 from bae import recipes
 from bae.method import hardware
-from bae.pipeline import resources, session
+from bae.pipeline.cluster import resources, session
 from bae.training import fit, loop, samples, tasks
 
 

@@ -19,7 +19,7 @@ import ray.data
 from torch import nn
 
 from bae import recipes
-from bae.pipeline import session
+from bae.pipeline.cluster import session
 from bae.training import loop, samples, tasks
 
 ROWS = {"train": 48, "validation": 16}

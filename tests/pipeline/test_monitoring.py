@@ -18,7 +18,7 @@ import yaml
 
 from bae.errors import RunError, UseError
 from bae.evaluation.ridge import Thumbnails
-from bae.pipeline import monitoring, session
+from bae.pipeline.cluster import monitoring, session
 from bae.pipeline.outcomes import Outcomes
 from bae.pipeline.rows import Index
 from bae.pipeline.score import Score

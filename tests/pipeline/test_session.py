@@ -11,7 +11,7 @@ import ray
 import ray.data
 
 from bae.errors import RunError, UseError
-from bae.pipeline import resources, session
+from bae.pipeline.cluster import resources, session
 from bae.pipeline.step import Resources
 
 

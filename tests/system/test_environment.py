@@ -107,6 +107,7 @@ def test_a_read_only_checkout_is_enough(read_only: Path, tmp_path: Path, tiny_mo
     [
         ({"RAY_TMPDIR": "/tmp/" + "x" * 90}, "RAY_TMPDIR is too long"),
         ({"RAY_TMPDIR": "/proc/none"}, "RAY_TMPDIR cannot be written"),
+        ({"RAY_TMPDIR": "/tmp/übrig"}, "RAY_TMPDIR has letters beyond ASCII"),
         ({"RAY_ADDRESS": "nowhere at all"}, "expected host:port"),
     ],
 )

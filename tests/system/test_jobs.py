@@ -33,6 +33,7 @@ JOBS = [
     "erase",
     "maintain",
     "report",
+    "doctor",
 ]
 
 

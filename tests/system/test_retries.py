@@ -14,7 +14,8 @@ import pytest
 from bae import storage
 from bae.archive import refusals
 from bae.errors import StorageError
-from bae.pipeline import deaths, night, parts
+from bae.pipeline import night, parts
+from bae.pipeline.cluster import deaths
 from bae.report import counts
 from bae.tables import connect, delta, runs
 from tests.archive.test_objects import zipped

@@ -14,7 +14,7 @@ import pytest
 
 from bae import phantom, storage
 from bae.phantom import write
-from bae.pipeline import monitoring
+from bae.pipeline.cluster import monitoring
 from bae.tables import delta, runs
 from tests.fakes import ray_cluster, tiny
 

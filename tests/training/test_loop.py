@@ -221,7 +221,7 @@ def test_several_workers_give_the_same_model_as_one(in_step: InStep) -> None:
 @pytest.mark.slow
 def test_elastic_training_takes_what_the_cluster_has_and_says_so(in_step: InStep) -> None:
     """One to four workers where fewer than five CPUs are: one CPU stays with Ray Data."""
-    from bae.pipeline import resources
+    from bae.pipeline.cluster import resources
 
     fits = min(4, resources.cpus() - 1)
     assert {m["workers"] for m in in_step.elastic} == {fits}

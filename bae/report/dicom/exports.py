@@ -25,7 +25,8 @@ from bae.dicomweb import address
 from bae.dicomweb.server import Server
 from bae.errors import RunError, ScanError
 from bae.evaluation.pages import Row
-from bae.pipeline import reread, resources, session
+from bae.pipeline import reread
+from bae.pipeline.cluster import resources, session
 from bae.report.dicom import document, picture, source, sr
 from bae.tables import current, delta, lease
 from bae.tables.contract import EXPORTS

@@ -118,7 +118,7 @@ def counted(parser: argparse.ArgumentParser, job: Job) -> Job:
     name = parser.prog.rpartition(".")[2]
 
     def counting(options: argparse.Namespace) -> None:
-        from bae.pipeline import session
+        from bae.pipeline.cluster import session
 
         with session.session():
             try:

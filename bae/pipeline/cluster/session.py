@@ -70,6 +70,8 @@ def session() -> Iterator[None]:
             options["_temp_dir"] = folder
         for name, value in BUSY_MACHINE.items():
             os.environ.setdefault(name, value)  # Ray's processes inherit it
+        if not environment.shared_memory():
+            options["_plasma_directory"] = str(environment.place())
         if token := environment.token():
             os.environ["RAY_AUTH_TOKEN"] = token  # for Ray's processes, which inherit it
     if logs.as_json():
@@ -80,7 +82,7 @@ def session() -> Iterator[None]:
     with _native_stderr_logged():
         try:
             ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, **options)
-        except (ValueError, OSError, RuntimeError) as error:
+        except Exception as error:  # Ray raises bare ones, such as where it starts too slowly
             first = (str(error).strip() or type(error).__name__).splitlines()[0]
             raise RunError(f"Ray does not start, or lets nobody in: {first}") from error
         if threading.current_thread() is threading.main_thread():
