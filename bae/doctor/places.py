@@ -12,7 +12,7 @@ from pathlib import Path
 from bae import storage
 from bae.doctor.finding import Finding, fail, ok, warn
 from bae.errors import ObjectError, StorageError
-from bae.tables import contract, lease, nights
+from bae.tables import contract, delta, lease, nights
 
 PROBE = ".doctor-"
 """How the name of a probe begins; listings pass over it."""
@@ -50,7 +50,7 @@ def tables(uri: str) -> list[Finding]:
     Raises:
         StorageError: it cannot be reached or written, or the probe could not be removed.
     """
-    storage.check_writable(uri)
+    storage.check_writable(delta.uri(uri, delta.LAST))  # as the lease does
     restricted = _probed(uri, contract.RESTRICTED, "restricted/")
     return [*restricted, *_probed(uri, contract.COHORT, "cohort/")[:1]]
 

@@ -170,7 +170,8 @@ def test_what_would_fail_tonight_says_so_with_a_remedy(
     broken(site, monkeypatch)
     before = _tree(site) if broken is not _unreadable_archive else None
     found = _examined(site)
-    assert found[about].state == FAIL and said in found[about].found
+    assert found[about].state == FAIL
+    assert said in f"{found[about].found}; {found[about].remedy}"
     assert found[about].remedy and "\n" not in found[about].found
     assert "processors" in found
     assert before is None or _tree(site) == before
