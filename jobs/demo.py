@@ -136,9 +136,10 @@ SHOWN = {
     "restricted/rejects": "stage code message",
     "cohort/heatmaps": "scan_id model_id view age_group rows columns heat_min heat_max",
     "cohort/boxes": "scan_id view box_index x0 y0 x1 y1 heat_share region weight added_years",
-    "cohort/ages": "scan_id sex age_years predicted_age_years age_low_years age_high_years views",
+    "cohort/ages": "split scan_id sex age_years predicted_age_years age_low_years age_high_years",
 }
-"""The columns that tell a newcomer most; all are described in the files themselves."""
+"""The columns that tell a newcomer most; all are described in the files themselves. Ages begin with
+their split, so that the rows shown, the first in order, are of people no training saw."""
 
 
 def first_rows(tables_uri: str, rows: int = 3) -> str:

@@ -1,9 +1,9 @@
 """Rows to Delta tables, each exactly once, and back to whoever asks.
 
-Analysts need ``connect`` alone (DuckDB, neither Ray nor torch); ``read`` returns a whole
-table, ``heat_array`` heat maps as one array. For jobs: ``contract`` is every column and
-every folder's name, ``runs`` what is left to do, ``compare`` which rows are new, ``splits``
-who trains and who tests, ``publish`` the commits, ``lease`` one writer at a time,
+Analysts need ``connect`` alone (DuckDB, neither Ray nor torch; ``analyst.md``); ``read``
+returns a whole table, ``heat_array`` heat maps as one array. For jobs: ``contract`` is every
+column and every folder's name, ``runs`` what is left to do, ``compare`` which rows are new,
+``splits`` who trains and who tests, ``publish`` the commits, ``lease`` one writer at a time,
 ``maintain`` and ``erase`` the upkeep, ``nights`` how the last runs ended.
 
 >>> from tempfile import TemporaryDirectory

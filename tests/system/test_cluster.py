@@ -184,7 +184,7 @@ def test_kustomizations_name_files_and_targets_that_exist() -> None:
             target = patch["target"]
             there = [name for kind, name in kinds if kind == target["kind"]]
             assert target.get("name", there[0]) in there
-    beside = {CLUSTER / "aws.yaml", CLUSTER / "README.md"}
+    beside = {CLUSTER / "aws.yaml", CLUSTER / "README.md", CLUSTER / "engineer.md"}
     assert {path for path in CLUSTER.rglob("*") if path.is_file()} - beside == used
 
 

@@ -1,4 +1,4 @@
-"""Every question of the README's cookbook, as printed there, with its answer checked."""
+"""Every question of the analyst's page, as printed there, with its answer checked."""
 
 from __future__ import annotations
 
@@ -15,9 +15,10 @@ import pytest
 import bae.tables
 from tests.fakes import rows
 
-README = Path(__file__).parents[2] / "README.md"
+ROOT = Path(__file__).parents[2]
+PAGE = (ROOT / "bae" / "tables" / "analyst.md").read_text()
 QUESTION = re.compile(r"\*\*(\d+)\. [^*]+\*\*\n+```(?:sql|python)\n(.*?)```", re.DOTALL)
-RECIPES = {int(number): code for number, code in QUESTION.findall(README.read_text())}
+RECIPES = {int(number): code for number, code in QUESTION.findall(PAGE)}
 
 
 @pytest.fixture(scope="module")
@@ -54,7 +55,7 @@ def _latest(place: str) -> list[dict[str, Any]]:
 
 
 def test_the_cookbook_has_twelve_questions() -> None:
-    """All of them are found in the README."""
+    """All of them are found on the page."""
     assert sorted(RECIPES) == list(range(1, 13))
 
 
@@ -261,3 +262,56 @@ def test_an_older_version_answers_as_it_did(place: str) -> None:
     assert then.sql("SELECT count(*), min(model_id), max(model_id) FROM ages").fetchall() == [
         (95, "one", "one")
     ]
+
+
+@pytest.fixture
+def desk(place: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An analyst's folder, where the demo's tables are the ones above."""
+    (tmp_path / "demo-data").mkdir()
+    (tmp_path / "demo-data" / "tables").symlink_to(place)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_every_block_of_the_page_runs_in_its_order(desk: Path) -> None:
+    """From the first to the last, as somebody pastes them who reads it through."""
+    (desk / "cohort.csv").write_text(f"patient_key,arm\n{rows.key('patient', 3)},A\n")
+    names: dict[str, Any] = {}
+    blocks = re.findall(r"^```(\w+)\n(.*?)^```", PAGE, re.DOTALL | re.MULTILINE)
+    assert len(blocks) > len(RECIPES) and {language for language, _ in blocks} == {
+        "sh",
+        "python",
+        "sql",
+    }
+    assert len(blocks) * 2 == len(re.findall("^```", PAGE, re.MULTILINE))
+    for language, code in blocks:
+        if language == "python":
+            exec(code, names)
+        elif language == "sql":
+            values = {"one": "one", "two": "three"} if "$one" in code else None
+            assert names["tables"].sql(code, params=values).fetchall() is not None
+    assert names["then"].sql("FROM ages").fetchall() == names["tables"].sql("FROM ages").fetchall()
+
+
+def test_views_that_the_page_explains_are_those_there(place: str) -> None:
+    """Each is named, and none is left out."""
+    table = PAGE.split("## What is there")[1].split("\n\n")[1]
+    named = {n for line in table.splitlines() for n in re.findall(r"`(\w+)`", line.split("|")[1])}
+    connection = bae.tables.connect(place, restricted=True)
+    there = {name for (name,) in connection.sql("SHOW TABLES").fetchall()}
+    assert named == there
+
+
+def test_the_readmes_query_says_an_error_for_each_sex(
+    desk: Path, place: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As pasted, where the demo left its tables."""
+    shown = (ROOT / "README.md").read_text().split("## What comes out")[1].split("```")[1]
+    exec(shown.split('python -c "\n')[1].rstrip().removesuffix('"'), {})
+    said = capsys.readouterr().out
+    tested = [row for row in _latest(place) if row["split"] == "test"]
+    sexes = {row["sex"] for row in tested}
+    assert len(sexes) == 3
+    for sex in sexes:
+        gaps = [abs(row["age_gap_years"]) for row in tested if row["sex"] == sex]
+        assert re.search(rf"{sex or 'NULL'} .*\b{len(gaps)}\b", said), said
