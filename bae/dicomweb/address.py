@@ -9,7 +9,8 @@ from urllib.parse import urlsplit
 from bae.errors import StorageError, UseError
 
 _SCHEMES = {"dicomweb": "https", "dicomweb+http": "http", "https": "https", "http": "http"}
-TOKEN, USER, PASSWORD = (f"BAE_DICOMWEB_{word}" for word in ("TOKEN", "USER", "PASSWORD"))
+TOKEN, USER = "BAE_DICOMWEB_TOKEN", "BAE_DICOMWEB_USER"
+PASSWORD = "BAE_DICOMWEB_PASSWORD"
 VARIABLES = f"{TOKEN}, or {USER} and {PASSWORD}"
 CONNECTIONS = 4
 

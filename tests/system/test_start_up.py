@@ -18,8 +18,8 @@ def test_help_needs_no_heavy_package() -> None:
     code = (
         "import contextlib, importlib, io, pkgutil, jobs\n"
         "for found in pkgutil.iter_modules(jobs.__path__):\n"
-        "    job = importlib.import_module(f'jobs.{found.name}')\n"
         "    if not found.name.startswith('_') and found.name != 'command':\n"
+        "        job = importlib.import_module(f'jobs.{found.name}')\n"
         "        with contextlib.suppress(SystemExit), contextlib.redirect_stdout(io.StringIO()):\n"
         "            job.main(['--help'])\n"
     )
