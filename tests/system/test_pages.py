@@ -21,7 +21,7 @@ from unittest import mock
 import pytest
 
 from bae import recipes
-from bae.archive import privacy
+from bae.archive import label_files, privacy
 from jobs import command, demo
 from tests.fakes import dicoms, tiny
 
