@@ -9,8 +9,8 @@ from urllib.parse import urlsplit
 from bae.errors import StorageError, UseError
 
 _SCHEMES = {"dicomweb": "https", "dicomweb+http": "http", "https": "https", "http": "http"}
-TOKEN, USER = "BAE_DICOMWEB_TOKEN", "BAE_DICOMWEB_USER"
-PASSWORD = "BAE_DICOMWEB_PASSWORD"
+VARIABLE_NAMES = ("BAE_DICOMWEB_TOKEN", "BAE_DICOMWEB_USER", "BAE_DICOMWEB_PASSWORD")
+TOKEN, USER, PASSWORD = VARIABLE_NAMES
 VARIABLES = f"{TOKEN}, or {USER} and {PASSWORD}"
 CONNECTIONS = 4
 
