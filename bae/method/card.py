@@ -163,6 +163,20 @@ def _require_kinds(values: dict[str, Any]) -> None:
         raise ValueError(f"no part is called {unknown[0]}")
 
 
+def load_whole(uri: str) -> Card:
+    """Read the card of a model whose files are all there; whether they load, ``model.check`` says.
+
+    Raises:
+        ModelError: no card, none that can be understood, or a file that it names is missing.
+    """
+    card = load_card(uri)
+    for name in card.parts:
+        weights_uri = storage.join(uri, f"{name}.safetensors")
+        if not storage.exists(weights_uri):
+            raise ModelError(f"{weights_uri} is missing though the card names it")
+    return card
+
+
 def save_card(uri: str, card: Card) -> None:
     """Write the card of a model whose weights are there."""
     values: dict[str, Any] = {

@@ -108,7 +108,7 @@ def run(
         TooManyRejectedError: after publishing; the rejects table says why.
     """
     start = time.monotonic()
-    model_id = None if request.model_uri is None else card.load_card(request.model_uri).model_id
+    model_id = None if request.model_uri is None else card.load_whole(request.model_uri).model_id
     key = privacy.load_key()
     reading = Reading.of(request.tables_uri, request.age_decimals, key)
     known = (

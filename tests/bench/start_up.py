@@ -79,7 +79,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         rows: dict[tuple[str, str], list[tuple[float, float]]] = {}
         for n in range(options.rounds):
             for code in options.code:
-                measured = {" ".join(words[1:]): timed(code, *words) for words in helps}
+                there = [w for w in helps if (code / f"{w[1].replace('.', '/')}.py").exists()]
+                measured = {" ".join(words[1:]): timed(code, *words) for words in there}
                 measured["bae.tables.connect"] = timed(code, "-c", asked)
                 measured[f"nothing new of {options.objects}"] = timed(code, *night)
                 archive, seed = f"{folder}/archive/{code.name}", n * SCANS

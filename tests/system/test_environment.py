@@ -15,7 +15,6 @@ from bae.errors import StorageError, UseError
 from bae.phantom import write
 from bae.tables import contract
 from bae.training import loop
-from jobs import demo
 from tests.fakes import dicoms, tiny
 from tests.fakes.place import Place
 
@@ -278,7 +277,7 @@ def test_a_demo_without_its_scan_says_so_first(
     place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """An earlier demo's folder stays as it is."""
-    monkeypatch.setattr(demo, "get_testdata_file", lambda *_, **__: None)
+    monkeypatch.setattr("pydicom.data.get_testdata_file", lambda *_, **__: None)
     before = sorted(tmp_path.rglob("*"))
     code, said = place.job("demo", "--folder", str(tmp_path))
     assert code == 2 and "install the demo extra" in said

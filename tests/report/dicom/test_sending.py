@@ -119,7 +119,7 @@ def test_a_server_that_is_closed_is_a_fault_after_the_night(
         export_dicom=fake.place, tables=root, archive=archive, model="m"
     )
     card = type("Card", (), {"model_id": MODEL})
-    monkeypatch.setattr("bae.method.model.load_card", lambda uri: card)
+    monkeypatch.setattr("bae.method.card.load_card", lambda uri: card)
     with pytest.raises(predict.RunError, match=said) as raised:
         predict._export(options)
     assert "1.2." not in str(raised.value).replace("127.0.0.1", "") and "P-77" not in str(raised)
