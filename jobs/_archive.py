@@ -127,7 +127,7 @@ def main(
         _print(request, summary)
         after(options)
 
-    counted = monitoring.counted(parser, job)
+    counted = monitoring.counted(parser, job, "bae.pipeline.night", "bae.pipeline.parts")
 
     def asked(options: argparse.Namespace) -> None:
         # a plan is no job that anybody counts, and needs no Ray

@@ -49,7 +49,7 @@ def main(name: str, argv: Sequence[str] | None) -> int:
             f"{done.fit['workers']} worker(s); written to {options.model}"
         )
 
-    return command.run(parser, monitoring.counted(parser, job), argv)
+    return command.run(parser, monitoring.counted(parser, job, "bae.training.run"), argv)
 
 
 def _support_vectors(recipe: recipes.Recipe, options: argparse.Namespace) -> None:

@@ -45,7 +45,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         "--mistakes", type=float, default=0.0, help="share of scans with a mistake (default 0)"
     )
     parser.add_argument("--workers", type=_count, help="tasks at once (default: all CPUs)")
-    return command.run(parser, monitoring.counted(parser, _write), argv)
+    return command.run(parser, monitoring.counted(parser, _write, "bae.phantom.write"), argv)
 
 
 def _write(options: argparse.Namespace) -> None:

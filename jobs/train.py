@@ -44,7 +44,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             print(_training.learned_from(done))
         print(f"written to {options.model}")
 
-    return command.run(parser, monitoring.counted(parser, job), argv)
+    return command.run(parser, monitoring.counted(parser, job, "bae.training.regional"), argv)
 
 
 if __name__ == "__main__":

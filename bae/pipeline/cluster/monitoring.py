@@ -7,6 +7,7 @@ on the node when the process that counted has gone. A mean is one counter over a
 
 import argparse
 import functools
+import importlib
 import os
 import threading
 import time
@@ -108,18 +109,25 @@ def stored(step: str, scans: int, rows: pa.Table) -> None:
         count("bae_age_gap_under_years", over - (pc.sum(gaps).as_py() or 0.0))
 
 
-def counted(parser: argparse.ArgumentParser, job: Job) -> Job:
+def counted(parser: argparse.ArgumentParser, job: Job, *modules: str) -> Job:
     """Return a job that also counts its end on its cluster: done, failed, or refused.
 
     The job then has one connection to its cluster from beginning to end. Without
     ``RAY_ADDRESS`` nobody would look, and nothing is counted; nor is an interruption,
     which somebody wanted.
+
+    Args:
+        modules: what the job will import. It is imported before the job connects: another node
+            on this machine may then unpack the submitted folder once more, and for a moment
+            there is nothing to import.
     """
     name = parser.prog.rpartition(".")[2]
 
     def counting(options: argparse.Namespace) -> None:
         from bae.pipeline.cluster import session
 
+        for module in modules:
+            importlib.import_module(module)
         with session.session():
             try:
                 job(options)
