@@ -9,10 +9,10 @@ from urllib.parse import urlsplit
 from bae.errors import StorageError, UseError
 
 _SCHEMES = {"dicomweb": "https", "dicomweb+http": "http", "https": "https", "http": "http"}
-VARIABLE_NAMES = ("BAE_DICOMWEB_TOKEN", "BAE_DICOMWEB_USER", "BAE_DICOMWEB_PASSWORD")
-TOKEN, USER, PASSWORD = VARIABLE_NAMES
+TOKEN, USER, PASSWORD = ("BAE_DICOMWEB_TOKEN", "BAE_DICOMWEB_USER", "BAE_DICOMWEB_PASSWORD")
 VARIABLES = f"{TOKEN}, or {USER} and {PASSWORD}"
 CONNECTIONS = 4
+"""Studies fetched at a time, unless another number is asked for."""
 
 
 def is_one(place: str) -> bool:

@@ -171,10 +171,20 @@ def load_whole(uri: str) -> Card:
     """
     card = load_card(uri)
     for name in card.parts:
-        weights_uri = storage.join(uri, f"{name}.safetensors")
-        if not storage.exists(weights_uri):
-            raise ModelError(f"{weights_uri} is missing though the card names it")
+        weights_there(uri, name)
     return card
+
+
+def weights_there(uri: str, name: str) -> str:
+    """Return where the weights of a part that the card names lie.
+
+    Raises:
+        ModelError: they are missing.
+    """
+    weights_uri = storage.join(uri, f"{name}.safetensors")
+    if not storage.exists(weights_uri):
+        raise ModelError(f"{weights_uri} is missing though the card names it")
+    return weights_uri
 
 
 def save_card(uri: str, card: Card) -> None:

@@ -26,7 +26,7 @@ from bae.errors import ModelError
 from bae.method import baselines
 from bae.method.baselines.nearest import Atlas
 from bae.method.baselines.vectors import Vectors
-from bae.method.card import CARD, Card, Part, load_card, save_card, versions
+from bae.method.card import CARD, Card, Part, load_card, save_card, versions, weights_there
 from bae.method.networks import Localizer, Regressor
 from bae.method.regional.attention import Attention
 from bae.method.regional.reader import Reader
@@ -178,9 +178,7 @@ def _tensors(uri: str, card: Card, name: str) -> dict[str, Tensor]:
     if name not in card.parts:
         job = JOBS.get(name, "train")
         raise ModelError(f"the model at {uri} has no {name}; run jobs.{job} first")
-    weights_uri = storage.join(uri, f"{name}.safetensors")
-    if not storage.exists(weights_uri):
-        raise ModelError(f"{weights_uri} is missing though the card names it")
+    weights_uri = weights_there(uri, name)
     data = storage.read_bytes(weights_uri)
     if hashlib.sha256(data).hexdigest() != card.parts[name].sha256:
         raise ModelError(f"{weights_uri} is not the file its card names (sha256 differs)")
